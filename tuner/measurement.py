@@ -1,0 +1,96 @@
+"""What one measurement found: the value that crosses from the measuring side to the searching side."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from .outcome import Outcome
+
+
+class Border(BaseModel):
+    """Base of all values that cross a process or file border: strict, frozen, unknown keys refused."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+
+class LedgerLine(Border):
+    """One line of the memory budget: how many bytes, for what, and where the figure comes from."""
+
+    name: str  # context | reserved | other | margin | process …
+    size_bytes: int
+    source: str  # for example "torch.cuda.max_memory_reserved", "nvml device used - baseline", "VmHWM"
+
+
+class DeviceInfo(Border):
+    """Which device a number was measured on."""
+
+    kind: Literal["cuda", "cpu"]
+    name: str  # "NVIDIA H200", or the processor's name
+    total_bytes: int  # device memory; for a CPU the machine's memory
+    uuid: str | None = None
+    compute_capability: str | None = None  # "9.0"
+    shared_memory_per_block_bytes: int | None = None
+
+
+class Versions(Border):
+    """The software a number was measured with."""
+
+    phase8_tune: str
+    python: str
+    torch: str
+    triton: str | None
+    cuda: str | None
+    driver: str | None
+    os: str
+
+
+class Telemetry(Border):
+    """What NVML saw besides memory, where the GPU tells it; None with no source for it."""
+
+    energy_j: float | None = None  # over the timed samples
+    sm_clock_mhz: int | None = None
+    temperature_c: int | None = None
+    throttle_reasons: tuple[str, ...] = ()
+    samples_per_s: float | None = None  # the monitor's own rate
+
+
+class Measurement(Border):
+    """The result of measuring one candidate once.
+
+    `samples_s` are the times of the timed iterations, each one, in order. `peak_bytes` is the whole peak of
+    the process on the device (host memory on a CPU), the sum that the budget covers; None where the outcome
+    left none. `memory_stats` are the allocator's own peaks. `tainted` names why samples are not trusted.
+    """
+
+    outcome: Outcome
+    message: str = ""
+    device: DeviceInfo | None = None
+    versions: Versions | None = None
+    parameters: int | None = None
+    samples_s: tuple[float, ...] = ()
+    setup_s: float | None = None  # compilation, autotuning, graph capture, first iteration
+    wall_s: float = 0.0
+    peak_bytes: int | None = None
+    peak_source: str | None = None
+    ledger: tuple[LedgerLine, ...] = ()
+    memory_stats: dict[str, int] = {}
+    telemetry: Telemetry | None = None
+    tainted: tuple[str, ...] = ()
+    final_loss: float | None = None
+
+    def step_time_mean_s(self) -> float:
+        """Raises: ValueError where there are no samples."""
+        if not self.samples_s:
+            raise ValueError("no samples were taken")
+        return statistics.fmean(self.samples_s)
+
+    def tokens_per_s(self, tokens_per_step: int) -> tuple[float, float]:
+        """Mean and sample standard deviation of tokens per second over the samples, as in the seed's table."""
+        rates = [tokens_per_step / s for s in self.samples_s]
+        if not rates or not all(math.isfinite(r) for r in rates):
+            raise ValueError("no usable samples were taken")
+        return statistics.fmean(rates), statistics.stdev(rates) if len(rates) > 1 else 0.0
