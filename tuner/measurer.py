@@ -1,0 +1,63 @@
+"""The seam between searching and measuring: what the search asks of whoever measures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from .candidate import Candidate
+from .measurement import DeviceInfo, Measurement, Versions
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TimingSettings:
+    """How one candidate is timed: as in the seed, 5 warm-up iterations and then 20 measured ones.
+
+    `minimum` is the least number of samples before the timing may stop early. `timeout_s` bounds one whole
+    candidate, set-up included.
+
+    Raises: ValueError, naming the field, for numbers that leave nothing to measure.
+    """
+
+    warmup: int = 5
+    iterations: int = 20
+    minimum: int = 5
+    timeout_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        if self.warmup < 0:
+            raise ValueError(f"warmup: expected 0 or more iterations, got {self.warmup}")
+        if self.iterations < 1:
+            raise ValueError(f"iterations: expected 1 or more, got {self.iterations}")
+        if self.minimum < 1:
+            raise ValueError(f"minimum: expected 1 or more samples, got {self.minimum}")
+        if not self.timeout_s > 0:
+            raise ValueError(f"timeout_s: expected a positive time in seconds, got {self.timeout_s}")
+
+
+class Measurer(Protocol):
+    """Measures candidates one after the other on one device."""
+
+    @property
+    def device(self) -> DeviceInfo:
+        """The device of all measurements. May start a worker.
+
+        Raises: DeviceError where no worker can be started.
+        """
+        ...
+
+    @property
+    def versions(self) -> Versions:
+        """The software of all measurements. May start a worker.
+
+        Raises: DeviceError where no worker can be started.
+        """
+        ...
+
+    def measure(self, candidate: Candidate) -> Measurement:
+        """Measure one candidate. Never raises for a candidate that fails: the outcome is data."""
+        ...
+
+    def close(self) -> None:
+        """Stop the worker, if any; may be called more than once."""
+        ...
