@@ -1,0 +1,1 @@
+"""AR-SSM scan: gated multi-scale exponential averages over the sequence."""

@@ -1,0 +1,1 @@
+"""Next-token cross-entropy through the tied HTT head."""

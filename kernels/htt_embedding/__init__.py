@@ -1,0 +1,1 @@
+"""Holographic tensor-train embedding: token rows contracted from two cores, never stored as a table."""

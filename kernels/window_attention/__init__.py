@@ -1,0 +1,1 @@
+"""Windowed causal attention with scores from the Poincaré ball's geodesic distance."""

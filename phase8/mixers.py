@@ -1,0 +1,215 @@
+"""The parts that mix tokens: the block, the BK hyperbolic integration and the AR-SSM fusion of the head side.
+
+Master weights are float32; every product casts its weight to the compute dtype of its input. Scans and the
+hyperbolic distance run in float32 whatever the compute dtype.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..kernels.ar_ssm_scan.reference import decays
+from ..kernels.versions import KernelSet
+from .config import Phase8Config
+
+_STD = 0.02  # starting deviation of projections other than q and k
+_FFN_RANK = 64
+_CURVATURE_BOUNDS = (0.01, 10.0)
+_ENERGY_FLOOR = 0.1  # Im z ≥ 0.1: what keeps float32 scans accurate
+_MAX_RADIUS = 1 - 1e-6
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x @ weightᵀ + bias in x's dtype; weight [out, in] and bias [out] are master weights."""
+    return F.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
+
+
+def normal(*shape: int, std: float) -> nn.Parameter:
+    """A parameter drawn from N(0, std²)."""
+    return nn.Parameter(torch.randn(*shape) * std)
+
+
+class Norm(nn.Module):
+    """Weight and bias of a LayerNorm."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(d_model))
+        self.bias = nn.Parameter(torch.zeros(d_model))
+
+
+class Block(nn.Module):
+    """One Phase 8 block: x ← x + y, y the mix of windowed hyperbolic attention and AR-SSM."""
+
+    decay: Tensor
+
+    def __init__(self, config: Phase8Config, kernels: KernelSet) -> None:
+        super().__init__()
+        d, rank, hidden = config.d_model, config.ar_ssm_rank, config.state_dim
+        self.config = config
+        self.kernels = kernels
+        self.norm = Norm(d)
+        self.potential_weight = nn.Parameter(nn.Linear(d, 1).weight.detach()[0])
+        self.potential_bias = nn.Parameter(torch.zeros(()))
+        self.gamma = nn.Parameter(torch.zeros(()))
+        self.epsilon = nn.Parameter(torch.ones(()))
+        # Everything projected from n in one product: q, k, v [d each], u, v of the AR-SSM [R each], gate [d/4]
+        self.splits = (3 * d, rank, rank, hidden)
+        self.in_weight = nn.Parameter(
+            torch.cat(
+                [torch.randn(2 * d, d) * d**-0.5, torch.randn(d, d) * _STD]
+                + [torch.randn(rows, d) * _STD for rows in (rank, rank, hidden)]
+            )
+        )
+        self.out_weight = normal(d, d, std=_STD)
+        self.log_curvature = nn.Parameter(torch.zeros(()))
+        self.beta = nn.Parameter(torch.zeros(()))
+        self.attention_bias = nn.Parameter(torch.zeros(()))
+        self.gate_bias1 = nn.Parameter(torch.zeros(hidden))
+        self.gate_weight2 = normal(rank, hidden, std=_STD)
+        self.gate_bias2 = nn.Parameter(torch.zeros(rank))
+        self.register_buffer("decay", decays(rank), persistent=False)
+        self.global_weight = normal(d, rank, std=_STD)
+        self.global_bias = nn.Parameter(torch.zeros(d))
+        self.conv_weight = nn.Parameter(nn.Conv1d(d, d, 3, groups=d).weight.detach()[:, 0].T.contiguous())
+        self.theta = nn.Parameter(torch.ones(()))
+        self.mix_norm = Norm(d)
+        self.resolvent_scale = nn.Parameter(torch.ones(d))
+        self.resolvent_weight = normal(d, 2, std=_STD)
+        self.resolvent_bias = nn.Parameter(torch.zeros(d))
+        self.ffn = LowRankFFN(d) if config.low_rank_ffn else None
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x [B, N, d] → the block's output [B, N, d] and its resolvent (Re g, Im g) [B, N]."""
+        kernels, (batch, n_seq, d) = self.kernels, x.shape
+        n, potential = kernels.norm_potential(
+            x, self.norm.weight, self.norm.bias, self.potential_weight, self.potential_bias
+        )
+        eta = F.softplus(self.epsilon) + _ENERGY_FLOOR
+        g_re, g_im = kernels.bk_scan(potential, None, self.gamma, eta)
+
+        qkv, u, v_ssm, hidden = linear(n, self.in_weight).split(self.splits, dim=-1)
+        q, k, v = qkv.view(batch, n_seq, 3, self.config.n_heads, self.config.head_dim).unbind(2)
+        curvature = F.softplus(self.log_curvature).clamp(*_CURVATURE_BOUNDS)
+        beta = F.softplus(self.beta)
+        heads = kernels.window_attention(q, k, v, curvature, beta, self.attention_bias, self.config.window)
+        local = linear(heads.reshape(batch, n_seq, d), self.out_weight)
+
+        hidden = F.relu(hidden + self.gate_bias1.to(x.dtype))
+        gate_logits = linear(hidden, self.gate_weight2, self.gate_bias2)
+        ranked = kernels.ar_ssm_scan(gate_logits, u, v_ssm, self.decay)
+
+        y = kernels.mix_norm(
+            local,
+            ranked,
+            n,
+            g_re,
+            g_im,
+            self.theta,
+            self.global_weight,
+            self.global_bias,
+            self.conv_weight,
+            self.mix_norm.weight,
+            self.mix_norm.bias,
+            self.resolvent_scale,
+            self.resolvent_weight,
+            self.resolvent_bias,
+            x if self.ffn is None else None,
+        )
+        return y if self.ffn is None else x + self.ffn(y), g_re, g_im
+
+
+class LowRankFFN(nn.Module):
+    """y + D2(D1(gelu(U2(U1 y)))): d → 64 → 4d → 64 → d, biases on the wide sides."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.up1 = normal(_FFN_RANK, d_model, std=_STD)
+        self.up2 = normal(4 * d_model, _FFN_RANK, std=_STD)
+        self.up_bias = nn.Parameter(torch.zeros(4 * d_model))
+        self.down1 = normal(_FFN_RANK, 4 * d_model, std=_STD)
+        self.down2 = normal(d_model, _FFN_RANK, std=_STD)
+        self.down_bias = nn.Parameter(torch.zeros(d_model))
+
+    def forward(self, y: Tensor) -> Tensor:
+        wide = F.gelu(linear(linear(y, self.up1), self.up2, self.up_bias))
+        return y + linear(linear(wide, self.down1), self.down2, self.down_bias)
+
+
+class HyperbolicIntegration(nn.Module):
+    """Head side, part 1: a channel-wise resolvent of h gates h."""
+
+    def __init__(self, config: Phase8Config, kernels: KernelSet) -> None:
+        super().__init__()
+        d = config.d_model
+        self.kernels = kernels
+        self.abc_weight = normal(3 * d, d, std=_STD)
+        self.abc_bias = nn.Parameter(torch.zeros(3 * d))
+        self.gate_weight = normal(2, std=_STD)
+        self.gate_bias = nn.Parameter(torch.zeros(()))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """h [B, N, d] → [B, N, d]."""
+        abc = linear(h, self.abc_weight, self.abc_bias)
+        out: Tensor = self.kernels.bk_gate(h, abc, self.gate_weight, self.gate_bias)
+        return out
+
+
+def spectral_norm(matrix: Tensor, squarings: int = 10) -> Tensor:
+    """‖matrix‖₂ of a small square matrix, differentiable, without a factorisation or a device synchronisation.
+
+    (MᵀM)^(2^squarings), rescaled at each squaring, projects a vector on the leading right singular vector; the
+    norm is then uᵀMv with u, v held fixed, whose gradient u·vᵀ is the norm's. matrix [R, R] float32 or float64.
+    """
+    with torch.no_grad():
+        power = matrix.T @ matrix
+        for _ in range(squarings):
+            power = power @ power
+            power = power / power.norm().clamp_min(torch.finfo(matrix.dtype).tiny)
+        v = power[:, power.norm(dim=0).argmax()]  # the column with the largest share of the leading vector
+        v = v / v.norm().clamp_min(torch.finfo(matrix.dtype).tiny)
+        u = matrix @ v
+        u = u / u.norm().clamp_min(torch.finfo(matrix.dtype).tiny)
+    return u @ matrix @ v
+
+
+class ARSSMFusion(nn.Module):
+    """Head side, part 2: a low-rank state space whose input weight follows the token's hyperbolic radius."""
+
+    def __init__(self, config: Phase8Config, kernels: KernelSet) -> None:
+        super().__init__()
+        d, rank, state = config.d_model, config.ar_ssm_rank, config.state_dim
+        self.kernels = kernels
+        self.radius1 = nn.Linear(1, 32)
+        self.radius2 = nn.Linear(32, 1)
+        self.resolvent = nn.Linear(2, 1)
+        self.in_weight = normal(state, d, std=_STD)
+        self.in_bias = nn.Parameter(torch.zeros(state))
+        self.a_low = normal(state, rank, std=d**-0.5)
+        self.a_high = normal(rank, state, std=d**-0.5)
+        self.out_weight = normal(d, state, std=_STD)
+        self.out_bias = nn.Parameter(torch.zeros(d))
+        self.skip = nn.Parameter(torch.zeros(d))
+
+    def rank_weight(self, h: Tensor, g_re: Tensor, g_im: Tensor) -> Tensor:
+        """ω [B, N, 1] in float32 (float64 stays) from the hyperbolic radius of h and the last block's g."""
+        wide = g_re.dtype
+        norm = h.to(wide).square().sum(-1, keepdim=True).clamp_min(1e-30).sqrt()
+        radius = 2 * torch.atanh(torch.tanh(norm / h.shape[-1] ** 0.5).clamp_max(_MAX_RADIUS))
+        by_radius = torch.sigmoid(self.radius2(F.relu(self.radius1(radius))))
+        by_resolvent = torch.sigmoid(self.resolvent(torch.stack([g_re, g_im], dim=-1)))
+        return by_radius * by_resolvent
+
+    def forward(self, h: Tensor, g_re: Tensor, g_im: Tensor) -> Tensor:
+        """h [B, N, d], (Re g, Im g) [B, N] of the last block → [B, N, d]."""
+        wide = g_re.dtype
+        omega = self.rank_weight(h, g_re, g_im)
+        u = omega.to(h.dtype) * linear(h, self.in_weight, self.in_bias)
+        transition = self.a_high @ self.a_low
+        kappa = 1 / spectral_norm(transition).clamp_min(1.0)
+        p = self.kernels.rank_scan(linear(u, self.a_high).to(wide), kappa * transition)
+        previous = F.pad(p, (0, 0, 1, 0))[:, :-1].to(h.dtype)
+        state = u + linear(previous, kappa * self.a_low)
+        return h + linear(state, self.out_weight, self.out_bias) + self.skip.to(h.dtype) * h

@@ -1,0 +1,87 @@
+"""The Phase 8 language model: embedding, blocks, head side, tied HTT output."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..kernels.versions import KernelSet, load
+from .config import Phase8Config
+from .embedding import HTTEmbedding
+from .mixers import ARSSMFusion, Block, HyperbolicIntegration, Norm
+
+Precision = Literal["bf16", "fp16", "none"]
+_COMPUTE_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Phase8Model(nn.Module):
+    """Causal language model over tokens [B, N], N ≤ config.n_seq.
+
+    kernel_version: a name of kernels.versions. mixed_precision: the compute dtype beside the float32 master
+    weights ("none": the weights' own dtype, so that `.double()` gives a float64 model).
+    gradient_checkpointing: a block keeps only its input and is computed again in the backward pass.
+
+    Source: the definition in model.md; parameter counts are `Phase8Config.parameter_count`.
+    """
+
+    def __init__(
+        self,
+        config: Phase8Config,
+        *,
+        kernel_version: str = "reference",
+        mixed_precision: Precision = "none",
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.mixed_precision = mixed_precision
+        self.gradient_checkpointing = gradient_checkpointing
+        self.kernels: KernelSet = load(kernel_version)
+        self.embedding = HTTEmbedding(config, self.kernels)
+        self.blocks = nn.ModuleList(Block(config, self.kernels) for _ in range(config.n_layers))
+        self.norm = Norm(config.d_model)
+        head_side = config.variant == "phase8"
+        self.integration = HyperbolicIntegration(config, self.kernels) if head_side else None
+        self.fusion = ARSSMFusion(config, self.kernels) if head_side else None
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        return _COMPUTE_DTYPES.get(self.mixed_precision, self.embedding.core1.dtype)
+
+    def hidden(self, tokens: Tensor) -> Tensor:
+        """Hidden states before the output head. tokens [B, N] int64 → [B, N, d] in the compute dtype.
+
+        Raises: ValueError for a sequence longer than config.n_seq.
+        """
+        if tokens.shape[1] > self.config.n_seq:
+            raise ValueError(
+                f"tokens: expected at most n_seq={self.config.n_seq} positions, got {tokens.shape[1]}"
+            )
+        x = self.embedding(tokens, self.compute_dtype)
+        for block in self.blocks:
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                # No randomness in a block: its generator state need not be kept
+                x, g_re, g_im = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x, g_re, g_im = block(x)
+        h: Tensor = self.kernels.layer_norm(x, self.norm.weight, self.norm.bias)
+        if self.integration is not None and self.fusion is not None:
+            h = self.fusion(self.integration(h), g_re, g_im)
+        return h
+
+    def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """Mean next-token cross-entropy. tokens, targets [B, N] int64 → float32 scalar."""
+        return self.embedding.loss(self.hidden(tokens), targets)
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """Full logits [B, N, V]; about 1 MB a token at V = 50257: for tests and short prompts."""
+        h = self.hidden(tokens)
+        return self.embedding.logits(h.flatten(0, 1)).unflatten(0, h.shape[:2])
+
+    @torch.no_grad()
+    def next_token_logits(self, tokens: Tensor) -> Tensor:
+        """Logits [B, V] of the token after the last position of tokens [B, N]."""
+        return self.embedding.logits(self.hidden(tokens)[:, -1])
