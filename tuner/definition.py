@@ -11,6 +11,7 @@ from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
+import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from ..kernels.versions import KERNEL_VERSIONS
@@ -196,6 +197,10 @@ class StudyDefinition(Border):
         }
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def to_yaml(self) -> str:
+        """The definition as a YAML text that `parse_definition` reads back to an equal one."""
+        return yaml.safe_dump(json.loads(self.model_dump_json(exclude_unset=True)), sort_keys=False)
 
 
 def parse_definition(text: str, source: str) -> StudyDefinition:
