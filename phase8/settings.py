@@ -147,7 +147,8 @@ def load_settings(path: Path) -> TrainingSettings:
     Raises: SettingsError, one line, where the file is missing, unreadable or not understood.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        data = yaml.safe_load(text)
     except FileNotFoundError:
         raise SettingsError(f"{path}: no such file; expected a settings file such as small.yaml") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -156,12 +157,25 @@ def load_settings(path: Path) -> TrainingSettings:
         raise SettingsError(f"{path}: not valid YAML: {_one_line(error)}") from error
     except (ValueError, RecursionError) as error:  # PyYAML's constructors: an impossible date, deep nesting
         raise SettingsError(f"{path}: not valid YAML: {_one_line(error)}") from error
+    if (repeated := _repeated_key(text)) is not None:
+        raise SettingsError(f"{path}: {repeated}: expected every key once, got it twice")
     if not isinstance(data, dict):
         raise SettingsError(f"{path}: expected keys such as d_model: 512, got {_shown(data)}")
     try:
         return TrainingSettings.model_validate(data)
     except ValidationError as error:
         raise SettingsError(f"{path}: {_first_problem(error)}") from error
+
+
+def _repeated_key(text: str) -> str | None:
+    """A top-level key that is given twice; PyYAML would take the last without a word."""
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    seen: set[str] = set()
+    for key, _ in root.value if isinstance(root, yaml.MappingNode) else ():
+        if key.value in seen:
+            return str(key.value)
+        seen.add(key.value)
+    return None
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -11,13 +11,15 @@ from typing import Any
 
 import yaml
 
-from ..phase8.config import PRESETS, preset
+from ..phase8.config import PRESETS, Phase8Config, Variant, preset
 from ..phase8.settings import Measured, SettingsError, TrainingSettings, load_settings
 from .candidate import Candidate
 from .errors import UserInputError
 from .frontier import Point, to_points
 from .record import Record
 from .sizes import MIB, format_size
+
+VARIANTS: dict[str, Variant] = {"phase8": "phase8", "phase7": "phase7"}
 
 
 def recommend(records: Iterable[Record]) -> list[Point]:
@@ -38,16 +40,20 @@ def recommendation_name(candidate: Candidate) -> str:
     return candidate.model if candidate.variant == "phase8" else f"{candidate.model}-{candidate.variant}"
 
 
+def to_config(candidate: Candidate) -> Phase8Config:
+    """The model that a candidate of the workload phase8 names.
+
+    Raises: ValueError, naming the field, for a model or variant that is none.
+    """
+    if candidate.variant not in VARIANTS:
+        raise ValueError(f"variant: expected one of {', '.join(VARIANTS)}, got {candidate.variant!r}")
+    return preset(candidate.model, n_seq=candidate.n_seq, variant=VARIANTS[candidate.variant])
+
+
 def to_settings(point: Point) -> TrainingSettings:
     """The settings that reproduce a measured point, with where they come from."""
     candidate, measurement = point.candidate, point.record.measurement
-    if candidate.variant not in ("phase8", "phase7"):
-        raise ValueError(f"variant: expected 'phase8' or 'phase7', got {candidate.variant!r}")
-    config = preset(
-        candidate.model,
-        n_seq=candidate.n_seq,
-        variant="phase7" if candidate.variant == "phase7" else "phase8",
-    )
+    config = to_config(candidate)
     device, versions = measurement.device, measurement.versions
     if device is None or versions is None or measurement.peak_source is None:
         raise ValueError(

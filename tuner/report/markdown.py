@@ -1,0 +1,175 @@
+"""report.md: the seed's sections, every sentence and figure computed from the records of one run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from ..frontier import Point, find_frontier, settle, to_points
+from ..recommend import recommend, recommendation_name, to_settings, to_yaml
+from ..record import Record
+from ..sizes import format_duration, format_mb, format_size
+from .facts import RunFacts, describe_device, format_parameters, format_rate
+from .findings import comparison_findings, memory_findings, outcome_lines, throughput_findings
+from .tables import markdown_table, render_results
+
+
+def render_report(records: Sequence[Record], facts: RunFacts) -> str:
+    """The whole report of a run. A pure function: the same records and facts give the same text."""
+    settled = settle(records)
+    points = to_points(settled)
+    sections = [
+        f"# Phase 8 benchmark: {facts.study_name} on {describe_device(facts.device)}\n",
+        _environment(records, facts),
+        render_results(settled, points, facts.device.kind),
+        _findings(settled, points, facts),
+        _frontiers(points, facts),
+        _method(settled, facts),
+        _comparison(points),
+        _recommendations(settled, facts),
+        _outcomes(settled),
+        _reproduction(facts),
+    ]
+    return "\n".join(section for section in sections if section)
+
+
+def _environment(records: Sequence[Record], facts: RunFacts) -> str:
+    device, versions = facts.device, facts.versions
+    rows = [("Device", f"{device.kind}: {device.name}")]
+    rows.append(("VRAM" if device.kind == "cuda" else "Host memory", f"{format_mb(device.total_bytes)} MB"))
+    if device.compute_capability is not None:
+        rows.append(("Compute capability", device.compute_capability))
+    rows.append(("Budget", f"{format_size(facts.budget_bytes)} ({format_mb(facts.budget_bytes)} MB)"))
+    if facts.reserve_bytes:
+        rows.append(("Kept free for others", f"{format_mb(facts.reserve_bytes)} MB"))
+    for name, version in (
+        ("CUDA", versions.cuda),
+        ("Driver", versions.driver),
+        ("PyTorch", versions.torch),
+        ("Triton", versions.triton),
+        ("Python", versions.python),
+        ("phase8-tune", versions.phase8_tune),
+        ("Operating system", versions.os),
+    ):
+        if version is not None:
+            rows.append((name, version))
+    ran = sorted({r.to_candidate().kernel_version for r in records if r.fits})
+    rows.append(("Kernel versions that ran", ", ".join(ran) or "none"))
+    if facts.missing_versions:
+        rows.append(("Kernel versions not installed", ", ".join(facts.missing_versions)))
+    times = sorted(r.started_at for r in records)
+    if times:
+        rows.append(("Measured (UTC)", times[0] if times[0] == times[-1] else f"{times[0]} to {times[-1]}"))
+    return f"## Environment\n\n{markdown_table(['', ''], rows)}\n"
+
+
+def _findings(settled: Sequence[Record], points: Sequence[Point], facts: RunFacts) -> str:
+    parts = [f"## Findings (device: {facts.device.kind})\n"]
+    if points:
+        parts.append(_section("### Throughput", throughput_findings(points)))
+    parts.append(
+        _section(f"### Memory under {format_size(facts.budget_bytes)}", memory_findings(settled, points))
+    )
+    effects = [
+        line
+        for axis in ("kernel_version", "mixed_precision", "gradient_checkpointing")
+        for line in comparison_findings(points, axis)
+    ]
+    parts.append(_section("### Effect of each setting, all else equal", effects))
+    return "\n".join(part for part in parts if part)
+
+
+def _frontiers(points: Sequence[Point], facts: RunFacts) -> str:
+    front = find_frontier(points)
+    if not front:
+        return ""
+    rows = [
+        (
+            p.candidate.model,
+            p.candidate.variant,
+            format_parameters(p.parameters),
+            f"{p.candidate.batch_size}×{p.candidate.n_seq}",
+            p.candidate.kernel_version,
+            p.candidate.mixed_precision,
+            "yes" if p.candidate.gradient_checkpointing else "no",
+            p.candidate.mode,
+            format_rate(p.tokens_per_s, p.tokens_per_s_std),
+            format_mb(p.peak_bytes),
+        )
+        for p in front
+    ]
+    headers = (
+        *(
+            "Model",
+            "Variant",
+            "Parameters",
+            "Batch×sequence",
+            "Kernels",
+            "Precision",
+            "Checkpointing",
+            "Mode",
+        ),
+        *("Tokens/s", "Peak memory (MB)"),
+    )
+    return (
+        f"## Frontier (device: {facts.device.kind})\n\n"
+        "No other measured configuration of the same mode has at least the tokens/s, at most the peak memory "
+        "and at least the parameters of one of these, and is better in one of the three.\n\n"
+        f"{markdown_table(headers, rows, align='llrrllllrr')}\n"
+    )
+
+
+def _method(settled: Sequence[Record], facts: RunFacts) -> str:
+    timing = facts.timing
+    lines = [
+        f"Warm-up: {timing.warmup} iterations, not counted",
+        f"Measured: up to {timing.iterations} iterations, each timed on its own"
+        + (f", at least {timing.minimum}" if timing.minimum < timing.iterations else ""),
+        "Statistics: mean and sample standard deviation of the tokens/s of the iterations",
+        "Compilation and other set-up come before the warm-up and are not in the times",
+        f"Each candidate had at most {format_duration(timing.timeout_s)}",
+        "Peak memory is the whole peak of the measuring process on the device; 1 MB = 2^20 bytes, "
+        "1 GB = 2^30 bytes",
+    ]
+    if facts.device.kind == "cuda":
+        lines.insert(2, "Synchronised with the GPU around every timed iteration")
+    samples = sorted(len(r.measurement.samples_s) for r in settled if r.fits)
+    if samples:
+        taken = str(samples[0]) if samples[0] == samples[-1] else f"{samples[0]} to {samples[-1]}"
+        lines.append(f"Samples taken for each successful candidate: {taken}")
+    sources = Counter(r.measurement.peak_source for r in settled if r.fits and r.measurement.peak_source)
+    lines.extend(
+        f"Source of peak memory: {name} ({n} of {len(samples)})" for name, n in sources.most_common()
+    )
+    return _section("## How it was measured", lines)
+
+
+def _comparison(points: Sequence[Point]) -> str:
+    return _section("## Comparison: phase7 and phase8", comparison_findings(points, "variant"))
+
+
+def _recommendations(settled: Sequence[Record], facts: RunFacts) -> str:
+    parts = [f"## Recommended settings for {format_size(facts.budget_bytes)} (device: {facts.device.kind})\n"]
+    chosen = recommend(settled)
+    if not chosen:
+        parts.append("No training configuration that was measured fits the budget.\n")
+    for point in chosen:
+        name = recommendation_name(point.candidate)
+        # The report quotes the settings; the file itself goes on with where they were measured.
+        text = to_yaml(to_settings(point)).partition("measured:\n")[0].rstrip()
+        parts.append(f"### {name} (`recommended/{name}.yaml`)\n\n```yaml\n{text}\n```\n")
+    return "\n".join(parts)
+
+
+def _outcomes(settled: Sequence[Record]) -> str:
+    return _section("## Outcomes", outcome_lines(settled))
+
+
+def _reproduction(facts: RunFacts) -> str:
+    return f"## Reproduce\n\n```bash\n{facts.command}\nphase8-tune frontier {facts.run_name}\n```\n"
+
+
+def _section(title: str, lines: Sequence[str]) -> str:
+    if not lines:
+        return ""
+    return f"{title}\n\n" + "".join(f"- {line}\n" for line in lines)

@@ -1,0 +1,126 @@
+"""The benchmark tables: for each mode, model and sequence length one table, with columns for what varies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+
+from tabulate import tabulate
+
+from ...phase8.config import PRESETS
+from ..candidate import Candidate
+from ..frontier import Point
+from ..outcome import Outcome
+from ..recommend import to_config
+from ..record import Record
+from ..sizes import format_mb
+from .facts import MODE_TITLES, format_parameters, format_range, format_rate, outcome_note
+
+# What may vary within one model and sequence: heading, and the text of a candidate's value.
+_COLUMNS: tuple[tuple[str, Callable[[Candidate], str]], ...] = (
+    ("Variant", lambda c: c.variant),
+    ("Kernels", lambda c: c.kernel_version),
+    ("Precision", lambda c: c.mixed_precision),
+    ("Checkpointing", lambda c: "yes" if c.gradient_checkpointing else "no"),
+)
+
+
+def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, align: str = "") -> str:
+    """A Markdown table; `align` has a letter a column, r for numbers, and l for the rest."""
+    letters = align.ljust(len(headers), "l")
+    sides = ["right" if letter == "r" else "left" for letter in letters]
+    return tabulate(list(rows), headers=headers, tablefmt="github", disable_numparse=True, colalign=sides)
+
+
+def render_results(records: Sequence[Record], points: Sequence[Point], device_kind: str) -> str:
+    """The results of settled records, a section for each mode."""
+    best = _best_digests(points)
+    parts = []
+    for mode, title in MODE_TITLES.items():
+        of_mode = [r for r in records if r.to_candidate().mode == mode]
+        if of_mode:
+            parts.append(f"## Results: {title}\n")
+            parts.append(_constants(of_mode, device_kind))
+            parts.extend(_render_models(of_mode, best))
+    return "\n".join(parts)
+
+
+def _render_models(records: Sequence[Record], best: frozenset[str]) -> Iterable[str]:
+    columns = varying_columns(records)
+    by_model = sorted(records, key=lambda r: model_order(r.to_candidate().model))
+    for model, group in groupby(by_model, key=lambda r: r.to_candidate().model):
+        of_model = sorted(group, key=lambda r: r.to_candidate().n_seq)
+        counts = [format_parameters(n) for n in sorted(_parameter_counts(of_model))]
+        heading = f"### {model}" + (f" ({format_range(counts)} parameters)" if counts else "")
+        yield heading + "\n"
+        for n_seq, rows in groupby(of_model, key=lambda r: r.to_candidate().n_seq):
+            yield f"#### Sequence length {n_seq}\n"
+            yield _render_table(list(rows), columns, best) + "\n"
+
+
+def _render_table(
+    records: list[Record], columns: Sequence[tuple[str, Callable[[Candidate], str]]], best: frozenset[str]
+) -> str:
+    headers = ["Batch size", *(name for name, _ in columns), "Tokens/s", "Peak memory (MB)", "Note"]
+    records.sort(
+        key=lambda r: (*(value(r.to_candidate()) for _, value in columns), r.to_candidate().batch_size)
+    )
+    rows = []
+    for record in records:
+        candidate, measurement = record.to_candidate(), record.measurement
+        note = outcome_note(measurement.outcome)
+        rate = peak = "-"
+        if record.fits and measurement.samples_s:
+            rate = format_rate(*measurement.tokens_per_s(candidate.tokens_per_step))
+        # The peak of a trial that was refused memory says where it was refused, not what it needs.
+        if measurement.peak_bytes is not None and measurement.outcome in (Outcome.OK, Outcome.OVER_BUDGET):
+            peak = format_mb(measurement.peak_bytes)
+        if record.digest in best:
+            note += " best throughput"
+        if measurement.tainted:
+            note += f" (disturbed: {', '.join(measurement.tainted)})"
+        rows.append(
+            [str(candidate.batch_size), *(value(candidate) for _, value in columns), rate, peak, note]
+        )
+    return markdown_table(headers, rows, align="r" + "l" * len(columns) + "rr")
+
+
+def varying_columns(records: Iterable[Record]) -> list[tuple[str, Callable[[Candidate], str]]]:
+    """The columns whose values differ among the records."""
+    candidates = [r.to_candidate() for r in records]
+    return [column for column in _COLUMNS if len({column[1](c) for c in candidates}) > 1]
+
+
+def model_order(model: str) -> tuple[int, str]:
+    """Presets by size, then other names."""
+    return (PRESETS.index(model), "") if model in PRESETS else (len(PRESETS), model)
+
+
+def _constants(records: Sequence[Record], device_kind: str) -> str:
+    """One line with the settings that all rows share, so that the tables need no column for them."""
+    varying = {name for name, _ in varying_columns(records)}
+    candidate = records[0].to_candidate()
+    shared = [f"{name.lower()} {value(candidate)}" for name, value in _COLUMNS if name not in varying]
+    return f"All rows: {', '.join([f'device: {device_kind}', *shared])}.\n"
+
+
+def _best_digests(points: Sequence[Point]) -> frozenset[str]:
+    """The fastest point of each mode, model and variant."""
+    best: dict[tuple[str, str, str], Point] = {}
+    for point in points:
+        key = (point.candidate.mode, point.candidate.model, point.candidate.variant)
+        if key not in best or point.tokens_per_s > best[key].tokens_per_s:
+            best[key] = point
+    return frozenset(p.record.digest for p in best.values())
+
+
+def _parameter_counts(records: Iterable[Record]) -> set[int]:
+    """Parameter counts, computed where a trial was stopped before it could report its own."""
+    counts = set()
+    for record in records:
+        candidate = record.to_candidate()
+        if record.measurement.parameters is not None:
+            counts.add(record.measurement.parameters)
+        elif candidate.workload == "phase8" and candidate.model in PRESETS:
+            counts.add(to_config(candidate).parameter_count())
+    return counts

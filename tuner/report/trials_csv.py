@@ -1,0 +1,80 @@
+"""trials.csv: every record one line, for a spreadsheet; units stand in the headings."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Sequence
+
+from ..candidate import CANDIDATE_FIELDS
+from ..frontier import find_frontier, to_points
+from ..record import Record
+from ..sizes import MIB
+
+_HEADINGS = (
+    *("trial", "attempt", "started_at_utc", "digest", *CANDIDATE_FIELDS, "outcome", "message"),
+    *("on_frontier", "parameters", "tokens_per_s_mean", "tokens_per_s_std", "step_time_mean_s"),
+    *("step_time_median_s", "samples", "setup_s", "wall_s", "peak_bytes", "peak_mb_2e20", "peak_source"),
+    *("budget_bytes", "final_loss", "tainted", "energy_j", "sm_clock_mhz", "temperature_c"),
+    *("device_kind", "device_name", "device_uuid", "device_total_bytes"),
+    *("phase8_tune", "python", "torch", "triton", "cuda", "driver", "os"),
+)
+
+
+def render_csv(records: Sequence[Record]) -> str:
+    """All records in the order given, retries included. What was not measured is an empty cell."""
+    front = {id(p.record) for p in find_frontier(to_points(records))}
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, _HEADINGS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_row(record, id(record) in front) for record in records)
+    return text.getvalue()
+
+
+def _row(record: Record, on_frontier: bool) -> dict[str, object]:
+    candidate, measurement = record.to_candidate(), record.measurement
+    device, versions, telemetry = measurement.device, measurement.versions, measurement.telemetry
+    row: dict[str, object] = {
+        "trial": record.trial_number,
+        "attempt": record.attempt,
+        "started_at_utc": record.started_at,
+        "digest": record.digest,
+        **candidate.to_dict(),
+        "outcome": measurement.outcome.value,
+        "message": " ".join(measurement.message.split()),
+        "on_frontier": on_frontier,
+        "parameters": measurement.parameters,
+        "samples": len(measurement.samples_s),
+        "setup_s": measurement.setup_s,
+        "wall_s": measurement.wall_s,
+        "peak_bytes": measurement.peak_bytes,
+        "peak_source": measurement.peak_source,
+        "budget_bytes": record.budget_bytes,
+        "final_loss": measurement.final_loss,
+        "tainted": "; ".join(measurement.tainted),
+    }
+    if measurement.peak_bytes is not None:
+        row["peak_mb_2e20"] = round(measurement.peak_bytes / MIB, 2)
+    if measurement.samples_s:
+        row["tokens_per_s_mean"], row["tokens_per_s_std"] = measurement.tokens_per_s(
+            candidate.tokens_per_step
+        )
+        row["step_time_mean_s"] = measurement.step_time_mean_s()
+        row["step_time_median_s"] = statistics.median(measurement.samples_s)
+    if device is not None:
+        row |= {
+            "device_kind": device.kind,
+            "device_name": device.name,
+            "device_uuid": device.uuid,
+            "device_total_bytes": device.total_bytes,
+        }
+    if versions is not None:
+        row |= versions.model_dump()
+    if telemetry is not None:
+        row |= {
+            "energy_j": telemetry.energy_j,
+            "sm_clock_mhz": telemetry.sm_clock_mhz,
+            "temperature_c": telemetry.temperature_c,
+        }
+    return row
