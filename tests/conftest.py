@@ -1,0 +1,12 @@
+"""Chosen before any test module is imported: without a GPU, Triton kernels run under Triton's interpreter."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+# Triton reads the variable when a kernel is decorated, for its own library when triton is imported: so here, at
+# the root, not in the kernels' folder, which pytest may collect after a folder that already imports triton.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
