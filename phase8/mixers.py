@@ -55,8 +55,8 @@ class Block(nn.Module):
         self.potential_bias = nn.Parameter(torch.zeros(()))
         self.gamma = nn.Parameter(torch.zeros(()))
         self.epsilon = nn.Parameter(torch.ones(()))
-        # Everything projected from n in one product: q, k, v [d each], u, v of the AR-SSM [R each], gate [d/4]
-        self.splits = (3 * d, rank, rank, hidden)
+        # Everything projected from n in one product: q, k, v [d each], the AR-SSM's u, v [R each], gate [d/4]
+        self.splits = [3 * d, rank, rank, hidden]
         self.in_weight = nn.Parameter(
             torch.cat(
                 [torch.randn(2 * d, d) * d**-0.5, torch.randn(d, d) * _STD]
@@ -90,7 +90,7 @@ class Block(nn.Module):
         eta = F.softplus(self.epsilon) + _ENERGY_FLOOR
         g_re, g_im = kernels.bk_scan(potential, None, self.gamma, eta)
 
-        qkv, u, v_ssm, hidden = linear(n, self.in_weight).split(self.splits, dim=-1)
+        qkv, u, v_ssm, hidden = torch.split(linear(n, self.in_weight), self.splits, dim=-1)
         q, k, v = qkv.view(batch, n_seq, 3, self.config.n_heads, self.config.head_dim).unbind(2)
         curvature = F.softplus(self.log_curvature).clamp(*_CURVATURE_BOUNDS)
         beta = F.softplus(self.beta)
@@ -158,10 +158,10 @@ class HyperbolicIntegration(nn.Module):
 
 
 def spectral_norm(matrix: Tensor, squarings: int = 10) -> Tensor:
-    """‖matrix‖₂ of a small square matrix, differentiable, without a factorisation or a device synchronisation.
+    """‖matrix‖₂ of a small square matrix, differentiable, with no factorisation or synchronisation.
 
-    (MᵀM)^(2^squarings), rescaled at each squaring, projects a vector on the leading right singular vector; the
-    norm is then uᵀMv with u, v held fixed, whose gradient u·vᵀ is the norm's. matrix [R, R] float32 or float64.
+    (MᵀM)^(2^squarings), rescaled at each squaring, projects on the leading right singular vector; the norm is
+    then uᵀMv with u, v held fixed, whose gradient u·vᵀ is the norm's. matrix [R, R] float32 or float64.
     """
     with torch.no_grad():
         power = matrix.T @ matrix
@@ -172,7 +172,8 @@ def spectral_norm(matrix: Tensor, squarings: int = 10) -> Tensor:
         v = v / v.norm().clamp_min(torch.finfo(matrix.dtype).tiny)
         u = matrix @ v
         u = u / u.norm().clamp_min(torch.finfo(matrix.dtype).tiny)
-    return u @ matrix @ v
+    norm: Tensor = u @ matrix @ v
+    return norm
 
 
 class ARSSMFusion(nn.Module):

@@ -57,9 +57,8 @@ class Phase8Model(nn.Module):
         Raises: ValueError for a sequence longer than config.n_seq.
         """
         if tokens.shape[1] > self.config.n_seq:
-            raise ValueError(
-                f"tokens: expected at most n_seq={self.config.n_seq} positions, got {tokens.shape[1]}"
-            )
+            limit, length = self.config.n_seq, tokens.shape[1]
+            raise ValueError(f"tokens: expected at most n_seq={limit} positions, got {length}")
         x = self.embedding(tokens, self.compute_dtype)
         for block in self.blocks:
             if self.gradient_checkpointing and torch.is_grad_enabled():
@@ -79,7 +78,7 @@ class Phase8Model(nn.Module):
     def logits(self, tokens: Tensor) -> Tensor:
         """Full logits [B, N, V]; about 1 MB a token at V = 50257: for tests and short prompts."""
         h = self.hidden(tokens)
-        return self.embedding.logits(h.flatten(0, 1)).unflatten(0, h.shape[:2])
+        return self.embedding.logits(h.flatten(0, 1)).view(*h.shape[:2], -1)
 
     @torch.no_grad()
     def next_token_logits(self, tokens: Tensor) -> Tensor:

@@ -56,6 +56,10 @@ class Trainer:
         )
         self.scaler = torch.amp.GradScaler(device.type, enabled=options.mixed_precision == "fp16")
 
+    def set_learning_rate(self, learning_rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+
     def step(self, tokens: Tensor) -> Tensor:
         """One step on tokens [B, N + 1] int64: predict each next token. Returns the loss, a float32 scalar.
 

@@ -28,7 +28,7 @@ def bk_scan(
     Returns (Re g, Im g), each of onsite's shape and dtype. Differentiable in every argument.
     Source: model.md, BK-Core; adjoint from kernels.md.
     """
-    g_re, g_im = _BkScan.apply(onsite, hopping, energy_re, energy_im)
+    g_re, g_im = _BkScan.apply(onsite, hopping, energy_re, energy_im)  # type: ignore[no-untyped-call]
     return g_re, g_im
 
 
@@ -48,7 +48,7 @@ def bk_scan_loop(
 
 
 def first_order_scan(a: Tensor, b: Tensor) -> Tensor:
-    """y_i = a_i·y_{i−1} + b_i along dimension 1 by log-depth doubling; a, b [B, N, …], any float or complex."""
+    """y_i = a_i·y_{i−1} + b_i along dimension 1 by log-depth doubling; a, b [B, N, …], real or complex."""
     shift = 1
     while shift < b.shape[1]:
         tail = b[:, shift:] + a[:, shift:] * b[:, :-shift]

@@ -1,1 +1,1 @@
-"""The block's epilogue: causal convolution, gated mix of the two paths, LayerNorm, resolvent term, residual."""
+"""The block's epilogue: causal convolution, mix of the two paths, LayerNorm, resolvent term, residual."""

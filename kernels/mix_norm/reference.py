@@ -42,9 +42,10 @@ def mix_norm(
     """y = LayerNorm(m·local + (1 − m)·global) + b_s ⊙ (W_g [Re g, Im g] + b_g), plus residual.
 
     global = W_o·ranked + b_o + conv3(n) and m = sigmoid(θ·Im g). local, n, residual [B, N, d] and
-    ranked [B, N, R] in the compute dtype; g_re, g_im [B, N] float32. Master weights: global_weight (W_o) [d, R],
-    conv_weight [3, d], resolvent_weight (W_g) [d, 2]; global_bias (b_o), norm_weight, norm_bias,
-    resolvent_scale (b_s), resolvent_bias (b_g) [d]. Returns [B, N, d] in local's dtype.
+    ranked [B, N, R] in the compute dtype; g_re, g_im [B, N] float32. Master weights:
+    global_weight (W_o) [d, R], conv_weight [3, d], resolvent_weight (W_g) [d, 2]; global_bias (b_o),
+    norm_weight, norm_bias, resolvent_scale (b_s), resolvent_bias (b_g) [d].
+    Returns [B, N, d] in local's dtype.
     Source: model.md, block, steps 3 and 4.
     """
     dtype = local.dtype

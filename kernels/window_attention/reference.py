@@ -1,4 +1,4 @@
-"""Windowed hyperbolic attention, eager: every block of `window` queries against the two key blocks it sees."""
+"""Windowed hyperbolic attention, eager: each block of `window` queries against the two key blocks it sees."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def radius(x: Tensor) -> Tensor:
 
 
 def radial_factor(rho: Tensor, sqrt_c: Tensor) -> tuple[Tensor, Tensor]:
-    """(s, F) with s = min(√c·ρ, 20) and F = sinh(2s)/ρ, by its series 2√c(1 + x²/6 + x⁴/120), x = 2s, near 0."""
+    """(s, F) with s = min(√c·ρ, 20) and F = sinh(2s)/ρ, near 0 its series 2√c(1 + x²/6 + x⁴/120), x = 2s."""
     s = (sqrt_c * rho).clamp_max(MAX_RADIUS)
     near = s < _SERIES_BELOW
     x2 = (2 * s).square()
@@ -30,7 +30,7 @@ def radial_factor(rho: Tensor, sqrt_c: Tensor) -> tuple[Tensor, Tensor]:
 def distance(q: Tensor, k: Tensor, curvature: Tensor) -> Tensor:
     """Geodesic distance between exp_0(q_i) and exp_0(k_j) in the ball of curvature −c.
 
-    q [..., I, D], k [..., J, D], tangent vectors at the origin; returns [..., I, J] in float32 (float64 stays).
+    q [..., I, D], k [..., J, D]: tangent vectors at the origin. Returns [..., I, J], float32 (float64 stays).
     Source: model.md, windowed hyperbolic attention: cosh d√c − 1 = δ, in the form that keeps its digits.
     """
     sqrt_c = curvature.sqrt()

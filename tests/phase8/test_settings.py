@@ -9,6 +9,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+
 from phase8_tune.phase8.config import PRESETS, preset
 from phase8_tune.phase8.settings import SettingsError, TrainingSettings, load_settings
 
