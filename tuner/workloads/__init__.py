@@ -1,0 +1,75 @@
+"""The seam between the tuner and what it tunes: a workload prepares a run of a candidate on a device.
+
+A workload is named in the study: a name of `WORKLOADS`, or `module:attribute` for a user's own. Only the
+worker process loads workloads.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from ..candidate import Candidate
+from ..errors import UserInputError
+
+if TYPE_CHECKING:
+    import torch
+
+WORKLOADS = {"phase8": "phase8_tune.tuner.workloads.phase8:WORKLOAD"}
+
+
+class PreparedRun(Protocol):
+    """A candidate, ready to run: everything it needs is on the device."""
+
+    @property
+    def parameters(self) -> int:
+        """Number of learned scalars."""
+        ...
+
+    def run_once(self) -> torch.Tensor:
+        """Do one iteration of the candidate's mode and return its loss, a scalar, without synchronising."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything on the device."""
+        ...
+
+
+@runtime_checkable
+class Workload(Protocol):
+    """What can be tuned."""
+
+    def prepare(self, candidate: Candidate, device: torch.device, seed: int) -> PreparedRun:
+        """Build the candidate's run on `device`, with weights and tokens drawn from `seed`.
+
+        Raises: whatever goes wrong; the worker classifies it. Nothing may be left on the device then but
+        what the exception's frames hold.
+        """
+        ...
+
+
+def load_workload(name: str) -> Workload:
+    """The workload of that name.
+
+    Raises: UserInputError for a name that is neither known nor an importable `module:attribute`.
+    """
+    target = WORKLOADS.get(name, name)
+    module_name, colon, attribute = target.partition(":")
+    if not colon or not module_name or not attribute:
+        raise UserInputError(
+            f"workload: expected one of {', '.join(WORKLOADS)} or module:attribute, got {name!r}"
+        )
+    try:
+        workload = getattr(importlib.import_module(module_name), attribute)
+    except ModuleNotFoundError as error:
+        raise UserInputError(
+            f"workload: {name!r} cannot be imported ({error}); put its folder on PYTHONPATH"
+        ) from error
+    except AttributeError as error:
+        raise UserInputError(f"workload: {name!r} does not exist ({error})") from error
+    if not isinstance(workload, Workload):
+        kind = type(workload).__name__
+        raise UserInputError(
+            f"workload: expected {name!r} to have prepare(candidate, device, seed), got {kind}"
+        )
+    return workload

@@ -1,0 +1,116 @@
+"""A worker that has its device: started, asked one thing at a time, and given up at the first fault."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from .failures import classify_exit
+from .measurement import Measurement
+from .outcome import Outcome
+from .protocol import Failed, MeasureRequest, Progress, ProtocolError, Ready, Result, StartRequest
+from .worker_process import WorkerGoneError, WorkerProcess
+
+POLL_S = 0.02  # how often a CPU worker's memory is looked at while its answer is awaited
+
+
+class TrialFailedError(Exception):
+    """The worker gave no usable answer; `measurement` says why, as data."""
+
+    def __init__(self, outcome: Outcome, message: str, **fields: Any) -> None:
+        super().__init__(message)
+        self.measurement = Measurement(outcome=outcome, message=message, **fields)
+
+
+class LiveWorker:
+    """A started worker, what it said of itself, and what it holds of the card while idle.
+
+    Raises: TrialFailedError where it does not get ready; nothing is left running then.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        device: Literal["cuda", "cpu"],
+        gpu_uuid: str | None,
+        log_path: Path,
+        start_timeout_s: float,
+    ) -> None:
+        environment = dict(os.environ)
+        if gpu_uuid is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = gpu_uuid
+        try:
+            self.process = WorkerProcess(command, environment=environment, log_path=log_path)
+        except OSError as error:
+            raise TrialFailedError(Outcome.ERROR, f"the worker cannot be started: {error}") from error
+        try:
+            self.ready = self._await_ready(device, start_timeout_s)
+        except BaseException:
+            self.process.kill()
+            raise
+        self.footprint_bytes = self.ready.context_bytes or 0
+
+    def ask(
+        self,
+        request: MeasureRequest,
+        *,
+        timeout_s: float,
+        on_progress: Callable[[Progress], None],
+        on_silence: Callable[[int], None],
+    ) -> Result:
+        """The answer to one request. `on_silence` is called with the worker's pid every `POLL_S`.
+
+        Raises: TrialFailedError; the worker must then be killed.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        try:
+            self.process.send(request)
+            while True:
+                remaining_s = deadline_s - time.monotonic()
+                if remaining_s <= 0:
+                    raise TrialFailedError(
+                        Outcome.TIMEOUT, f"no answer within {timeout_s:g} s; the worker was stopped"
+                    )
+                reply = self.process.receive(min(POLL_S, remaining_s))
+                if reply is None:
+                    on_silence(self.process.pid)
+                    continue
+                if not isinstance(reply, Progress | Result):
+                    raise TrialFailedError(
+                        Outcome.ERROR, f"expected a result from the worker, got {reply.type!r}"
+                    )
+                if reply.id != request.id:
+                    raise TrialFailedError(
+                        Outcome.ERROR, f"the worker answered request {reply.id} instead of {request.id}"
+                    )
+                if isinstance(reply, Result):
+                    return reply
+                on_progress(reply)
+        except (WorkerGoneError, ProtocolError) as error:
+            raise self._no_answer(error) from error
+
+    def _await_ready(self, device: Literal["cuda", "cpu"], timeout_s: float) -> Ready:
+        try:
+            self.process.send(StartRequest(device=device))
+            reply = self.process.receive(timeout_s)
+        except (WorkerGoneError, ProtocolError) as error:
+            raise self._no_answer(error) from error
+        if reply is None:
+            raise TrialFailedError(Outcome.TIMEOUT, f"the worker did not get ready in {timeout_s:g} s")
+        if isinstance(reply, Failed):
+            raise TrialFailedError(Outcome.ERROR, f"the worker cannot use its device: {reply.message}")
+        if not isinstance(reply, Ready):
+            raise TrialFailedError(
+                Outcome.ERROR, f"expected the worker to say it is ready, got {reply.type!r}"
+            )
+        return reply
+
+    def _no_answer(self, error: WorkerGoneError | ProtocolError) -> TrialFailedError:
+        if isinstance(error, ProtocolError):
+            return TrialFailedError(Outcome.ERROR, f"the worker broke the protocol: {error}")
+        outcome, message = classify_exit(error.returncode, self.process.last_line())
+        return TrialFailedError(outcome, message)
