@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from ..environment import Environment, triton_status
 from ..frontier import Point, find_frontier, settle, to_points
 from ..recommend import recommend, recommendation_name, to_settings, to_yaml
 from ..record import Record
 from ..sizes import format_duration, format_mb, format_size
-from .facts import RunFacts, describe_device, format_parameters, format_rate
+from .facts import RunFacts, describe_device, format_range
 from .findings import comparison_findings, memory_findings, outcome_lines, throughput_findings
-from .tables import markdown_table, render_results
+from .tables import frontier_table, markdown_table, render_results
 
 
 def render_report(records: Sequence[Record], facts: RunFacts) -> str:
@@ -34,33 +35,22 @@ def render_report(records: Sequence[Record], facts: RunFacts) -> str:
 
 
 def _environment(records: Sequence[Record], facts: RunFacts) -> str:
-    device, versions = facts.device, facts.versions
-    rows = [("Device", f"{device.kind}: {device.name}")]
-    rows.append(("VRAM" if device.kind == "cuda" else "Host memory", f"{format_mb(device.total_bytes)} MB"))
-    if device.compute_capability is not None:
-        rows.append(("Compute capability", device.compute_capability))
+    times = sorted(r.started_at for r in records)
+    environment = Environment(
+        device=facts.device,
+        versions=facts.versions,
+        triton_status=triton_status(facts.device, facts.versions),
+        measured_at=format_range(times) if times else "nothing was measured",
+    )
+    rows = [("Property", "Value"), *environment.rows()]
     rows.append(("Budget", f"{format_size(facts.budget_bytes)} ({format_mb(facts.budget_bytes)} MB)"))
     if facts.reserve_bytes:
-        rows.append(("Kept free for others", f"{format_mb(facts.reserve_bytes)} MB"))
-    for name, version in (
-        ("CUDA", versions.cuda),
-        ("Driver", versions.driver),
-        ("PyTorch", versions.torch),
-        ("Triton", versions.triton),
-        ("Python", versions.python),
-        ("phase8-tune", versions.phase8_tune),
-        ("Operating system", versions.os),
-    ):
-        if version is not None:
-            rows.append((name, version))
+        rows.append(("Of that kept free for others", f"{format_mb(facts.reserve_bytes)} MB"))
     ran = sorted({r.to_candidate().kernel_version for r in records if r.fits})
     rows.append(("Kernel versions that ran", ", ".join(ran) or "none"))
     if facts.missing_versions:
         rows.append(("Kernel versions not installed", ", ".join(facts.missing_versions)))
-    times = sorted(r.started_at for r in records)
-    if times:
-        rows.append(("Measured (UTC)", times[0] if times[0] == times[-1] else f"{times[0]} to {times[-1]}"))
-    return f"## Environment\n\n{markdown_table(['', ''], rows)}\n"
+    return f"## Environment\n\n{markdown_table(rows[0], rows[1:])}\n"
 
 
 def _findings(settled: Sequence[Record], points: Sequence[Point], facts: RunFacts) -> str:
@@ -83,39 +73,12 @@ def _frontiers(points: Sequence[Point], facts: RunFacts) -> str:
     front = find_frontier(points)
     if not front:
         return ""
-    rows = [
-        (
-            p.candidate.model,
-            p.candidate.variant,
-            format_parameters(p.parameters),
-            f"{p.candidate.batch_size}×{p.candidate.n_seq}",
-            p.candidate.kernel_version,
-            p.candidate.mixed_precision,
-            "yes" if p.candidate.gradient_checkpointing else "no",
-            p.candidate.mode,
-            format_rate(p.tokens_per_s, p.tokens_per_s_std),
-            format_mb(p.peak_bytes),
-        )
-        for p in front
-    ]
-    headers = (
-        *(
-            "Model",
-            "Variant",
-            "Parameters",
-            "Batch×sequence",
-            "Kernels",
-            "Precision",
-            "Checkpointing",
-            "Mode",
-        ),
-        *("Tokens/s", "Peak memory (MB)"),
-    )
+    headers, rows, align = frontier_table(front)
     return (
         f"## Frontier (device: {facts.device.kind})\n\n"
         "No other measured configuration of the same mode has at least the tokens/s, at most the peak memory "
         "and at least the parameters of one of these, and is better in one of the three.\n\n"
-        f"{markdown_table(headers, rows, align='llrrllllrr')}\n"
+        f"{markdown_table(headers, rows, align=align)}\n"
     )
 
 

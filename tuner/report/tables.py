@@ -32,6 +32,36 @@ def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, ali
     return tabulate(list(rows), headers=headers, tablefmt="github", disable_numparse=True, colalign=sides)
 
 
+def frontier_table(points: Sequence[Point]) -> tuple[list[str], list[list[str]], str]:
+    """Headers, rows and alignment (a letter a column) of a frontier, for Markdown or for a terminal."""
+    columns = varying_columns(p.record for p in points)
+    modes = {p.candidate.mode for p in points}
+    headers = ["Model", "Parameters", "Batch×sequence", *(name for name, _ in columns)]
+    rows = [
+        [
+            p.candidate.model,
+            format_parameters(p.parameters),
+            f"{p.candidate.batch_size}×{p.candidate.n_seq}",
+            *(value(p.candidate) for _, value in columns),
+            *([p.candidate.mode] if len(modes) > 1 else []),
+            format_rate(p.tokens_per_s, p.tokens_per_s_std),
+            format_mb(p.peak_bytes),
+        ]
+        for p in points
+    ]
+    headers += [*(["Mode"] if len(modes) > 1 else []), "Tokens/s", "Peak memory (MB)"]
+    align = "lrr" + "l" * (len(headers) - 5) + "rr"
+    return headers, rows, align
+
+
+def shared_settings(records: Sequence[Record], device_kind: str) -> str:
+    """The settings that all records share, so that their table needs no column for them."""
+    varying = {name for name, _ in varying_columns(records)}
+    candidate = records[0].to_candidate()
+    shared = [f"{name.lower()} {value(candidate)}" for name, value in _COLUMNS if name not in varying]
+    return ", ".join([f"device: {device_kind}", *shared])
+
+
 def render_results(records: Sequence[Record], points: Sequence[Point], device_kind: str) -> str:
     """The results of settled records, a section for each mode."""
     best = _best_digests(points)
@@ -40,7 +70,7 @@ def render_results(records: Sequence[Record], points: Sequence[Point], device_ki
         of_mode = [r for r in records if r.to_candidate().mode == mode]
         if of_mode:
             parts.append(f"## Results: {title}\n")
-            parts.append(_constants(of_mode, device_kind))
+            parts.append(f"All rows: {shared_settings(of_mode, device_kind)}.\n")
             parts.extend(_render_models(of_mode, best))
     return "\n".join(parts)
 
@@ -94,14 +124,6 @@ def varying_columns(records: Iterable[Record]) -> list[tuple[str, Callable[[Cand
 def model_order(model: str) -> tuple[int, str]:
     """Presets by size, then other names."""
     return (PRESETS.index(model), "") if model in PRESETS else (len(PRESETS), model)
-
-
-def _constants(records: Sequence[Record], device_kind: str) -> str:
-    """One line with the settings that all rows share, so that the tables need no column for them."""
-    varying = {name for name, _ in varying_columns(records)}
-    candidate = records[0].to_candidate()
-    shared = [f"{name.lower()} {value(candidate)}" for name, value in _COLUMNS if name not in varying]
-    return f"All rows: {', '.join([f'device: {device_kind}', *shared])}.\n"
 
 
 def _best_digests(points: Sequence[Point]) -> frozenset[str]:

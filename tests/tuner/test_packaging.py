@@ -1,0 +1,63 @@
+"""pyproject.toml names the packages that are on disk, and the wheel would hold every file they need."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import phase8_tune
+import pytest
+
+ROOT = Path(phase8_tune.__file__).resolve().parent
+ROOMS = ("kernels", "phase8", "studies", "tuner")
+
+
+@pytest.fixture(scope="module")
+def pyproject() -> dict[str, Any]:
+    path = ROOT / "pyproject.toml"
+    if not path.exists():
+        pytest.skip("phase8_tune is installed from a wheel, without its sources")
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+def test_packages_are_the_folders_on_disk(pyproject: dict[str, Any]) -> None:
+    found = {"phase8_tune"}
+    for room in ROOMS:
+        for init in (ROOT / room).rglob("__init__.py"):
+            found.add(".".join(("phase8_tune", *init.parent.relative_to(ROOT).parts)))
+    named = pyproject["tool"]["setuptools"]["packages"]
+    assert sorted(named) == sorted(found)
+    assert len(named) == len(set(named))
+
+
+def test_every_folder_with_code_is_a_package() -> None:
+    folders = {path.parent for room in ROOMS for path in (ROOT / room).rglob("*.py")}
+    assert [str(f.relative_to(ROOT)) for f in sorted(folders) if not (f / "__init__.py").exists()] == []
+
+
+def test_packaged_data_is_named(pyproject: dict[str, Any]) -> None:
+    data = pyproject["tool"]["setuptools"]["package-data"]
+    assert (ROOT / "py.typed").exists()
+    assert data["phase8_tune"] == ["py.typed"]
+    assert "*.yaml" in data["phase8_tune.studies"]
+    assert list((ROOT / "studies").glob("*.yaml"))
+
+
+def test_console_scripts_exist(pyproject: dict[str, Any]) -> None:
+    for target in pyproject["project"]["scripts"].values():
+        module, _, function = target.partition(":")
+        path = ROOT.joinpath(*module.split(".")[1:]).with_suffix(".py")
+        assert f"def {function}(" in path.read_text(encoding="utf-8")
+
+
+def test_pins_lie_in_the_open_ranges(pyproject: dict[str, Any]) -> None:
+    pins = {
+        line.split("==")[0].lower(): line.split("==")[1].split()[0]
+        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        if "==" in line and not line.startswith("#")
+    }
+    for requirement in pyproject["project"]["dependencies"]:
+        name, _, least = requirement.partition(";")[0].partition(">=")
+        pinned = [int(part) for part in pins[name.strip().lower()].split(".")]
+        assert pinned >= [int(part) for part in least.strip().split(".")]

@@ -1,0 +1,207 @@
+"""The report: the seed's sections, out-of-memory rows, and findings that are true of the records."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+
+from phase8_tune.tuner.frontier import find_frontier, to_points
+from phase8_tune.tuner.measurer import TimingSettings
+from phase8_tune.tuner.outcome import Outcome
+from phase8_tune.tuner.record import Record
+from phase8_tune.tuner.report.facts import RunFacts, format_rate
+from phase8_tune.tuner.report.findings import comparison_findings, memory_findings, throughput_findings
+from phase8_tune.tuner.report.markdown import render_report
+from phase8_tune.tuner.report.terminal import render_frontier, render_outcomes
+from phase8_tune.tuner.report.trials_csv import render_csv
+
+from .report_records import BUDGET_BYTES, CPU, GPU, VERSIONS, make_candidate, make_record
+
+GB = 2**30
+
+
+def make_facts(**changes: object) -> RunFacts:
+    fields: dict[str, object] = {
+        "run_name": "seed_table-8GB-cuda",
+        "study_name": "seed_table",
+        "budget_bytes": BUDGET_BYTES,
+        "reserve_bytes": 0,
+        "device": GPU,
+        "versions": VERSIONS,
+        "timing": TimingSettings(),
+        "command": "phase8-tune --vram 8GB --study seed_table",
+    }
+    return RunFacts(**(fields | changes))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def records() -> list[Record]:
+    return [
+        make_record(make_candidate(n_seq=256, batch_size=1), tokens_per_s=273, peak_bytes=GB, trial_number=0),
+        make_record(
+            make_candidate(n_seq=256, batch_size=8), tokens_per_s=1959, peak_bytes=2 * GB, trial_number=1
+        ),
+        make_record(
+            make_candidate(n_seq=512, batch_size=4), tokens_per_s=1138, peak_bytes=3 * GB, trial_number=2
+        ),
+        make_record(
+            make_candidate(model="medium", n_seq=1024, batch_size=1),
+            outcome=Outcome.OOM,
+            peak_bytes=7 * GB,
+            trial_number=3,
+        ),
+    ]
+
+
+def section(report: str, title: str) -> str:
+    _, _, rest = report.partition(f"{title}")
+    return rest.partition("\n## ")[0]
+
+
+def test_the_seeds_sections_in_order(records: list[Record]) -> None:
+    report = render_report(records, make_facts())
+    titles = [line for line in report.splitlines() if line.startswith("## ")]
+    assert [t.partition(" (")[0].partition(":")[0] for t in titles] == [
+        *("## Environment", "## Results", "## Findings", "## Frontier", "## How it was measured"),
+        *("## Recommended settings for 8GB", "## Outcomes", "## Reproduce"),
+    ]
+    assert "### small (10.62M–10.75M parameters)" in report
+    assert "### medium (78.43M parameters)" in report  # known although it never ran
+
+
+def test_a_table_per_model_and_sequence(records: list[Record]) -> None:
+    report = render_report(records, make_facts())
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in section(report, "## Results").splitlines()
+        if line.startswith("|") and not line.startswith("|-")
+    ]
+    header = ["Batch size", "Tokens/s", "Peak memory (MB)", "Note"]
+    assert rows == [
+        header,
+        ["1", "273 (±0)", "1,024.00", "✓"],
+        ["8", "1,959 (±0)", "2,048.00", "✓ best throughput"],
+        header,
+        ["4", "1,138 (±0)", "3,072.00", "✓"],
+        header,
+        ["1", "-", "-", "out of memory"],
+    ]
+
+
+def test_what_varies_gets_a_column_and_the_rest_one_line(records: list[Record]) -> None:
+    report = render_report(records, make_facts())
+    assert "All rows: device: cuda, variant phase8, kernels reference, precision bf16" in report
+    assert "Checkpointing |" not in section(report, "## Results")
+    records.append(make_record(make_candidate(n_seq=256, gradient_checkpointing=True), trial_number=4))
+    assert "Checkpointing" in section(render_report(records, make_facts()), "## Results")
+
+
+def test_modes_have_their_own_section(records: list[Record]) -> None:
+    records.append(make_record(make_candidate(mode="forward"), tokens_per_s=5000, trial_number=4))
+    report = render_report(records, make_facts())
+    assert "## Results: training" in report
+    assert "5,000" in section(report, "## Results: forward only")
+    assert "5,000" not in section(report, "## Results: training")
+    assert "5,000" not in section(report, "## Recommended")
+
+
+def test_everything_from_a_cpu_is_marked() -> None:
+    records = [make_record(device=CPU)]
+    report = render_report(records, make_facts(device=CPU))
+    for title in ("# Phase 8 benchmark", "All rows", "## Findings", "## Frontier", "## Recommended"):
+        (line,) = [line for line in report.splitlines() if line.startswith(title)]
+        assert "device: cpu" in line
+    assert "device: cpu" in render_frontier(find_frontier(to_points(records)))
+    assert "Synchronised with the GPU" not in report
+
+
+def test_the_recommendation_is_quoted_without_its_provenance(records: list[Record]) -> None:
+    text = section(render_report(records, make_facts()), "## Recommended")
+    assert "batch_size: 8\n# throughput: ~1,959 tokens/s\n# memory: ~2,048 MB\n" in text
+    assert "measured:" not in text
+
+
+def test_nothing_measured_still_makes_a_report() -> None:
+    failed = [make_record(outcome=Outcome.OOM, peak_bytes=None)]
+    for records in ([], failed):
+        report = render_report(records, make_facts())
+        assert "No training configuration that was measured fits the budget." in report
+        assert "## Frontier" not in report
+
+
+def test_best_throughput_and_scaling_are_those_of_the_data(records: list[Record]) -> None:
+    best, longest, scaling = throughput_findings(to_points(records))
+    assert "1,959" in best
+    assert "batch 8, sequence 256" in best
+    assert "at the longest sequence that fits, 512: 1,138 tokens/s" in longest
+    assert (
+        "from batch 1 to 8 at sequence 256, 7.18× the tokens/s and 2.00× the peak memory for 8× the"
+        in scaling
+    )
+
+
+def test_no_scaling_is_told_from_one_batch() -> None:
+    (only,) = throughput_findings(to_points([make_record()]))
+    assert "best throughput" in only
+
+
+def test_memory_findings_tell_what_fits_and_what_does_not(records: list[Record]) -> None:
+    lines = "\n".join(memory_findings(records, to_points(records)))
+    assert (
+        "3 configurations within the budget, peak memory 1,024.00 to 3,072.00 MB; longest sequence 512"
+        in lines
+    )
+    assert "Largest model that fits, train: small with 10,750,367 parameters" in lines
+    assert "**medium, train**: did not fit at sequence 1024: batch 1; nothing measured at this" in lines
+
+
+def test_comparisons_use_equal_configurations_only() -> None:
+    records = [
+        make_record(
+            make_candidate(batch_size=1, kernel_version="reference"), tokens_per_s=100, peak_bytes=4 * GB
+        ),
+        make_record(make_candidate(batch_size=1, kernel_version="fast"), tokens_per_s=300, peak_bytes=2 * GB),
+        make_record(
+            make_candidate(batch_size=2, kernel_version="reference"), tokens_per_s=100, peak_bytes=4 * GB
+        ),
+        make_record(make_candidate(batch_size=2, kernel_version="fast"), tokens_per_s=500, peak_bytes=1 * GB),
+        make_record(make_candidate(batch_size=64, kernel_version="fast"), tokens_per_s=9000),
+    ]
+    assert comparison_findings(to_points(records), "kernel_version") == [
+        "Kernels, train: `fast` has 4.00× (3.00–5.00) the tokens/s of `reference` and 0.38× (0.25–0.50) "
+        "its peak memory (median and range of 2 equal pairs)"
+    ]
+    assert comparison_findings(to_points(records), "mixed_precision") == []
+
+
+def test_csv_has_every_record_with_units(records: list[Record]) -> None:
+    rows = list(csv.DictReader(io.StringIO(render_csv(records))))
+    assert [row["trial"] for row in rows] == ["0", "1", "2", "3"]
+    assert rows[1]["tokens_per_s_mean"] == "1959.0"
+    assert rows[1]["peak_bytes"] == str(2 * GB)
+    assert rows[1]["peak_mb_2e20"] == "2048.0"
+    assert [row["on_frontier"] for row in rows] == ["True", "True", "True", "False"]
+    assert rows[3]["outcome"] == "oom"
+    assert rows[3]["tokens_per_s_mean"] == ""
+    assert rows[3]["message"] == "CUDA out of memory"
+
+
+def test_terminal_counts_and_advice(records: list[Record]) -> None:
+    text = render_outcomes(records)
+    assert text.splitlines()[0] == "4 configurations: 3 measured, 1 did not fit, 0 failed"
+    assert "oom: 1; ran out of memory" in text
+
+
+def test_disturbed_samples_are_marked() -> None:
+    report = render_report([make_record(tainted=("throttled",))], make_facts())
+    assert "✓ best throughput (disturbed: throttled)" in report
+
+
+@pytest.mark.parametrize(
+    ("rate", "std", "text"),
+    [(1958.6, 127.2, "1,959 (±127)"), (42.25, 0.31, "42.2 (±0.3)"), (3.14159, None, "3.14")],
+)
+def test_rates(rate: float, std: float | None, text: str) -> None:
+    assert format_rate(rate, std) == text
