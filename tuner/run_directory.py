@@ -97,7 +97,13 @@ def check_run_directory(root: Path, definition: StudyDefinition, budget_bytes: i
 
     Raises: UserInputError that says what to do.
     """
-    if root.exists() and not root.is_dir():
+    try:
+        is_other_file = root.exists() and not root.is_dir()
+    except OSError as error:  # a folder that may not be entered, a name too long
+        raise UserInputError(
+            f"{root}: expected a folder for the run, got: {error.strerror}; name another run directory"
+        ) from None
+    if is_other_file:
         raise UserInputError(f"{root}: expected a folder for the run, got a file; name another")
     paths = RunPaths(root=root)
     if paths.info.exists():

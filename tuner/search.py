@@ -1,0 +1,287 @@
+"""The search: asks for a candidate, measures it, writes it down, tells the study; until a reason to stop.
+
+Source: the design's page on searching (ask and tell, journal before database, PRUNED with a constraint).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from .candidate import Candidate
+from .definition import StudyDefinition
+from .errors import DeviceError
+from .events import SearchEvent, SearchLimits, SearchResult, StopReason
+from .frontier import to_points
+from .hypervolume import hypervolume
+from .interrupt import interrupt_deferred
+from .journal import Journal, read_records
+from .knowledge import PREDICTED_PEAK_BYTES, Knowledge
+from .measurement import Measurement
+from .measurer import Measurer
+from .outcome import Outcome
+from .record import Record
+from .run_directory import RunDirectory, check_run_directory
+from .space import SearchSpace
+from .storage import StudyStore, open_sqlite
+from .strategy import DEFAULT_FILTERS, CandidateFilter, Rejection, RowOrder, Strategy
+
+# A sampler that repeats itself this often has seen most of what it likes: the rest is taken from the list.
+_ASKS = 16
+
+
+def run_search(
+    definition: StudyDefinition,
+    measurer: Measurer,
+    run_dir: Path,
+    *,
+    budget_bytes: int,
+    on_event: Callable[[SearchEvent], None],
+    limits: SearchLimits | None = None,
+    definition_text: str | None = None,
+    strategy: Strategy | None = None,
+    filters: Sequence[CandidateFilter] = DEFAULT_FILTERS,
+) -> SearchResult:
+    """Search a study in a run directory, from the start or from where an earlier driver left it.
+
+    `limits` None: those of the definition. `strategy` None: the rows in order, or Optuna's TPE. A first
+    KeyboardInterrupt ends the search with `StopReason.INTERRUPTED`; the caller closes the measurer.
+
+    Raises: UserInputError for a run directory that is not this study's or cannot be written; DeviceError from
+    the measurer. What was measured until then is kept, and a search of the same directory goes on after it.
+    """
+    check_run_directory(run_dir, definition, budget_bytes)  # before `device` starts a worker
+    with RunDirectory.open(
+        run_dir,
+        definition=definition,
+        definition_text=definition_text,
+        budget_bytes=budget_bytes,
+        device=measurer.device,
+    ) as directory:
+        knowledge = Knowledge(read_records(directory.paths.journal))
+        space = SearchSpace(definition)
+        store = StudyStore(
+            open_sqlite(directory.paths.database),
+            space,
+            name=definition.name,
+            seed=definition.search.seed,
+            startup_trials=definition.search.startup_trials,
+        )
+        with Journal(directory.paths.journal) as journal:
+            return Search(
+                definition=definition,
+                space=space,
+                store=store,
+                journal=journal,
+                knowledge=knowledge,
+                measurer=measurer,
+                budget_bytes=budget_bytes,
+                on_event=on_event,
+                limits=limits or SearchLimits.from_settings(definition.search),
+                strategy=strategy,
+                filters=filters,
+            ).run()
+
+
+class SamplerChoice(Strategy):
+    """What the sampler of the study asks for; when it only repeats itself, any candidate that is open."""
+
+    def __init__(self, store: StudyStore, space: SearchSpace, knowledge: Knowledge, seed: int) -> None:
+        self._store, self._space = store, space
+        self._random = random.Random(seed + len(knowledge.settled))
+
+    def propose(self, knowledge: Knowledge, is_open: Callable[[Candidate], bool]) -> Candidate | None:
+        for _ in range(_ASKS):
+            candidate = self._store.ask()
+            if not knowledge.is_settled(candidate):
+                return candidate
+            self._store.tell(knowledge.record_of(candidate), knowledge)
+        remaining = [c for c in self._space.enumerate() if is_open(c)]
+        return self._random.choice(remaining) if remaining else None
+
+
+class Search:
+    """One session of a search over an open journal and study; `run_search` puts the parts together."""
+
+    def __init__(
+        self,
+        *,
+        definition: StudyDefinition,
+        space: SearchSpace,
+        store: StudyStore,
+        journal: Journal,
+        knowledge: Knowledge,
+        measurer: Measurer,
+        budget_bytes: int,
+        on_event: Callable[[SearchEvent], None],
+        limits: SearchLimits,
+        strategy: Strategy | None = None,
+        filters: Sequence[CandidateFilter] = DEFAULT_FILTERS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._space, self._store, self._journal, self._knowledge = space, store, journal, knowledge
+        self._measurer, self._budget_bytes, self._on_event = measurer, budget_bytes, on_event
+        self._limits, self._filters, self._clock = limits, filters, clock
+        self._device = measurer.device
+        if strategy is None and space.is_rows:
+            strategy = RowOrder(tuple(space.enumerate()))
+        self._strategy = strategy or SamplerChoice(store, space, knowledge, definition.search.seed)
+        self._launched_before = knowledge.launched
+        self._started_s = clock()
+
+    def run(self) -> SearchResult:
+        """Search until a stop rule holds or the user interrupts.
+
+        Raises: DeviceError from the measurer; UserInputError where nothing can be written any more.
+        """
+        try:
+            self._store.replay(self._knowledge)
+            self._emit()
+            reason = self._loop()
+        except KeyboardInterrupt:
+            self._store.abandon()
+            reason = StopReason.INTERRUPTED
+        except DeviceError:
+            self._store.abandon()
+            raise
+        self._store.mark(reason)
+        self._emit()
+        return SearchResult(
+            stop_reason=reason,
+            records=self._knowledge.settled,
+            launched_now=self._knowledge.launched - self._launched_before,
+        )
+
+    def _loop(self) -> StopReason:
+        while True:
+            reason = self._reason_to_stop()
+            if reason is not None:
+                return reason
+            candidate = self._next()
+            if candidate is None:
+                return StopReason.EXHAUSTED
+            # One that was launched before is owed its retries, whatever was learnt since.
+            rejection = None if self._knowledge.attempts(candidate) else self._rejection_of(candidate)
+            if rejection is not None:
+                self._reject(candidate, rejection)
+            else:
+                self._measure(candidate)
+
+    def _next(self) -> Candidate | None:
+        # A candidate whose retries a dead driver owes comes first, or its record would stay unsettled.
+        owed = self._knowledge.owed()
+        return owed or self._strategy.propose(self._knowledge, self._is_open)
+
+    def _is_open(self, candidate: Candidate) -> bool:
+        return not self._knowledge.is_settled(candidate) and self._rejection_of(candidate) is None
+
+    def _rejection_of(self, candidate: Candidate) -> Rejection | None:
+        reasons = (rule.reject(candidate, self._knowledge) for rule in self._filters)
+        return next((reason for reason in reasons if reason is not None), None)
+
+    def _reject(self, candidate: Candidate, rejection: Rejection) -> None:
+        peak_bytes = rejection.predicted_peak_bytes
+        measurement = Measurement(
+            outcome=rejection.outcome,
+            message=rejection.message,
+            device=self._device,
+            memory_stats={} if peak_bytes is None else {PREDICTED_PEAK_BYTES: peak_bytes},
+        )
+        self._record(candidate, measurement, attempt=0, started_at=_now())
+
+    def _measure(self, candidate: Candidate) -> None:
+        self._emit(current=candidate)
+        while not self._knowledge.is_settled(candidate):
+            self._store.trial_of(candidate)
+            started_at = _now()
+            measurement = check_measurement(self._measurer.measure(candidate), self._budget_bytes)
+            attempt = len(self._knowledge.attempts(candidate)) + 1
+            self._record(candidate, measurement, attempt=attempt, started_at=started_at)
+
+    def _record(
+        self, candidate: Candidate, measurement: Measurement, *, attempt: int, started_at: str
+    ) -> None:
+        with interrupt_deferred():
+            record = Record(
+                digest=candidate.digest(),
+                candidate=candidate.to_dict(),
+                trial_number=self._store.trial_of(candidate),
+                attempt=attempt,
+                started_at=started_at,
+                budget_bytes=self._budget_bytes,
+                measurement=measurement,
+            )
+            self._journal.append(record)
+            self._knowledge.add(record)
+            if self._knowledge.is_settled(candidate):
+                self._store.tell(self._knowledge.record_of(candidate), self._knowledge)
+        self._emit(last=record)
+
+    def _reason_to_stop(self) -> StopReason | None:
+        limits = self._limits
+        if limits.trials is not None and self._knowledge.launched >= limits.trials:
+            return StopReason.TRIALS
+        if limits.time_limit_s is not None and self._elapsed_s() >= limits.time_limit_s:
+            return StopReason.TIME
+        if limits.stall_measurements is not None and self._has_stalled(limits.stall_measurements):
+            return StopReason.STALLED
+        return None
+
+    def _has_stalled(self, measurements: int) -> bool:
+        launched = [r for r in self._knowledge.settled if r.attempt > 0]
+        if len(launched) <= measurements:
+            return False
+        before = hypervolume(to_points(launched[:-measurements]), self._budget_bytes)
+        now = hypervolume(to_points(launched), self._budget_bytes)
+        return now <= before * (1 + self._limits.stall_growth)
+
+    def _elapsed_s(self) -> float:
+        return self._clock() - self._started_s
+
+    def _emit(self, *, current: Candidate | None = None, last: Record | None = None) -> None:
+        knowledge, limits = self._knowledge, self._limits
+        done = knowledge.launched
+        left = self._space.size() - knowledge.rejected
+        total = left if limits.trials is None else min(left, limits.trials)
+        now = done - self._launched_before
+        estimate_s = self._elapsed_s() / now * max(total - done, 0) if now else None
+        if limits.time_limit_s is not None and estimate_s is not None:
+            estimate_s = min(estimate_s, max(limits.time_limit_s - self._elapsed_s(), 0.0))
+        self._on_event(
+            SearchEvent(
+                done=done,
+                pruned=knowledge.pruned,
+                failed=knowledge.failed,
+                total=total,
+                best_tokens_per_s=knowledge.best_tokens_per_s,
+                current=current,
+                last=last,
+                seconds_left_estimate=estimate_s,
+            )
+        )
+
+
+def check_measurement(measurement: Measurement, budget_bytes: int) -> Measurement:
+    """A measurement that the search can rely on: a success has every objective and keeps the budget.
+
+    One that claims success without a figure is an error of the measurer, one over the budget is over it.
+    """
+    if measurement.outcome is not Outcome.OK:
+        return measurement
+    lacking = [name for name in ("peak_bytes", "parameters") if getattr(measurement, name) is None]
+    if not measurement.samples_s or not all(0 < s < float("inf") for s in measurement.samples_s):
+        lacking.append("samples_s")
+    if lacking:
+        message = f"the measurer reported success without {' and '.join(lacking)}"
+        return measurement.model_copy(update={"outcome": Outcome.ERROR, "message": message, "samples_s": ()})
+    if measurement.peak_bytes is not None and measurement.peak_bytes > budget_bytes:
+        message = f"took {measurement.peak_bytes} bytes of a budget of {budget_bytes}"
+        return measurement.model_copy(update={"outcome": Outcome.OVER_BUDGET, "message": message})
+    return measurement
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
