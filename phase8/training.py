@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .capture import CapturedFunction
 from .config import Phase8Config
 from .model import Phase8Model, Precision
+
+CAPTURED_VERSIONS = frozenset({"fast"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,26 +49,50 @@ class Trainer:
             )
         matrices = [p for p in self.model.parameters() if p.dim() >= 2]
         vectors = [p for p in self.model.parameters() if p.dim() < 2]
+        self.captures = options.kernel_version in CAPTURED_VERSIONS and device.type == "cuda"
+        # A captured step reads its learning rate from the device, where `set_learning_rate` puts it.
+        rate = torch.tensor(options.learning_rate, device=device) if self.captures else options.learning_rate
         self.optimizer = torch.optim.AdamW(
             [
                 {"params": matrices, "weight_decay": options.weight_decay},
                 {"params": vectors, "weight_decay": 0.0},
             ],
-            lr=options.learning_rate,
+            lr=rate,
             betas=options.betas,
             fused=True,
+            capturable=self.captures,
         )
         self.scaler = torch.amp.GradScaler(device.type, enabled=options.mixed_precision == "fp16")
+        self._captured: dict[tuple[str, torch.Size], CapturedFunction] = {}
 
     def set_learning_rate(self, learning_rate: float) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(learning_rate)
+            else:
+                group["lr"] = learning_rate
 
     def step(self, tokens: Tensor) -> Tensor:
         """One step on tokens [B, N + 1] int64: predict each next token. Returns the loss, a float32 scalar.
 
-        The loss is detached and stays on the device: reading it is what synchronises.
+        The loss is detached and stays on the device: reading it is what synchronises. Versions in
+        CAPTURED_VERSIONS are captured in a CUDA graph after their first calls with a shape.
         """
+        return self._run("step", self._step, tokens)
+
+    def evaluate(self, tokens: Tensor) -> Tensor:
+        """The loss on tokens [B, N + 1] int64 without training, a float32 scalar on the device."""
+        return self._run("evaluate", self._evaluate, tokens)
+
+    def _run(self, name: str, function: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
+        if not self.captures:
+            return function(tokens)
+        key = (name, tokens.shape)
+        if key not in self._captured:
+            self._captured[key] = CapturedFunction(function)
+        return self._captured[key](tokens)
+
+    def _step(self, tokens: Tensor) -> Tensor:
         loss: Tensor = self.model(tokens[:, :-1], tokens[:, 1:])
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
@@ -75,19 +103,21 @@ class Trainer:
         return loss.detach()
 
     @torch.no_grad()
-    def evaluate(self, tokens: Tensor) -> Tensor:
-        """The loss on tokens [B, N + 1] int64 without training, a float32 scalar on the device."""
+    def _evaluate(self, tokens: Tensor) -> Tensor:
         loss: Tensor = self.model(tokens[:, :-1], tokens[:, 1:])
         return loss
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            # Only the moments: rates and flags belong to this run's options, not to the checkpoint.
+            "optimizer": self.optimizer.state_dict()["state"],
             "scaler": self.scaler.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
+        self._captured.clear()  # captures hold the addresses of the state that was replaced
         self.scaler.load_state_dict(state["scaler"])

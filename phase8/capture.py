@@ -1,0 +1,57 @@
+"""CUDA-graph capture of a training or evaluation step whose shapes do not change.
+
+A step of a small model is some hundred launches of 7–20 µs each; replayed from a graph they cost one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+EAGER_CALLS = 3  # real calls before the capture: kernels are compiled, optimizer state and workspaces exist
+
+
+class CapturedFunction:
+    """Runs `function` eagerly a few times, then captures it once and replays the capture.
+
+    function: takes one tensor of fixed shape and dtype on a CUDA device, returns one scalar tensor; it must
+    not synchronise. The eager calls are ordinary calls with their effects; capturing itself has none.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        self._function = function
+        self._calls = 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._input: Tensor | None = None
+        self._output: Tensor | None = None
+
+    def __call__(self, argument: Tensor) -> Tensor:
+        if self._graph is None and self._calls < EAGER_CALLS:
+            self._calls += 1
+            # On the side stream that the capture will use: its memory is then cached for that stream.
+            self._stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self._stream):
+                output = self._function(argument)
+            torch.cuda.current_stream().wait_stream(self._stream)
+            return output
+        if self._graph is None:
+            self._capture(argument)
+        assert self._graph is not None
+        assert self._input is not None
+        assert self._output is not None
+        self._input.copy_(argument)
+        self._graph.replay()
+        return self._output.clone()
+
+    def _capture(self, argument: Tensor) -> None:
+        self._input = argument.clone()
+        # The graph allocates from a pool of its own: give the eager calls' cached blocks back first.
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=self._stream):
+            self._output = self._function(self._input)
+        self._graph = graph
