@@ -147,6 +147,7 @@ def test_spectral_norm_of_zero_is_zero_with_a_finite_gradient():
     norm = spectral_norm(matrix)
     norm.backward()
     assert norm == 0
+    assert matrix.grad is not None
     assert torch.isfinite(matrix.grad).all()
 
 

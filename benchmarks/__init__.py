@@ -1,0 +1,1 @@
+"""Side-by-side measurements against anchors; run from the repository, not installed."""
