@@ -1,13 +1,14 @@
 """The table of kernel versions: which implementation of each operation a version name stands for.
 
-Importing this module imports no torch: the tuner's driver reads the names. `load` imports what a version needs.
+Importing this module imports no torch: the tuner's driver reads the names; `load` imports the rest.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 OPERATIONS: dict[str, str] = {
@@ -23,12 +24,32 @@ OPERATIONS: dict[str, str] = {
     "rank_scan": "rank_scan",
     "htt_cross_entropy": "htt_cross_entropy",
 }
-"""Every operation of the model with the folder that holds it; the signature is that of `reference.py` there."""
+"""Every operation of the model with its folder; the signature is that of `reference.py` there."""
+
+_WITHOUT_SIMPLE_FORMS = ("layer_norm", "norm_potential", "mix_norm")
+"""Operations that are worth a kernel only when it fuses: v1 and v2 have the reference's."""
+
+
+def _simple(module: str) -> dict[str, str]:
+    return dict.fromkeys(OPERATIONS, module) | dict.fromkeys(_WITHOUT_SIMPLE_FORMS, "reference")
+
 
 _TABLE: dict[str, dict[str, str]] = {
+    # version: operation: module in the operation's folder
     "reference": dict.fromkeys(OPERATIONS, "reference"),
+    "v1": _simple("v1"),
+    "v2": _simple("v2"),
+    "fast": dict.fromkeys(OPERATIONS, "fast"),
 }
-KERNEL_VERSIONS: tuple[str, ...] = tuple(_TABLE)
+
+
+def _is_complete(version: str) -> bool:
+    here = Path(__file__).parent
+    return all((here / OPERATIONS[op] / f"{module}.py").is_file() for op, module in _TABLE[version].items())
+
+
+KERNEL_VERSIONS: tuple[str, ...] = tuple(version for version in _TABLE if _is_complete(version))
+"""The versions that have every operation, slowest first."""
 
 
 class UnsupportedVersionError(RuntimeError):
@@ -52,20 +73,39 @@ class KernelSet:
     htt_cross_entropy: Callable[..., Any]
 
 
-def load(version: str) -> KernelSet:
+def load(version: str | Mapping[str, str]) -> KernelSet:
     """The implementations a version name stands for.
 
-    Raises: UnsupportedVersionError for a name that is not in the table.
+    version: one of `KERNEL_VERSIONS`, or a choice for single operations, {operation: version}, with the
+    reference for the others: what an ablation compares.
+    Raises: UnsupportedVersionError for a version or an operation that does not exist.
     """
+    if isinstance(version, str):
+        if version not in KERNEL_VERSIONS:
+            raise UnsupportedVersionError(
+                f"kernel version: expected one of {', '.join(KERNEL_VERSIONS)}, got {version!r}"
+            )
+        name, choice = version, dict.fromkeys(OPERATIONS, version)
+    else:
+        name = ",".join(f"{operation}={chosen}" for operation, chosen in version.items())
+        choice = dict.fromkeys(OPERATIONS, "reference") | dict(version)
+    return KernelSet(version=name, **{op: implementation(op, chosen) for op, chosen in choice.items()})
+
+
+def implementation(operation: str, version: str) -> Callable[..., Any]:
+    """One operation as a version has it; also of a version that does not have every operation yet.
+
+    Raises: UnsupportedVersionError for a version or an operation that does not exist.
+    """
+    if operation not in OPERATIONS:
+        raise UnsupportedVersionError(
+            f"operation: expected one of {', '.join(OPERATIONS)}, got {operation!r}"
+        )
     if version not in _TABLE:
         raise UnsupportedVersionError(
-            f"kernel version: expected one of {', '.join(KERNEL_VERSIONS)}, got {version!r}"
+            f"version of {operation}: expected one of {', '.join(_TABLE)}, got {version!r}"
         )
     package = __name__.rpartition(".")[0]
-    functions = {
-        operation: getattr(
-            importlib.import_module(f"{package}.{folder}.{_TABLE[version][operation]}"), operation
-        )
-        for operation, folder in OPERATIONS.items()
-    }
-    return KernelSet(version=version, **functions)
+    module = importlib.import_module(f"{package}.{OPERATIONS[operation]}.{_TABLE[version][operation]}")
+    function: Callable[..., Any] = getattr(module, operation)
+    return function

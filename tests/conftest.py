@@ -6,7 +6,7 @@ import os
 
 import torch
 
-# Triton reads the variable when a kernel is decorated, for its own library when triton is imported: so here, at
+# Triton reads the variable when a kernel is decorated, for its own library when it is imported: so here, at
 # the root, not in the kernels' folder, which pytest may collect after a folder that already imports triton.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 import triton
+
 from phase8_tune.kernels import device_limits
 from phase8_tune.kernels.device_limits import (
     SHARED_MEMORY_BYTES,
