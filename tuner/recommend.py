@@ -17,7 +17,7 @@ from .candidate import Candidate
 from .errors import UserInputError
 from .frontier import Point, to_points
 from .record import Record
-from .sizes import MIB, format_size
+from .sizes import MIB, format_budget
 
 VARIANTS: dict[str, Variant] = {"phase8": "phase8", "phase7": "phase7"}
 
@@ -108,7 +108,7 @@ def to_yaml(settings: TrainingSettings) -> str:
             f"# throughput: ~{measured.mean_tokens_per_s:,.0f} tokens/s\n"
             f"# memory: ~{measured.peak_bytes / MIB:,.0f} MB\n"
             f"# measured on {measured.device} (device: {measured.device_kind}), {kind}, "
-            f"under a budget of {format_size(measured.budget_bytes)}\n"
+            f"under a budget of {format_budget(measured.budget_bytes)}\n"
         )
     lines.append(_dump(data))
     return "".join(lines)

@@ -56,6 +56,12 @@ def format_mb(size_bytes: int) -> str:
     return f"{size_bytes / MIB:,.2f}"
 
 
+def format_budget(size_bytes: int) -> str:
+    """A size for people: as it would be typed where that is short, for example `8GB`, else in MB."""
+    typed = format_size(size_bytes)
+    return typed if len(typed) <= 7 else f"{format_mb(size_bytes)} MB"
+
+
 def parse_duration(text: str, *, what: str = "time") -> float:
     """Seconds of a length of time such as `30m`, `90s` or `1.5h`; a bare number is seconds.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from pathlib import Path
 
 import pytest
 
@@ -24,7 +25,7 @@ GB = 2**30
 
 def make_facts(**changes: object) -> RunFacts:
     fields: dict[str, object] = {
-        "run_name": "seed_table-8GB-cuda",
+        "run_root": Path("runs/seed_table-8GB-cuda"),
         "study_name": "seed_table",
         "budget_bytes": BUDGET_BYTES,
         "reserve_bytes": 0,

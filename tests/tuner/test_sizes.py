@@ -5,8 +5,16 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from phase8_tune.tuner.errors import UserInputError
-from phase8_tune.tuner.sizes import format_duration, format_mb, format_size, parse_duration, parse_size
+from phase8_tune.tuner.sizes import (
+    format_budget,
+    format_duration,
+    format_mb,
+    format_size,
+    parse_duration,
+    parse_size,
+)
 
 GB = 2**30
 
@@ -83,6 +91,11 @@ def test_format_is_short(size_bytes: int, text: str) -> None:
 def test_format_refuses_what_is_no_size(size_bytes: int) -> None:
     with pytest.raises(ValueError, match="positive"):
         format_size(size_bytes)
+
+
+def test_a_budget_is_shown_as_typed_or_in_megabytes() -> None:
+    assert format_budget(8 * GB) == "8GB"
+    assert format_budget(25276510208) == "24,105.56 MB"
 
 
 def test_table_megabytes_are_two_to_the_twenty() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..candidate import Mode
 from ..measurement import DeviceInfo, Versions
@@ -27,7 +28,7 @@ _NOTES = {
 class RunFacts:
     """The run behind a set of records. `missing_versions` are kernel versions asked for but not installed."""
 
-    run_name: str
+    run_root: Path
     study_name: str
     budget_bytes: int
     reserve_bytes: int

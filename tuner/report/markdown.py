@@ -9,7 +9,7 @@ from ..environment import Environment, triton_status
 from ..frontier import Point, find_frontier, settle, to_points
 from ..recommend import recommend, recommendation_name, to_settings, to_yaml
 from ..record import Record
-from ..sizes import format_duration, format_mb, format_size
+from ..sizes import format_budget, format_duration, format_mb
 from .facts import RunFacts, describe_device, format_range
 from .findings import comparison_findings, memory_findings, outcome_lines, throughput_findings
 from .tables import frontier_table, markdown_table, render_results
@@ -43,7 +43,7 @@ def _environment(records: Sequence[Record], facts: RunFacts) -> str:
         measured_at=format_range(times) if times else "nothing was measured",
     )
     rows = [("Property", "Value"), *environment.rows()]
-    rows.append(("Budget", f"{format_size(facts.budget_bytes)} ({format_mb(facts.budget_bytes)} MB)"))
+    rows.append(("Budget", f"{format_mb(facts.budget_bytes)} MB"))
     if facts.reserve_bytes:
         rows.append(("Of that kept free for others", f"{format_mb(facts.reserve_bytes)} MB"))
     ran = sorted({r.to_candidate().kernel_version for r in records if r.fits})
@@ -58,7 +58,7 @@ def _findings(settled: Sequence[Record], points: Sequence[Point], facts: RunFact
     if points:
         parts.append(_section("### Throughput", throughput_findings(points)))
     parts.append(
-        _section(f"### Memory under {format_size(facts.budget_bytes)}", memory_findings(settled, points))
+        _section(f"### Memory under {format_budget(facts.budget_bytes)}", memory_findings(settled, points))
     )
     effects = [
         line
@@ -112,7 +112,9 @@ def _comparison(points: Sequence[Point]) -> str:
 
 
 def _recommendations(settled: Sequence[Record], facts: RunFacts) -> str:
-    parts = [f"## Recommended settings for {format_size(facts.budget_bytes)} (device: {facts.device.kind})\n"]
+    parts = [
+        f"## Recommended settings for {format_budget(facts.budget_bytes)} (device: {facts.device.kind})\n"
+    ]
     chosen = recommend(settled)
     if not chosen:
         parts.append("No training configuration that was measured fits the budget.\n")
@@ -129,7 +131,7 @@ def _outcomes(settled: Sequence[Record]) -> str:
 
 
 def _reproduction(facts: RunFacts) -> str:
-    return f"## Reproduce\n\n```bash\n{facts.command}\nphase8-tune frontier {facts.run_name}\n```\n"
+    return f"## Reproduce\n\n```bash\n{facts.command}\nphase8-tune frontier {facts.run_root}\n```\n"
 
 
 def _section(title: str, lines: Sequence[str]) -> str:

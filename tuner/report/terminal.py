@@ -11,7 +11,7 @@ from tabulate import tabulate
 from ..frontier import Point
 from ..outcome import Outcome
 from ..record import Record
-from ..sizes import format_size
+from ..sizes import format_budget
 from .facts import describe_device
 from .tables import frontier_table, shared_settings
 
@@ -30,7 +30,7 @@ def render_frontier(front: Sequence[Point]) -> str:
     sides = ["right" if letter == "r" else "left" for letter in align]
     table = tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True, colalign=sides)
     shared = shared_settings([p.record for p in front], kind)
-    budget = format_size(front[0].record.budget_bytes)
+    budget = format_budget(front[0].record.budget_bytes)
     return f"{title}, budget {budget}\nAll rows: {shared}. 1 MB = 2^20 bytes.\n\n{table}\n"
 
 
