@@ -126,11 +126,8 @@ def outcome_lines(records: Iterable[Record]) -> list[str]:
     counts: dict[Outcome, int] = defaultdict(int)
     for record in records:
         counts[record.measurement.outcome] += 1
-    return [
-        f"`{o.value}`: {counts[o]}" + ("" if o is Outcome.OK else f"; {o.advice}")
-        for o in Outcome
-        if counts[o]
-    ]
+    present = [outcome for outcome in Outcome if counts[outcome]]
+    return [f"`{o}`: {counts[o]}" + ("" if o is Outcome.OK else f"; {o.advice}") for o in present]
 
 
 def _by_mode_and_model(points: Sequence[Point]) -> list[tuple[tuple[str, str], list[Point]]]:
