@@ -1,0 +1,89 @@
+"""A stand-in for the pynvml module: one card whose figures a test sets, and every refusal NVML knows."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+MIB = 1 << 20
+
+
+class NVMLError(Exception):
+    """As in pynvml: all errors of the library are kinds of it."""
+
+
+@dataclass
+class FakeNvml:
+    """`refused` names functions that raise, `absent` those that answer None."""
+
+    uuid: str = "GPU-fake"
+    total: int = 16 << 30
+    used: int = 1000 * MIB
+    processes: dict[int, int | None] = field(default_factory=dict)
+    reasons: int = 0
+    energy_mj: int = 0
+    refused: set[str] = field(default_factory=set)
+    absent: set[str] = field(default_factory=set)
+    calls: int = 0
+    called: threading.Condition = field(default_factory=threading.Condition)
+
+    NVMLError = NVMLError
+
+    def answer(self, name: str, value: Any) -> Any:
+        if name in self.refused:
+            raise NVMLError(f"{name}: Not Supported")
+        return None if name in self.absent else value
+
+    def wait_for_calls(self, count: int) -> bool:
+        """Whether memory was asked for that many times more, within a generous time."""
+        with self.called:
+            goal = self.calls + count
+            return self.called.wait_for(lambda: self.calls >= goal, timeout=60)
+
+    def nvmlInit(self) -> None:
+        self.answer("nvmlInit", None)
+
+    def nvmlSystemGetDriverVersion(self) -> Any:
+        return self.answer("nvmlSystemGetDriverVersion", "570.1")
+
+    def nvmlDeviceGetCount(self) -> Any:
+        return self.answer("nvmlDeviceGetCount", 1)
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> Any:
+        return self.answer("nvmlDeviceGetHandleByIndex", index)
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> Any:
+        if uuid != self.uuid:
+            raise NVMLError("Not Found")
+        return self.answer("nvmlDeviceGetHandleByUUID", 0)
+
+    def nvmlDeviceGetUUID(self, handle: int) -> Any:
+        return self.answer("nvmlDeviceGetUUID", self.uuid.encode())
+
+    def nvmlDeviceGetName(self, handle: int) -> Any:
+        return self.answer("nvmlDeviceGetName", "fake card")
+
+    def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:
+        with self.called:
+            self.calls += 1
+            self.called.notify_all()
+        info = SimpleNamespace(total=self.total, used=self.used)
+        return self.answer("nvmlDeviceGetMemoryInfo", info)
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: int) -> Any:
+        listed = [SimpleNamespace(pid=p, usedGpuMemory=used) for p, used in self.processes.items()]
+        return self.answer("nvmlDeviceGetComputeRunningProcesses", listed)
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: int) -> Any:
+        return self.answer("nvmlDeviceGetTotalEnergyConsumption", self.energy_mj)
+
+    def nvmlDeviceGetClockInfo(self, handle: int, kind: int) -> Any:
+        return self.answer("nvmlDeviceGetClockInfo", 1500)
+
+    def nvmlDeviceGetTemperature(self, handle: int, sensor: int) -> Any:
+        return self.answer("nvmlDeviceGetTemperature", 60)
+
+    def nvmlDeviceGetCurrentClocksEventReasons(self, handle: int) -> Any:
+        return self.answer("nvmlDeviceGetCurrentClocksEventReasons", self.reasons)

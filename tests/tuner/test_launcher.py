@@ -1,0 +1,287 @@
+"""The driver's side of measuring, against a worker that misbehaves in every way it can."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from phase8_tune.tuner import worker_process
+from phase8_tune.tuner.candidate import Candidate
+from phase8_tune.tuner.errors import DeviceError, UserInputError
+from phase8_tune.tuner.launcher import WorkerMeasurer
+from phase8_tune.tuner.measurer import TimingSettings
+from phase8_tune.tuner.outcome import Outcome
+
+from ..fakes.nvml import MIB, FakeNvml
+
+FAKE_WORKER = (sys.executable, str(Path(__file__).parents[1] / "fakes" / "worker.py"))
+
+
+def candidate(how: str, variant: str = "phase8") -> Candidate:
+    return Candidate(
+        model=how,
+        variant=variant,
+        n_seq=8,
+        batch_size=1,
+        kernel_version="reference",
+        gradient_checkpointing=False,
+        mixed_precision="none",
+    )
+
+
+def measurer(log_dir: Path, *, timeout_s: float = 60.0, start: str = "ok") -> WorkerMeasurer:
+    return WorkerMeasurer(
+        device="cpu",
+        budget_bytes=100,
+        reserve_bytes=0,
+        log_dir=log_dir,
+        timing=TimingSettings(timeout_s=timeout_s),
+        command=(*FAKE_WORKER, f"--start={start}"),
+        start_timeout_s=0.3 if start == "hang" else 60.0,
+    )
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[WorkerMeasurer]:
+    with measurer(tmp_path) as made:
+        yield made
+
+
+def is_gone(pid: int) -> bool:
+    """Whether the process ends within a generous time (a pidfd becomes readable when it does)."""
+    try:
+        watched = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([watched], [], [], 60)[0])
+    finally:
+        os.close(watched)
+
+
+def test_worker_is_kept_between_candidates(fake: WorkerMeasurer) -> None:
+    first, second = fake.measure(candidate("ok")), fake.measure(candidate("progress"))
+    assert (first.outcome, second.outcome) == (Outcome.OK, Outcome.OK)
+    assert first.parameters == second.parameters  # the fake tells its pid here
+    assert first.device == fake.device
+    assert first.versions == fake.versions
+
+
+def test_ledger_of_a_cpu_trial(fake: WorkerMeasurer) -> None:
+    found = fake.measure(candidate("ok"))
+    assert found.peak_bytes == 30
+    assert [(line.name, line.size_bytes) for line in found.ledger] == [
+        ("process", 10),
+        ("trial", 20),
+        ("margin", 0),
+    ]
+
+
+def test_worker_that_asks_for_it_is_replaced(fake: WorkerMeasurer) -> None:
+    first, second = fake.measure(candidate("replace")), fake.measure(candidate("ok"))
+    assert first.outcome is Outcome.OK
+    assert first.parameters != second.parameters
+
+
+FAULTS = [
+    ("garbage", Outcome.ERROR, "broke the protocol"),
+    ("unknown_key", Outcome.ERROR, "surprise"),
+    ("wrong_id", Outcome.ERROR, "instead of"),
+    ("ready_again", Outcome.ERROR, "'ready'"),
+    ("half_line_exit", Outcome.ERROR, "code 0"),
+    ("megabytes", Outcome.ERROR, "at most"),
+    ("exit:0", Outcome.ERROR, "code 0"),
+    ("exit:3", Outcome.ERROR, "code 3"),
+    ("signal:SIGKILL", Outcome.KILLED, "SIGKILL; its last line: the last words"),
+    ("signal:SIGTERM", Outcome.KILLED, "SIGTERM"),
+    ("signal:SIGSEGV", Outcome.ILLEGAL_ACCESS, "SIGSEGV"),
+    ("signal:SIGABRT", Outcome.ERROR, "SIGABRT"),
+]
+
+
+@pytest.mark.parametrize(("how", "outcome", "said"), FAULTS)
+def test_a_fault_costs_one_trial(fake: WorkerMeasurer, how: str, outcome: Outcome, said: str) -> None:
+    before = fake.measure(candidate("ok"))
+    failed = fake.measure(candidate(how))
+    assert failed.outcome is outcome
+    assert said in failed.message
+    assert failed.device is not None
+    after = fake.measure(candidate("ok"))
+    assert after.outcome is Outcome.OK
+    assert after.parameters != before.parameters
+    assert before.parameters is not None
+    assert is_gone(before.parameters)
+
+
+@pytest.mark.parametrize("how", ["silence", "half_line"])
+def test_no_answer_in_time(tmp_path: Path, how: str) -> None:
+    with measurer(tmp_path, timeout_s=0.2) as fake:
+        assert fake.measure(candidate(how)).outcome is Outcome.TIMEOUT
+
+
+def test_last_words_decide_where_the_status_does_not(fake: WorkerMeasurer) -> None:
+    found = fake.measure(candidate("exit:1", variant="torch.OutOfMemoryError: CUDA out of memory."))
+    assert found.outcome is Outcome.OOM
+    assert "CUDA out of memory" in found.message
+
+
+def test_closed_pipe_of_a_living_worker(fake: WorkerMeasurer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_process, "EXIT_GRACE_S", 0.1)
+    found = fake.measure(candidate("closed_pipe"))
+    assert (found.outcome, "closed its pipe" in found.message) == (Outcome.ERROR, True)
+    assert fake.measure(candidate("ok")).outcome is Outcome.OK
+
+
+@pytest.mark.parametrize("how", ["die_idle", "chatter_idle"])
+def test_a_worker_lost_while_idle_costs_nothing(fake: WorkerMeasurer, how: str) -> None:
+    first = fake.measure(candidate(how))
+    assert first.parameters is not None
+    if how == "die_idle":
+        assert is_gone(first.parameters)
+    second = fake.measure(candidate("ok"))
+    assert (first.outcome, second.outcome) == (Outcome.OK, Outcome.OK)
+    assert first.parameters != second.parameters
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sent=st.integers(min_value=0, max_value=400))
+def test_killed_at_any_byte_of_its_answer(fake: WorkerMeasurer, sent: int) -> None:
+    assert fake.measure(candidate(f"killed_after:{sent}")).outcome is Outcome.KILLED
+    assert fake.measure(candidate("ok")).outcome is Outcome.OK
+
+
+def test_a_hundred_out_of_memory_trials_in_a_row(fake: WorkerMeasurer) -> None:
+    found = [fake.measure(candidate("oom")) for _ in range(100)]
+    assert {measurement.outcome for measurement in found} == {Outcome.OOM}
+    assert len({measurement.parameters for measurement in found}) == 1  # one worker did them all
+
+
+def test_everything_the_worker_started_dies_with_it(fake: WorkerMeasurer, tmp_path: Path) -> None:
+    found = fake.measure(candidate(f"leave_child:{tmp_path / 'pid'}"))
+    assert found.outcome is Outcome.ERROR
+    assert is_gone(int((tmp_path / "pid").read_text()))
+
+
+def test_worker_far_over_the_budget_is_stopped(fake: WorkerMeasurer) -> None:
+    found = fake.measure(candidate(f"grow:{400 * MIB}"))
+    assert found.outcome is Outcome.OVER_BUDGET
+    assert found.peak_bytes is not None
+    assert found.peak_bytes > 256 * MIB
+    assert "watchdog" in str(found.peak_source)
+
+
+def test_tainted_samples_are_taken_again_once(fake: WorkerMeasurer) -> None:
+    found = fake.measure(candidate("tainted"))
+    assert found.parameters == 2  # the fake tells the request's number here
+    assert found.tainted
+
+
+@pytest.mark.parametrize("start", ["hang", "garbage", "failed", "exit", "result"])
+def test_worker_that_does_not_start(tmp_path: Path, start: str) -> None:
+    with measurer(tmp_path, start=start) as fake:
+        assert fake.measure(candidate("ok")).outcome in (Outcome.ERROR, Outcome.TIMEOUT)
+        fake.measure(candidate("ok"))
+        with pytest.raises(DeviceError, match="3 times in a row"):
+            fake.measure(candidate("ok"))
+
+
+def test_command_that_does_not_exist(tmp_path: Path) -> None:
+    made = WorkerMeasurer(
+        device="cpu",
+        budget_bytes=100,
+        reserve_bytes=0,
+        log_dir=tmp_path,
+        timing=TimingSettings(),
+        command=(str(tmp_path / "nothing"),),
+    )
+    assert "cannot be started" in made.measure(candidate("ok")).message
+    with pytest.raises(DeviceError, match=r"worker\.log"):
+        _ = made.device
+
+
+def test_interrupt_leaves_no_worker(fake: WorkerMeasurer, monkeypatch: pytest.MonkeyPatch) -> None:
+    pid = fake.measure(candidate("ok")).parameters
+    assert pid is not None
+
+    def interrupt(self: WorkerMeasurer, pid: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(WorkerMeasurer, "_guard_host_memory", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fake.measure(candidate("silence"))
+    assert is_gone(pid)
+
+
+def test_close_twice(tmp_path: Path) -> None:
+    made = measurer(tmp_path)
+    pid = made.measure(candidate("ok")).parameters
+    assert pid is not None
+    made.close()
+    made.close()
+    assert is_gone(pid)
+
+
+def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserInputError, match="writable"):
+        measurer(tmp_path / "file" / "run")
+
+
+def test_standard_error_is_appended_to_the_log(tmp_path: Path) -> None:
+    (tmp_path / "worker.log").write_text("what was there\n")
+    with measurer(tmp_path) as fake:
+        fake.measure(candidate("signal:SIGKILL"))
+    assert (tmp_path / "worker.log").read_text() == "what was there\nthe last words\n"
+
+
+def cuda_measurer(log_dir: Path, library: FakeNvml, budget_bytes: int = 8 << 30) -> WorkerMeasurer:
+    return WorkerMeasurer(
+        device="cuda",
+        budget_bytes=budget_bytes,
+        reserve_bytes=64 * MIB,
+        log_dir=log_dir,
+        timing=TimingSettings(),
+        command=(*FAKE_WORKER, "--device=cuda"),
+        nvml_library=library,
+    )
+
+
+def test_cuda_trial_is_watched_from_outside(tmp_path: Path) -> None:
+    with cuda_measurer(tmp_path, FakeNvml()) as fake:
+        found = fake.measure(candidate("progress"))
+    assert found.outcome is Outcome.OK
+    assert found.peak_bytes == 500 * MIB  # torch's counters: the fake card's use did not move
+    assert [line.name for line in found.ledger] == ["context", "reserved", "other", "margin"]
+    assert found.telemetry is not None
+    assert found.telemetry.sm_clock_mhz == 1500
+
+
+def test_cuda_trial_without_nvml(tmp_path: Path) -> None:
+    with cuda_measurer(tmp_path, FakeNvml(refused={"nvmlInit"})) as fake:
+        found = fake.measure(candidate("ok"))
+    assert (found.outcome, found.telemetry) == (Outcome.OK, None)
+    assert found.peak_source == "torch reserved peak + context"
+
+
+def test_cuda_trial_over_the_budget(tmp_path: Path) -> None:
+    with cuda_measurer(tmp_path, FakeNvml(), budget_bytes=450 * MIB) as fake:
+        found = fake.measure(candidate("ok"))
+    assert found.outcome is Outcome.OVER_BUDGET
+    assert str(450 * MIB) in found.message
+
+
+def test_throttled_samples_are_taken_again_and_marked(tmp_path: Path) -> None:
+    with cuda_measurer(tmp_path, FakeNvml(reasons=0x40)) as fake:
+        found = fake.measure(candidate("progress"))
+        again = fake.measure(candidate("progress"))
+    assert found.tainted == ("throttled: hw_thermal_slowdown",)
+    assert again.outcome is Outcome.OK
+    assert found.telemetry is not None
+    assert found.telemetry.throttle_reasons == ("hw_thermal_slowdown",)
