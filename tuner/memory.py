@@ -16,6 +16,8 @@ from .protocol import CudaMemory, HostMemory
 PINNED = 0.98  # a card this full is at its capacity: the driver keeps the rest for itself
 # Below this, a change of the card's use is the driver's own bookkeeping (module loading, page tables).
 DRIFT_BYTES = 64 << 20
+# More than libraries' handles and workspaces take; perhaps another program's, so it is looked at again.
+UNEXPLAINED_BYTES = 256 << 20
 # A CPU trial is stopped from outside here: well past what sampling and page granularity explain.
 HOST_TOLERANCE = 1.25
 HOST_SLACK_BYTES = 256 << 20
@@ -91,10 +93,10 @@ def settle_cuda(
     )
     outcome, message = _judge(memory, seen, observed, footprint_bytes, budget_bytes)
     tainted: tuple[str, ...] = ()
-    if outcome in (None, Outcome.OVER_BUDGET) and not seen.others_known and other - footprint_bytes > 0:
-        extra = other - (footprint_bytes - memory.context_bytes)
-        if extra > 4 * DRIFT_BYTES and seen.device_peak_bytes is not None:
-            tainted = (f"{extra} bytes outside torch's allocator, of an owner NVML does not tell",)
+    unexplained = observed - footprint_bytes - memory.reserved_peak_bytes
+    is_owner_known = seen.process_peak_bytes is not None or seen.others_known
+    if unexplained > UNEXPLAINED_BYTES and not is_owner_known:
+        tainted = (f"{unexplained} bytes outside torch's allocator, of an owner that NVML does not tell",)
     return Settlement(
         peak_bytes=observed, source=source, ledger=ledger, outcome=outcome, message=message, tainted=tainted
     )
