@@ -6,7 +6,9 @@ The candidate's `model` says what the run does.
 from __future__ import annotations
 
 import builtins
+import ctypes
 import os
+import subprocess
 import sys
 import threading
 
@@ -38,6 +40,18 @@ class Run:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
         elif self.how == "allocates":
             torch.empty(int(self.argument), dtype=torch.uint8, device=self.weights.device).fill_(1)
+        elif self.how == "outside":  # of torch's allocator, as other libraries do
+            pointer = ctypes.c_uint64()
+            assert ctypes.CDLL("libcuda.so.1").cuMemAlloc_v2(ctypes.byref(pointer), int(self.argument)) == 0
+            self.argument = "1"
+        elif self.how == "asserts":
+            indices = torch.tensor([5], device=self.weights.device)
+            torch.zeros(2, device=self.weights.device)[indices].sum()
+        elif self.how == "neighbour" and self.count == 2:
+            taking = (
+                f"import torch; torch.ones({self.argument}, dtype=torch.uint8, device='cuda').sum().item()"
+            )
+            subprocess.run([sys.executable, "-c", taking], check=True, stdout=sys.stderr)
         elif self.how == "leaks":
             LEAKED.append(torch.ones(int(self.argument), dtype=torch.uint8, device=self.weights.device))
         elif self.how == "nan":
