@@ -11,8 +11,8 @@ from .measurement import Border, Measurement
 class Record(Border):
     """A finished measurement, as written (and fsynced) to `records.jsonl` before Optuna is told.
 
-    `trial_number` is Optuna's, `attempt` counts retries of the same candidate from 1, `started_at` is UTC in
-    ISO 8601.
+    `trial_number` is Optuna's, `attempt` counts retries of the same candidate from 1 (0: rejected before
+    launch, nothing was measured), `started_at` is UTC in ISO 8601.
     """
 
     digest: str

@@ -7,7 +7,7 @@ and bounds never change, what cannot be measured is pruned.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
@@ -95,17 +95,6 @@ class SearchSpace:
                 raise ValueError(f"{axis}: expected one of {values}, got {value!r}")
             parameters[_parameter(axis)] = values.index(value) if axis in ORDINAL_AXES else value
         return parameters
-
-    def candidate_of(self, parameters: Mapping[str, Any]) -> Candidate:
-        """The candidate that Optuna parameters stand for."""
-        return Candidate(
-            **{
-                axis: values[parameters[_parameter(axis)]]
-                if axis in ORDINAL_AXES
-                else parameters[_parameter(axis)]
-                for axis, values in self._values.items()
-            }
-        )
 
 
 def _parameter(axis: str) -> str:

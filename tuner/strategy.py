@@ -13,7 +13,7 @@ from .outcome import Outcome
 
 
 class Strategy(Protocol):
-    """Proposes what to measure next."""
+    """Proposes what to measure next, until nothing is left that may be launched."""
 
     def propose(self, knowledge: Knowledge, is_open: Callable[[Candidate], bool]) -> Candidate | None:
         """A candidate that is not settled, or None where nothing is left to measure.

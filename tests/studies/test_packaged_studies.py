@@ -1,0 +1,57 @@
+"""The study definitions that come with the package."""
+
+from __future__ import annotations
+
+import pytest
+
+from phase8_tune.kernels.versions import KERNEL_VERSIONS
+from phase8_tune.phase8.config import preset
+from phase8_tune.studies import packaged_studies, read_packaged
+from phase8_tune.tuner.definition import load_definition
+from phase8_tune.tuner.space import SearchSpace
+
+
+def test_these_three_are_packaged() -> None:
+    assert packaged_studies() == ("cpu", "default", "seed_table")
+
+
+def test_an_unknown_name_is_a_key_error() -> None:
+    with pytest.raises(KeyError):
+        read_packaged("../pyproject")
+
+
+@pytest.mark.parametrize("name", packaged_studies())
+def test_every_candidate_of_a_packaged_study_is_a_model_that_can_be_built(name: str) -> None:
+    definition = load_definition(name)
+    assert definition.name == name
+    for candidate in SearchSpace(definition).enumerate():
+        assert preset(candidate.model, n_seq=candidate.n_seq).parameter_count() > 0
+        assert candidate.kernel_version in KERNEL_VERSIONS
+
+
+def test_the_default_study_searches_every_kernel_version_of_this_installation() -> None:
+    assert load_definition("default").axis_values()["kernel_version"] == KERNEL_VERSIONS
+
+
+def test_the_seed_table_has_exactly_the_rows_of_the_seed() -> None:
+    rows = {
+        ("small", 256, 1), ("small", 256, 2), ("small", 256, 4), ("small", 256, 8),
+        ("small", 512, 1), ("small", 512, 2), ("small", 512, 4),
+        ("small", 1024, 1), ("small", 1024, 2),
+        ("medium", 512, 1), ("medium", 512, 2), ("medium", 512, 4), ("medium", 1024, 1),
+    }  # fmt: skip
+    definition = load_definition("seed_table")
+    candidates = definition.row_candidates()
+    assert len(candidates) == 2 * len(rows)
+    for mode in ("train", "forward"):
+        assert {(c.model, c.n_seq, c.batch_size) for c in candidates if c.mode == mode} == rows
+    assert {(c.kernel_version, c.gradient_checkpointing, c.mixed_precision) for c in candidates} == {
+        ("reference", True, "fp16")
+    }
+    assert (definition.timing.warmup, definition.timing.iterations) == (5, 20)
+
+
+def test_the_cpu_study_needs_neither_triton_nor_a_gpu() -> None:
+    values = load_definition("cpu").axis_values()
+    assert values["kernel_version"] == ("reference",)
+    assert values["mixed_precision"] == ("none",)

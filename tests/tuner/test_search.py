@@ -1,0 +1,425 @@
+"""The search over a measurer made of formulas, which fails in every listed way."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phase8_tune.tuner.candidate import Candidate
+from phase8_tune.tuner.definition import StudyDefinition, parse_definition
+from phase8_tune.tuner.errors import DeviceError, UserInputError
+from phase8_tune.tuner.events import SearchEvent, SearchLimits, SearchResult, StopReason
+from phase8_tune.tuner.interrupt import interrupt_deferred
+from phase8_tune.tuner.journal import Journal, read_records
+from phase8_tune.tuner.knowledge import MAX_ATTEMPTS, MAX_TAINTED_ATTEMPTS, Knowledge
+from phase8_tune.tuner.measurement import Measurement
+from phase8_tune.tuner.outcome import Outcome
+from phase8_tune.tuner.search import Search, check_measurement
+from phase8_tune.tuner.space import SearchSpace
+from phase8_tune.tuner.storage import StudyStore
+from phase8_tune.tuner.strategy import DEFAULT_FILTERS, Rejection
+from phase8_tune.tuner.testing import FormulaMeasurer
+
+BUDGET_BYTES = 2 * 2**30
+AXES = """\
+name: tiny
+axes:
+  model: [nano, small]
+  n_seq: [64, 256]
+  batch_size: [1, 4, 16]
+  kernel_version: [reference]
+  gradient_checkpointing: [false, true]
+  mixed_precision: [none]
+search: {startup_trials: 4}
+"""
+ROWS = """\
+name: rows
+defaults:
+  {model: nano, n_seq: 64, kernel_version: reference, gradient_checkpointing: true, mixed_precision: none}
+rows: [{batch_size: 4}, {batch_size: 8}, {batch_size: 2}, {batch_size: 16}]
+"""
+TINY = parse_definition(AXES, "tiny")
+ALL_TINY = list(SearchSpace(TINY).enumerate())
+
+
+class Bench:
+    """A search in memory: everything real but Optuna's storage, which needs no file here."""
+
+    def __init__(self, folder: Path, definition: StudyDefinition = TINY, **measurer: Any) -> None:
+        self.path = folder / "records.jsonl"
+        self.definition = definition
+        self.space = SearchSpace(definition)
+        self.storage = optuna.storages.InMemoryStorage()
+        self.measurer = FormulaMeasurer(BUDGET_BYTES, **measurer)
+        self.events: list[SearchEvent] = []
+
+    def run(self, limits: SearchLimits | None = None, **options: Any) -> SearchResult:
+        store = StudyStore(self.storage, self.space, name="s", seed=0, startup_trials=4)
+        with Journal(self.path) as journal:
+            return Search(
+                definition=self.definition,
+                space=self.space,
+                store=store,
+                journal=journal,
+                knowledge=Knowledge(read_records(self.path)),
+                measurer=self.measurer,
+                budget_bytes=BUDGET_BYTES,
+                on_event=self.events.append,
+                limits=limits or SearchLimits(),
+                **options,
+            ).run()
+
+    @property
+    def trials(self) -> list[optuna.trial.FrozenTrial]:
+        return optuna.load_study(study_name="s", storage=self.storage).trials
+
+    def trial_of(self, digest: str) -> optuna.trial.FrozenTrial:
+        return next(t for t in self.trials if t.user_attrs.get("digest") == digest)
+
+
+def test_a_space_is_measured_to_its_end_and_each_candidate_once(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    result = bench.run()
+    assert result.stop_reason is StopReason.EXHAUSTED
+    assert sorted(r.digest for r in result.records) == sorted(c.digest() for c in ALL_TINY)
+    assert len(bench.measurer.measured) == len(set(bench.measurer.measured)) == result.launched_now
+    assert not [t for t in bench.trials if t.state == optuna.trial.TrialState.RUNNING]
+    again = bench.run()
+    assert (again.stop_reason, again.launched_now) == (StopReason.EXHAUSTED, 0)
+    assert again.records == result.records
+
+
+def test_a_success_is_told_with_its_objectives_constraint_and_attributes(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    record = next(r for r in bench.run(SearchLimits(trials=6)).records if r.fits)
+    trial, found = bench.trial_of(record.digest), record.measurement
+    rate = found.tokens_per_s(record.to_candidate().tokens_per_step)[0]
+    assert trial.state == optuna.trial.TrialState.COMPLETE
+    assert trial.values == [pytest.approx(rate), found.peak_bytes, found.parameters]
+    assert found.peak_bytes is not None
+    assert trial.constraints == {"vram": (found.peak_bytes - BUDGET_BYTES) / BUDGET_BYTES}
+    assert trial.number == record.trial_number
+    assert trial.user_attrs["candidate"] == record.candidate
+    assert trial.user_attrs["outcome"] == "ok"
+    study = optuna.load_study(study_name="s", storage=bench.storage)
+    assert study.metric_names == ["tokens_per_s", "peak_bytes", "parameters"]
+    assert [d.name for d in study.directions] == ["MAXIMIZE", "MINIMIZE", "MAXIMIZE"]
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_every_outcome_is_data_and_has_its_state(tmp_path: Path, outcome: Outcome) -> None:
+    rows = parse_definition(ROWS, "rows")
+    first, *others = rows.row_candidates()
+    bench = Bench(tmp_path, rows, outcomes={first.digest(): [outcome]})
+    result = bench.run()
+    assert result.stop_reason is StopReason.EXHAUSTED
+    assert {r.digest for r in result.records} == {c.digest() for c in (first, *others)}
+    trial = bench.trial_of(first.digest())
+    expected = "COMPLETE" if outcome is Outcome.OK else "PRUNED" if outcome.is_memory else "FAIL"
+    assert trial.state.name == expected
+    assert (trial.constraints.get("vram", 0) > 0) == outcome.is_memory
+    attempts = MAX_ATTEMPTS if outcome.is_retried else 1
+    assert bench.measurer.measured.count(first.digest()) == attempts
+    end = bench.events[-1]
+    assert end.failed >= (expected == "FAIL")
+    assert end.pruned >= (expected == "PRUNED")
+
+
+def test_chance_is_retried_and_the_success_counts(tmp_path: Path) -> None:
+    rows = parse_definition(ROWS, "rows")
+    first = rows.row_candidates()[0]
+    bench = Bench(
+        tmp_path, rows, outcomes={first.digest(): [Outcome.INTERFERENCE, Outcome.ERROR, Outcome.OK]}
+    )
+    record = next(r for r in bench.run().records if r.digest == first.digest())
+    assert (record.attempt, record.measurement.outcome) == (3, Outcome.OK)
+    kept = [r.attempt for r in read_records(bench.path) if r.digest == first.digest()]
+    assert kept == [1, 2, 3]
+
+
+def test_a_tainted_success_is_measured_again_a_bounded_number_of_times(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, parse_definition(ROWS, "rows"))
+    untainted = bench.measurer.measure
+
+    def measure(candidate: Candidate) -> Measurement:
+        return untainted(candidate).model_copy(update={"tainted": ("throttled",)})
+
+    bench.measurer.measure = measure  # type: ignore[method-assign]
+    bench.run()
+    counts = {bench.measurer.measured.count(d) for d in bench.measurer.measured}
+    assert counts == {MAX_TAINTED_ATTEMPTS}
+
+
+def test_what_does_not_fit_is_not_launched_with_a_larger_batch(tmp_path: Path) -> None:
+    rows = parse_definition(ROWS, "rows")
+    four, eight, two, sixteen = rows.row_candidates()
+    bench = Bench(tmp_path, rows, outcomes={four.digest(): [Outcome.OOM]})
+    records = {r.digest: r for r in bench.run().records}
+    assert bench.measurer.measured == [four.digest(), two.digest()]
+    for larger in (eight, sixteen):
+        record = records[larger.digest()]
+        assert record.measurement.outcome is Outcome.PREDICTED_OVER_BUDGET
+        assert (record.attempt, record.measurement.peak_bytes) == (0, None)
+        assert four.digest() in record.measurement.message
+    violations = [bench.trial_of(c.digest()).constraints["vram"] for c in (four, eight, sixteen)]
+    assert violations == sorted(violations)
+    assert violations[0] > 0
+    assert (bench.events[-1].done, bench.events[-1].total) == (2, 2)
+
+
+def test_a_wrong_result_disqualifies_its_version_for_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = ("reference", "v1")
+    monkeypatch.setattr("phase8_tune.tuner.definition.KERNEL_VERSIONS", versions)
+    definition = parse_definition(AXES.replace("[reference]", "[reference, v1]"), "two")
+    wrong = {
+        c.digest(): [Outcome.WRONG_RESULT]
+        for c in SearchSpace(definition).enumerate()
+        if c.kernel_version == "v1"
+    }
+    bench = Bench(tmp_path, definition, outcomes=wrong)
+    result = bench.run()
+    assert result.stop_reason is StopReason.EXHAUSTED
+    assert len([d for d in bench.measurer.measured if d in wrong]) == 1
+    of_reference = [r for r in result.records if r.candidate["kernel_version"] == "reference"]
+    assert len(of_reference) == len(ALL_TINY)
+    rejected = [r for r in result.records if r.digest in wrong and r.attempt == 0]
+    assert all(r.measurement.outcome is Outcome.WRONG_RESULT for r in rejected)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.SHARED_MEMORY, Outcome.COMPILE_ERROR, Outcome.TIMEOUT])
+def test_other_failures_disqualify_nothing_but_their_candidate(tmp_path: Path, outcome: Outcome) -> None:
+    bench = Bench(tmp_path, outcomes={c.digest(): [outcome] for c in ALL_TINY})
+    bench.run()
+    assert len(bench.measurer.measured) == len(ALL_TINY)
+
+
+OUTCOMES = st.lists(st.sampled_from(list(Outcome)), min_size=1, max_size=3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    ends=st.lists(OUTCOMES, min_size=len(ALL_TINY), max_size=len(ALL_TINY)),
+    stops=st.lists(st.integers(1, 8), max_size=3),
+)
+def test_no_candidate_is_measured_twice_under_any_outcomes_and_interruptions(
+    tmp_path_factory: pytest.TempPathFactory, ends: list[list[Outcome]], stops: list[int]
+) -> None:
+    outcomes = {c.digest(): e for c, e in zip(ALL_TINY, ends, strict=True)}
+    bench = Bench(tmp_path_factory.mktemp("run"), outcomes=outcomes)
+
+    for stop in stops:
+        left = [stop]
+
+        def interrupt(_: Candidate, left: list[int] = left) -> None:
+            left[0] -= 1
+            if left[0] == 0:
+                raise KeyboardInterrupt
+
+        bench.measurer.before = interrupt
+        bench.run()
+    bench.measurer.before = lambda _: None
+    result = bench.run()
+    assert result.stop_reason is StopReason.EXHAUSTED
+    records = read_records(bench.path)
+    # Whatever was measured is in the journal, in order and once; a digest comes again only as a retry.
+    assert [r.digest for r in records if r.attempt > 0] == bench.measurer.measured
+    seen = [(r.digest, r.attempt) for r in records]
+    assert len(seen) == len(set(seen))
+    knowledge = Knowledge(records)
+    for candidate in ALL_TINY:
+        attempts = [r for r in records if r.digest == candidate.digest()]
+        is_rejected = any(rule.reject(candidate, knowledge) for rule in DEFAULT_FILTERS)
+        assert attempts or is_rejected, "the search ends when nothing is left that may be launched"
+        assert all(r.measurement.outcome.is_retried for r in attempts[:-1])
+        assert len(attempts) <= MAX_ATTEMPTS
+    assert not [t for t in bench.trials if t.state == optuna.trial.TrialState.RUNNING]
+
+
+def test_an_interrupt_keeps_what_was_measured_and_the_rest_comes_later(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, parse_definition(ROWS, "rows"))
+
+    def interrupt(_: Candidate) -> None:
+        if len(bench.measurer.measured) == 2:
+            raise KeyboardInterrupt
+
+    bench.measurer.before = interrupt
+    result = bench.run()
+    assert (result.stop_reason, len(result.records)) == (StopReason.INTERRUPTED, 2)
+    assert [t.state.name for t in bench.trials] == ["COMPLETE", "COMPLETE", "FAIL"]
+    assert optuna.load_study(study_name="s", storage=bench.storage).user_attrs["stop_reason"] == "interrupted"
+    bench.measurer.before = lambda _: None
+    assert bench.run().launched_now == 2
+    assert len(set(bench.measurer.measured)) == len(bench.measurer.measured) == 4
+
+
+def test_an_interrupt_while_writing_waits_for_the_record_and_its_trial(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, parse_definition(ROWS, "rows"))
+    real = Knowledge.add
+
+    def add_and_interrupt(self: Knowledge, record: Any) -> None:
+        real(self, record)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Knowledge, "add", add_and_interrupt)
+        result = bench.run()
+    assert result.stop_reason is StopReason.INTERRUPTED
+    assert [t.state.name for t in bench.trials] == ["COMPLETE"]
+    assert len(read_records(bench.path)) == 1
+
+
+def test_a_second_interrupt_does_not_wait() -> None:
+    reached: list[int] = []
+    with pytest.raises(KeyboardInterrupt), interrupt_deferred():  # noqa: PT012 - the place is what is tested
+        signal.raise_signal(signal.SIGINT)
+        reached.append(1)
+        signal.raise_signal(signal.SIGINT)
+        reached.append(2)
+    assert reached == [1]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_outside_the_main_thread_nothing_is_deferred() -> None:
+    entered: list[bool] = []
+
+    def enter() -> None:
+        with interrupt_deferred():
+            entered.append(True)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert entered == [True]
+
+
+def test_a_failing_device_ends_the_study_and_keeps_the_records(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, parse_definition(ROWS, "rows"))
+
+    def fail(_: Candidate) -> None:
+        if len(bench.measurer.measured) == 1:
+            raise DeviceError("the GPU is gone")
+
+    bench.measurer.before = fail
+    with pytest.raises(DeviceError):
+        bench.run()
+    assert [t.state.name for t in bench.trials] == ["COMPLETE", "FAIL"]
+    bench.measurer.before = lambda _: None
+    assert bench.run().launched_now == 3
+
+
+def test_a_full_disk_ends_the_study_with_one_line_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path, parse_definition(ROWS, "rows"))
+
+    def no_space(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    def fill(_: Candidate) -> None:
+        if len(bench.measurer.measured) == 2:
+            monkeypatch.setattr("os.pwrite", no_space)
+
+    bench.measurer.before = fill
+    with pytest.raises(UserInputError, match="No space left on device"):
+        bench.run()
+    monkeypatch.undo()
+    assert [r.digest for r in read_records(bench.path)] == bench.measurer.measured[:2]
+    bench.measurer.before = lambda _: None
+    assert bench.run().launched_now == 2
+
+
+def test_the_trials_asked_for_are_counted_over_sessions(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    assert bench.run(SearchLimits(trials=5)).stop_reason is StopReason.TRIALS
+    assert bench.run(SearchLimits(trials=5)).launched_now == 0
+    assert bench.run(SearchLimits(trials=8)).launched_now == 3
+
+
+def test_the_time_limit_holds_for_a_session(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    clock = make_clock(bench)
+    result = bench.run(SearchLimits(time_limit_s=3.5), clock=clock)
+    assert (result.stop_reason, result.launched_now) == (StopReason.TIME, 4)
+    assert bench.run(SearchLimits(time_limit_s=100), clock=clock).launched_now > 0
+    assert bench.events[0].seconds_left_estimate is None
+
+
+def test_the_estimate_is_the_mean_so_far_within_the_time_limit(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.run(SearchLimits(trials=6, time_limit_s=5.0), clock=make_clock(bench))
+    estimates = [e.seconds_left_estimate for e in bench.events if e.last is not None]
+    assert estimates == [4.0, 3.0, 2.0, 1.0, 0.0]
+
+
+def make_clock(bench: Bench) -> Callable[[], float]:
+    """A clock on which every measurement takes a second and nothing else takes any time."""
+    return lambda: float(len(bench.measurer.measured))
+
+
+def test_a_search_stops_when_the_hypervolume_has_stalled(tmp_path: Path) -> None:
+    rows = parse_definition(ROWS.replace("{batch_size: 4}, ", "") + "  # the best first\n", "rows")
+    best = rows.row_candidates()[0]
+    others = {c.digest(): [Outcome.TIMEOUT] for c in rows.row_candidates()[1:]}
+    bench = Bench(tmp_path, rows, outcomes=others)
+    result = bench.run(SearchLimits(stall_measurements=1))
+    assert result.stop_reason is StopReason.STALLED
+    assert bench.measurer.measured[0] == best.digest()
+    assert len(bench.measurer.measured) == 2
+
+
+def test_a_filter_decides_what_is_launched(tmp_path: Path) -> None:
+    class NoSmall:
+        def reject(self, candidate: Candidate, knowledge: Knowledge) -> Rejection | None:
+            if candidate.model != "small":
+                return None
+            return Rejection(
+                outcome=Outcome.PREDICTED_OVER_BUDGET,
+                message="too big",
+                predicted_peak_bytes=2 * BUDGET_BYTES,
+            )
+
+    bench = Bench(tmp_path)
+    result = bench.run(filters=[NoSmall()])
+    nano = {c.digest() for c in ALL_TINY if c.model == "nano"}
+    assert set(bench.measurer.measured) == nano
+    rejected = [r for r in result.records if r.digest not in nano]
+    assert {bench.trial_of(r.digest).constraints["vram"] for r in rejected} <= {1.0}
+
+
+def test_a_strategy_decides_what_comes_next(tmp_path: Path) -> None:
+    class LastFirst:
+        def propose(self, knowledge: Knowledge, is_open: Callable[[Candidate], bool]) -> Candidate | None:
+            return next((c for c in reversed(ALL_TINY) if is_open(c)), None)
+
+    bench = Bench(tmp_path)
+    bench.run(SearchLimits(trials=3), strategy=LastFirst())
+    assert bench.measurer.measured == [c.digest() for c in ALL_TINY[:-4:-1]]
+
+
+@pytest.mark.parametrize("lacking", ["peak_bytes", "parameters", "samples_s"])
+def test_a_success_without_a_figure_is_an_error(lacking: str) -> None:
+    whole = FormulaMeasurer(BUDGET_BYTES).measure(ALL_TINY[0])
+    assert check_measurement(whole, BUDGET_BYTES) is whole
+    broken = whole.model_copy(update={lacking: () if lacking == "samples_s" else None})
+    checked = check_measurement(broken, BUDGET_BYTES)
+    assert checked.outcome is Outcome.ERROR
+    assert lacking in checked.message
+
+
+def test_a_success_over_the_budget_is_over_it() -> None:
+    whole = FormulaMeasurer(BUDGET_BYTES).measure(ALL_TINY[0])
+    assert whole.peak_bytes is not None
+    assert check_measurement(whole, whole.peak_bytes).outcome is Outcome.OK
+    assert check_measurement(whole, whole.peak_bytes - 1).outcome is Outcome.OVER_BUDGET
+    nan = whole.model_copy(update={"samples_s": (float("nan"),)})
+    assert check_measurement(nan, BUDGET_BYTES).outcome is Outcome.ERROR
