@@ -12,7 +12,7 @@ from ..record import Record
 from ..sizes import format_duration, format_mb
 from .facts import format_rate, outcome_note
 
-_BAR = "{n_fmt}/{total_fmt} |{bar:20}| {elapsed}{postfix}"
+_BAR = "{n_fmt}/{total_fmt} |{bar:10}| {elapsed}{postfix}"
 
 
 class ProgressDisplay:
