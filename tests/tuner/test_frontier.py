@@ -7,6 +7,7 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from phase8_tune.tuner.frontier import find_frontier, settle, to_points
 from phase8_tune.tuner.outcome import Outcome
 from phase8_tune.tuner.record import Record

@@ -6,8 +6,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import phase8_tune
 import pytest
+
+import phase8_tune
 
 ROOT = Path(phase8_tune.__file__).resolve().parent
 ROOMS = ("kernels", "phase8", "studies", "tuner")
