@@ -182,8 +182,8 @@ def _outputs_and_gradients(
 ) -> dict[str, Tensor]:
     """Outputs of one call and the gradients of every leaf through random cotangents.
 
-    The cotangents are representable in `cotangent_dtype`, so that the float64 run has the same. The gradient of
-    an input without influence is zero.
+    The cotangents are representable in `cotangent_dtype`, so that the float64 run has the same. The gradient
+    of an input without influence is zero.
     """
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     leaves = {
