@@ -1,0 +1,234 @@
+"""Windowed hyperbolic attention in one shot: a program sees all keys of its queries in one score tile.
+
+Forward: one program a block of queries; its keys are one span, so the softmax is done in registers.
+Backward, recomputing the scores: one kernel by block of queries for dQ, one by block of keys for dK and dV;
+each gradient is written by one program, and the scalars' by sums of the programs' shares in a fixed order.
+"""
+
+# mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ..device_limits import shared_memory_limit
+from .blocks import OneShotBlocks, one_shot_block, one_shot_blocks
+from .geometry import (
+    LN2,
+    logarithm,
+    pair_distance,
+    pair_gradients,
+    power,
+    radial_factors,
+    row_gradients,
+    weighted_rows,
+)
+from .operation import (
+    Gradients,
+    Outputs,
+    Scratch,
+    constants,
+    define,
+    new_gradients,
+    new_outputs,
+    sizes,
+    strides,
+)
+from .tiles import load_lse, load_rows, load_scalars, store_partials, store_rows, visible
+
+
+@triton.jit
+def forward_kernel(
+    q_ptr, k_ptr, v_ptr, curvature_ptr, beta_ptr, sink_ptr, out_ptr, lse_ptr,
+    q_batch, q_row, q_head, k_batch, k_row, k_head, v_batch, v_row, v_head,
+    N, H,
+    WINDOW: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, ROOT_DIM: tl.constexpr,
+    BLOCK: tl.constexpr, SPAN: tl.constexpr,
+):  # fmt: skip
+    DTYPE: tl.constexpr = q_ptr.dtype.element_ty
+    PRECISE: tl.constexpr = tl.float32 == DTYPE
+    UNIT: tl.constexpr = 1.0 if PRECISE else LN2
+    blocks = tl.cdiv(N, BLOCK)
+    head = tl.program_id(0) // blocks % H
+    batch = (tl.program_id(0) // blocks // H).to(tl.int64)
+    start = tl.program_id(0) % blocks * BLOCK
+    queries = start + tl.arange(0, BLOCK)
+    keys = start + BLOCK - SPAN + tl.arange(0, SPAN)
+    q = load_rows(q_ptr + batch * q_batch + head * q_head, queries, q_row, N, D, BLOCK_D)
+    k = load_rows(k_ptr + batch * k_batch + head * k_head, keys, k_row, N, D, BLOCK_D)
+    v = load_rows(v_ptr + batch * v_batch + head * v_head, keys, v_row, N, D, BLOCK_D)
+    sqrt_c, scale = load_scalars(curvature_ptr, beta_ptr, ROOT_DIM)
+    sink = tl.load(sink_ptr) / UNIT
+
+    dot = tl.dot(q, tl.trans(k), input_precision="ieee")
+    rows = radial_factors(q.to(tl.float32), sqrt_c)
+    columns = radial_factors(k.to(tl.float32), sqrt_c)
+    pairs = pair_distance(dot, rows, columns, PRECISE)
+    logits = tl.where(visible(queries[:, None], keys[None, :], WINDOW), -scale * pairs[0], float("-inf"))
+    most = tl.maximum(tl.max(logits, axis=1), sink)
+    weights = power(logits - most[:, None], PRECISE)
+    total = tl.sum(weights, axis=1) + power(sink - most, PRECISE)
+    out = tl.dot(weights.to(DTYPE), v, input_precision="ieee") / total[:, None]
+
+    row = batch * N * H + head
+    store_rows(out_ptr + row * D, queries, H * D, out, N, D, BLOCK_D)
+    lse = (most + logarithm(total, PRECISE)) * UNIT
+    tl.store(lse_ptr + (batch * H + head) * N + queries, lse, mask=queries < N)
+
+
+@triton.jit
+def query_kernel(
+    d_out_ptr, q_ptr, k_ptr, v_ptr, curvature_ptr, beta_ptr, sink_ptr, lse_ptr, d_q_ptr, delta_ptr, shares_ptr,
+    q_batch, q_row, q_head, k_batch, k_row, k_head, v_batch, v_row, v_head,
+    N, H,
+    WINDOW: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, ROOT_DIM: tl.constexpr,
+    BLOCK: tl.constexpr, SPAN: tl.constexpr,
+):  # fmt: skip
+    """dQ of one block of queries, and the scalars' shares of queries and scores."""
+    DTYPE: tl.constexpr = q_ptr.dtype.element_ty
+    PRECISE: tl.constexpr = tl.float32 == DTYPE
+    UNIT: tl.constexpr = 1.0 if PRECISE else LN2
+    blocks = tl.cdiv(N, BLOCK)
+    head = tl.program_id(0) // blocks % H
+    batch = (tl.program_id(0) // blocks // H).to(tl.int64)
+    start = tl.program_id(0) % blocks * BLOCK
+    row = batch * N * H + head
+    queries = start + tl.arange(0, BLOCK)
+    keys = start + BLOCK - SPAN + tl.arange(0, SPAN)
+    q = load_rows(q_ptr + batch * q_batch + head * q_head, queries, q_row, N, D, BLOCK_D)
+    k = load_rows(k_ptr + batch * k_batch + head * k_head, keys, k_row, N, D, BLOCK_D)
+    v = load_rows(v_ptr + batch * v_batch + head * v_head, keys, v_row, N, D, BLOCK_D)
+    d_out = load_rows(d_out_ptr + row * D, queries, H * D, N, D, BLOCK_D)
+    scalars = (batch * H + head) * N
+    lse = load_lse(lse_ptr + scalars, queries, N, UNIT)
+    sqrt_c, scale = load_scalars(curvature_ptr, beta_ptr, ROOT_DIM)
+    sink = tl.load(sink_ptr) / UNIT
+
+    wide_q = q.to(tl.float32)
+    rows = radial_factors(wide_q, sqrt_c)
+    columns = radial_factors(k.to(tl.float32), sqrt_c)
+    seen = visible(queries[:, None], keys[None, :], WINDOW)
+    dot = tl.dot(q, tl.trans(k), input_precision="ieee")
+    d_weight = tl.dot(d_out, tl.trans(v), input_precision="ieee")
+    pairs = pair_distance(dot, rows, columns, PRECISE)
+    weight = tl.where(seen, power(-scale * pairs[0] - lse[:, None], PRECISE), 0.0)
+    delta = tl.sum(weight * d_weight, axis=1)
+    tl.store(delta_ptr + scalars + queries, delta, mask=queries < N)
+    d_score = weight * (d_weight - delta[:, None])
+    by_s, by_factor, by_gap = pair_gradients(d_score, pairs, DTYPE)
+    weighted = weighted_rows(by_gap, k, DTYPE)
+    sum_g = tl.sum(by_gap.to(tl.float32) * columns[0][None, :], axis=1)
+    gradient, by_sqrt_c = row_gradients(
+        wide_q, weighted, tl.sum(by_s, axis=1), tl.sum(by_factor, axis=1), sum_g, rows, sqrt_c
+    )
+    store_rows(d_q_ptr + row * D, queries, H * D, -scale * gradient, N, D, BLOCK_D)
+
+    d_log, d_sink = tl.sum(tl.sum(d_score * pairs[0], axis=1)), -tl.sum(power(sink - lse, PRECISE) * delta)
+    store_partials(
+        shares_ptr, tl.program_id(0), 2 * tl.num_programs(0),
+        d_log, tl.sum(by_sqrt_c), d_sink, sqrt_c, scale, ROOT_DIM, UNIT,
+    )  # fmt: skip
+
+
+@triton.jit
+def key_kernel(
+    d_out_ptr, q_ptr, k_ptr, v_ptr, curvature_ptr, beta_ptr, lse_ptr, delta_ptr, d_k_ptr, d_v_ptr, shares_ptr,
+    q_batch, q_row, q_head, k_batch, k_row, k_head, v_batch, v_row, v_head,
+    N, H,
+    WINDOW: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, ROOT_DIM: tl.constexpr,
+    BLOCK: tl.constexpr, SPAN: tl.constexpr,
+):  # fmt: skip
+    """dK and dV of one block of keys, the curvature's share of keys. Tiles are [keys, queries]."""
+    DTYPE: tl.constexpr = q_ptr.dtype.element_ty
+    PRECISE: tl.constexpr = tl.float32 == DTYPE
+    UNIT: tl.constexpr = 1.0 if PRECISE else LN2
+    blocks = tl.cdiv(N, BLOCK)
+    head = tl.program_id(0) // blocks % H
+    batch = (tl.program_id(0) // blocks // H).to(tl.int64)
+    start = tl.program_id(0) % blocks * BLOCK
+    row = batch * N * H + head
+    keys = start + tl.arange(0, BLOCK)
+    queries = start + tl.arange(0, SPAN)
+    k = load_rows(k_ptr + batch * k_batch + head * k_head, keys, k_row, N, D, BLOCK_D)
+    v = load_rows(v_ptr + batch * v_batch + head * v_head, keys, v_row, N, D, BLOCK_D)
+    q = load_rows(q_ptr + batch * q_batch + head * q_head, queries, q_row, N, D, BLOCK_D)
+    d_out = load_rows(d_out_ptr + row * D, queries, H * D, N, D, BLOCK_D)
+    scalars = (batch * H + head) * N
+    lse = load_lse(lse_ptr + scalars, queries, N, UNIT)
+    delta = tl.load(delta_ptr + scalars + queries, mask=queries < N, other=0.0)
+    sqrt_c, scale = load_scalars(curvature_ptr, beta_ptr, ROOT_DIM)
+
+    wide_k = k.to(tl.float32)
+    rows = radial_factors(wide_k, sqrt_c)
+    columns = radial_factors(q.to(tl.float32), sqrt_c)
+    seen = visible(queries[None, :], keys[:, None], WINDOW)
+    dot = tl.dot(k, tl.trans(q), input_precision="ieee")
+    d_weight = tl.dot(v, tl.trans(d_out), input_precision="ieee")
+    pairs = pair_distance(dot, rows, columns, PRECISE)
+    weight = tl.where(seen, power(-scale * pairs[0] - lse[None, :], PRECISE), 0.0)
+    by_s, by_factor, by_gap = pair_gradients(weight * (d_weight - delta[None, :]), pairs, DTYPE)
+    d_v = tl.dot(weight.to(DTYPE), d_out, input_precision="ieee")
+    store_rows(d_v_ptr + row * D, keys, H * D, d_v, N, D, BLOCK_D)
+    weighted = weighted_rows(by_gap, q, DTYPE)
+    sum_g = tl.sum(by_gap.to(tl.float32) * columns[0][None, :], axis=1)
+    gradient, by_sqrt_c = row_gradients(
+        wide_k, weighted, tl.sum(by_s, axis=1), tl.sum(by_factor, axis=1), sum_g, rows, sqrt_c
+    )
+    store_rows(d_k_ptr + row * D, keys, H * D, -scale * gradient, N, D, BLOCK_D)
+    store_partials(
+        shares_ptr, tl.num_programs(0) + tl.program_id(0), 2 * tl.num_programs(0),
+        0.0, tl.sum(by_sqrt_c), 0.0, sqrt_c, scale, ROOT_DIM, UNIT,
+    )  # fmt: skip
+
+
+def _programs(shape: torch.Size, window: int) -> int:
+    """One program a block and head; the backward has two kernels of as many."""
+    batch, n, heads, _ = shape
+    return -(-n // one_shot_block(window)[0]) * batch * heads
+
+
+def _blocks(q: Tensor, window: int) -> OneShotBlocks:
+    return one_shot_blocks(window, q.shape[3], q.element_size(), shared_memory_limit(q.device))
+
+
+def _forward(
+    q: Tensor, k: Tensor, v: Tensor, curvature: Tensor, beta: Tensor, sink: Tensor, window: int
+) -> Outputs:
+    outputs = new_outputs(q, SCRATCH)
+    blocks = _blocks(q, window)
+    forward_kernel[(_programs(q.shape, window),)](
+        q, k, v, curvature, beta, sink, outputs[0], outputs[1], *strides(q, k, v), *sizes(q),
+        **constants(q, window), BLOCK=blocks.block, SPAN=blocks.span, num_warps=blocks.forward_warps,
+    )  # fmt: skip
+    return outputs
+
+
+def _backward(
+    d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, curvature: Tensor, beta: Tensor, sink: Tensor,
+    out: Tensor, lse: Tensor, residual: Tensor, window: int,
+) -> Gradients:  # fmt: skip
+    programs, blocks = _programs(q.shape, window), _blocks(q, window)
+    gradients = new_gradients(q, SCRATCH, window)
+    d_q, d_k, d_v, shares, delta = gradients
+    options = constants(q, window) | {
+        "BLOCK": blocks.block, "SPAN": blocks.span, "num_warps": blocks.backward_warps,
+    }  # fmt: skip
+    query_kernel[(programs,)](
+        d_out, q, k, v, curvature, beta, sink, lse, d_q, delta, shares,
+        *strides(q, k, v), *sizes(q), **options,
+    )  # fmt: skip
+    key_kernel[(programs,)](
+        d_out, q, k, v, curvature, beta, lse, delta, d_k, d_v, shares,
+        *strides(q, k, v), *sizes(q), **options,
+    )  # fmt: skip
+    return gradients
+
+
+SCRATCH = Scratch(
+    residual=lambda shape: 0,
+    shares=lambda shape, window: 2 * _programs(shape, window),
+    delta=lambda shape: shape[0] * shape[1] * shape[2],
+)
+window_attention = define("v2", _forward, _backward, SCRATCH)
