@@ -102,10 +102,11 @@ class CudaAccount:
 
     def begin(self, request: MeasureRequest) -> None:
         _give_back()
+        held = max(self._opened.context_bytes, request.held_bytes)
         cap = cap_bytes(
             budget_bytes=request.budget_bytes,
             reserve_bytes=request.reserve_bytes,
-            context_bytes=self._opened.context_bytes,
+            held_bytes=held,
             capacity_bytes=self._opened.info.total_bytes,
         )
         self._counters_before = self._counters()
@@ -113,7 +114,7 @@ class CudaAccount:
         torch.cuda.reset_peak_memory_stats()
         if cap <= 0:
             raise MemoryError(
-                f"the CUDA context takes {self._opened.context_bytes} bytes and the reserve "
+                f"the CUDA context and libraries take {held} bytes and the reserve "
                 f"{request.reserve_bytes}: nothing is left of the budget of {request.budget_bytes}"
             )
         torch.cuda.set_per_process_memory_fraction(cap / self._opened.info.total_bytes)

@@ -147,6 +147,7 @@ class WorkerMeasurer:
             seed=self._seed,
             budget_bytes=self._budget_bytes,
             reserve_bytes=self._reserve_bytes,
+            held_bytes=worker.footprint_bytes,
         )
         self._next_id += 1
         with TrialMonitor(self._find_card(worker.ready), worker.process.pid) as monitor:
@@ -157,7 +158,7 @@ class WorkerMeasurer:
                 on_silence=self._guard_host_memory,
             )
             measurement = self._settle(worker, result, monitor)
-        if result.replace is not None:
+        if result.replace is not None or worker.is_outdated:
             self.close()
         return measurement
 
@@ -218,8 +219,7 @@ class WorkerMeasurer:
                 budget_bytes=self._budget_bytes,
                 reserve_bytes=self._reserve_bytes,
             )
-            if seen.moved is None:
-                worker.footprint_bytes += seen.residue_bytes()
+            worker.note_residue(seen.residue_bytes())
         elif isinstance(result.memory, HostMemory):
             settlement = settle_host(
                 result.memory, budget_bytes=self._budget_bytes, reserve_bytes=self._reserve_bytes

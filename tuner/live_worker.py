@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from .failures import classify_exit
 from .measurement import Measurement
+from .memory import DRIFT_BYTES
 from .outcome import Outcome
 from .protocol import Failed, MeasureRequest, Progress, ProtocolError, Ready, Result, StartRequest
 from .worker_process import WorkerGoneError, WorkerProcess
@@ -53,6 +54,8 @@ class LiveWorker:
             self.process.kill()
             raise
         self.footprint_bytes = self.ready.context_bytes or 0
+        self.is_outdated = False  # its footprint is in doubt
+        self._trials = 0
 
     def ask(
         self,
@@ -92,6 +95,16 @@ class LiveWorker:
                 on_progress(reply)
         except (WorkerGoneError, ProtocolError) as error:
             raise self._no_answer(error) from error
+
+    def note_residue(self, residue_bytes: int) -> None:
+        """After a trial: what stays in use on the card that was not before it.
+
+        A first trial loads cuBLAS and kernels for good. Later growth may as well be another program's, where
+        NVML does not tell; a new worker measures its own context anew and does not carry the doubt along.
+        """
+        self._trials += 1
+        self.footprint_bytes += residue_bytes
+        self.is_outdated = self._trials > 1 and residue_bytes > DRIFT_BYTES
 
     def _await_ready(self, device: Literal["cuda", "cpu"], timeout_s: float) -> Ready:
         try:

@@ -58,12 +58,13 @@ class Settlement:
     tainted: tuple[str, ...] = ()
 
 
-def cap_bytes(*, budget_bytes: int, reserve_bytes: int, context_bytes: int, capacity_bytes: int) -> int:
+def cap_bytes(*, budget_bytes: int, reserve_bytes: int, held_bytes: int, capacity_bytes: int) -> int:
     """What torch's allocator may reserve; ≤ 0 where the budget leaves it nothing.
 
+    `held_bytes` is what the process has of the card before: its context and what libraries keep.
     Never more than the card has: on WSL an allocation beyond it spills to system memory without an error.
     """
-    return min(budget_bytes, capacity_bytes) - context_bytes - reserve_bytes
+    return min(budget_bytes, capacity_bytes) - held_bytes - reserve_bytes
 
 
 def settle_cuda(

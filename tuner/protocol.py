@@ -23,7 +23,11 @@ class StartRequest(Border):
 
 
 class MeasureRequest(Border):
-    """Measure one candidate. `budget_bytes` and `reserve_bytes` set the allocator's cap on CUDA."""
+    """Measure one candidate.
+
+    On CUDA the allocator is capped at `budget_bytes` less `reserve_bytes` and less `held_bytes`, what the
+    idle worker has of the card already (its context and what libraries keep).
+    """
 
     type: Literal["measure"] = "measure"
     id: int
@@ -34,6 +38,7 @@ class MeasureRequest(Border):
     seed: int
     budget_bytes: int
     reserve_bytes: int
+    held_bytes: int = 0
 
 
 class Ready(Border):

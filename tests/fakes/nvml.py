@@ -24,6 +24,9 @@ class FakeNvml:
     processes: dict[int, int | None] = field(default_factory=dict)
     reasons: int = 0
     energy_mj: int = 0
+    grows_by: int = 0
+    growth_due: bool = False
+    is_first_seen: bool = False
     refused: set[str] = field(default_factory=set)
     absent: set[str] = field(default_factory=set)
     calls: int = 0
@@ -35,6 +38,10 @@ class FakeNvml:
         if name in self.refused:
             raise NVMLError(f"{name}: Not Supported")
         return None if name in self.absent else value
+
+    def grow_once(self) -> None:
+        """After the next look at its memory, the card has `grows_by` more in use."""
+        self.growth_due, self.is_first_seen = True, False
 
     def wait_for_calls(self, count: int) -> bool:
         """Whether memory was asked for that many times more, within a generous time."""
@@ -69,6 +76,10 @@ class FakeNvml:
         with self.called:
             self.calls += 1
             self.called.notify_all()
+            if self.growth_due and self.is_first_seen:
+                self.used += self.grows_by
+                self.growth_due = False
+            self.is_first_seen = True
         info = SimpleNamespace(total=self.total, used=self.used)
         return self.answer("nvmlDeviceGetMemoryInfo", info)
 

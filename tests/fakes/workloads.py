@@ -41,8 +41,8 @@ class Run:
         elif self.how == "allocates":
             torch.empty(int(self.argument), dtype=torch.uint8, device=self.weights.device).fill_(1)
         elif self.how == "outside":  # of torch's allocator, as other libraries do
-            pointer = ctypes.c_uint64()
-            assert ctypes.CDLL("libcuda.so.1").cuMemAlloc_v2(ctypes.byref(pointer), int(self.argument)) == 0
+            pointer, taken = ctypes.c_uint64(), ctypes.c_size_t(int(self.argument))
+            assert ctypes.CDLL("libcuda.so.1").cuMemAlloc_v2(ctypes.byref(pointer), taken) == 0
             self.argument = "1"
         elif self.how == "asserts":
             indices = torch.tensor([5], device=self.weights.device)

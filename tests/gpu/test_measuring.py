@@ -154,22 +154,24 @@ def test_context_is_measured_without_nvml_too(measurer: WorkerMeasurer) -> None:
     assert int(taken) == pytest.approx(context, rel=0.1)
 
 
-@pytest.mark.parametrize(
-    "wanted",
-    [
-        candidate("matmul:4096"),
-        Candidate(
-            model="nano",
-            n_seq=256,
-            batch_size=4,
-            kernel_version="reference",
-            gradient_checkpointing=False,
-            mixed_precision="bf16",
-        ),
-    ],
-    ids=Candidate.describe,
-)
-def test_fresh_processes_agree(make: Make, wanted: Candidate) -> None:
+def test_fresh_processes_agree_on_the_peak_of_the_model(make: Make) -> None:
+    # Of its time nothing is asked: the reference kernels' step is Python launching kernels, and as steady as
+    # the host's processor.
+    wanted = Candidate(
+        model="nano",
+        n_seq=256,
+        batch_size=4,
+        kernel_version="reference",
+        gradient_checkpointing=False,
+        mixed_precision="bf16",
+    )
+    first, second = make().measure(wanted), make().measure(wanted)
+    assert (first.outcome, first.message, second.outcome) == (Outcome.OK, "", Outcome.OK)
+    assert first.peak_bytes == pytest.approx(second.peak_bytes, rel=0.005)
+
+
+def test_fresh_processes_agree_on_what_the_gpu_takes(make: Make) -> None:
+    wanted = candidate("matmul:8192")
     first, second = make().measure(wanted), make().measure(wanted)
     assert (first.outcome, first.message, second.outcome) == (Outcome.OK, "", Outcome.OK)
     assert first.peak_bytes == pytest.approx(second.peak_bytes, rel=0.005)

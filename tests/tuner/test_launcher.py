@@ -285,3 +285,17 @@ def test_throttled_samples_are_taken_again_and_marked(tmp_path: Path) -> None:
     assert again.outcome is Outcome.OK
     assert found.telemetry is not None
     assert found.telemetry.throttle_reasons == ("hw_thermal_slowdown",)
+
+
+def test_growth_of_the_card_after_the_first_trial_replaces_the_worker(tmp_path: Path) -> None:
+    library = FakeNvml(grows_by=100 * MIB)
+    with cuda_measurer(tmp_path, library) as fake:
+        library.grow_once()
+        first = fake.measure(candidate("ok"))  # cuBLAS and kernels are loaded for good
+        second = fake.measure(candidate("ok"))
+        library.grow_once()
+        third = fake.measure(candidate("ok"))  # whose memory is this?
+        fourth = fake.measure(candidate("ok"))
+    assert first.parameters == second.parameters == third.parameters
+    assert third.parameters != fourth.parameters
+    assert [line.size_bytes for line in first.ledger][:2] == [100 * MIB, 400 * MIB]

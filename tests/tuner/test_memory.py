@@ -123,7 +123,7 @@ def test_residue() -> None:
 
 
 def test_cap_leaves_context_and_reserve_and_never_passes_the_card() -> None:
-    common = {"reserve_bytes": 10, "context_bytes": 5}
+    common = {"reserve_bytes": 10, "held_bytes": 5}
     assert cap_bytes(budget_bytes=100, capacity_bytes=1000, **common) == 85
     assert cap_bytes(budget_bytes=5000, capacity_bytes=1000, **common) == 985
     assert cap_bytes(budget_bytes=12, capacity_bytes=1000, **common) <= 0
