@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 import phase8_tune
+from phase8_tune.phase8.settings import load_settings
+from phase8_tune.tuner.cli import cli
+from phase8_tune.tuner.definition import parse_definition
 
 ROOT = Path(phase8_tune.__file__).resolve().parent
 ROOMS = ("kernels", "phase8", "studies", "tuner")
@@ -62,3 +65,25 @@ def test_pins_lie_in_the_open_ranges(pyproject: dict[str, Any]) -> None:
         name, _, least = requirement.partition(";")[0].partition(">=")
         pinned = [int(part) for part in pins[name.strip().lower()].split(".")]
         assert pinned >= [int(part) for part in least.strip().split(".")]
+
+
+def test_the_readme_names_every_option_and_its_study_is_valid() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for command in (cli, *cli.commands.values()):
+        for parameter in command.params:
+            for option in parameter.opts:
+                assert not option.startswith("--") or f"`{option}" in text
+    (study,) = [
+        block.partition("```")[0] for block in text.split("```yaml\n")[1:] if block.startswith("name:")
+    ]
+    assert parse_definition(study, "README.md").axes is not None
+
+
+def test_the_settings_that_the_readme_shows_load(tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (shown,) = [
+        block.partition("```")[0] for block in text.split("```yaml\n")[1:] if block.startswith("d_model:")
+    ]
+    path = tmp_path / "small.yaml"
+    path.write_text(shown.partition("…")[0], encoding="utf-8")
+    assert load_settings(path).model == "small"
