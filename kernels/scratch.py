@@ -1,10 +1,10 @@
-"""Scratch memory that an operation takes while it runs, declared so that memory can be predicted without a GPU.
+"""Scratch memory that an operation takes while it runs, declared so that it can be predicted without a GPU.
 
 An operation of ours (`torch.library.custom_op`) needs no declaration as a rule: the predictor runs its Python
 body on fake tensors with the kernel launches left out, and so sees what it allocates, in order. Declare only
-where the body cannot run on fake tensors: where its allocations depend on values (`item()`, `unique`), or where
-a library allocates inside. Then the operation's fake implementation stands for its outputs, and the declared
-sizes for the rest.
+where the body cannot run on fake tensors: where its allocations depend on values (`item()`, `unique`), or
+where a library allocates inside. Then the operation's fake implementation stands for its outputs, and the
+declared sizes for the rest.
 """
 
 from __future__ import annotations
