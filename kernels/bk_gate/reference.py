@@ -24,8 +24,9 @@ def bk_gate(h: Tensor, abc: Tensor, weight: Tensor, bias: Tensor, scan: Scan = b
     onsite, b_logits, c_logits = abc.to(wide).chunk(3, dim=-1)
     b, c = torch.sigmoid(b_logits), torch.sigmoid(c_logits)
     hopping = torch.cat([torch.zeros_like(b[:, :1]), b[:, :-1]], dim=1) * c
-    energy = torch.tensor(ENERGY, dtype=wide, device=h.device)
-    g_re, g_im = scan(onsite.contiguous(), hopping, energy[0], energy[1])
+    # Filled on the device: copying host numbers there cannot be captured in a CUDA graph
+    energy_re, energy_im = (torch.full((), part, dtype=wide, device=h.device) for part in ENERGY)
+    g_re, g_im = scan(onsite.contiguous(), hopping, energy_re, energy_im)
     weight, bias = weight.to(wide), bias.to(wide)
     gate = 1 + torch.sigmoid(weight[0] * g_re + weight[1] * g_im + bias)
     return h * gate.to(h.dtype)

@@ -1,0 +1,120 @@
+"""The BK scan as a custom op: one definition for every version, which differ in how they cut a chain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..device_limits import require_triton_device
+from ..segments import Segmentation, require_float32
+from .resolvent import resolvent_backward, resolvent_forward
+
+TOKENS = 8
+"""Tokens loaded at once, and the unit of a segment's length."""
+
+Rule = Callable[[int, int, int], Segmentation]
+"""(batch, n_seq, chains a row) → how a program cuts its chains."""
+Scan = Callable[[Tensor, Tensor | None, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def define_bk_scan(version: str, rule: Rule) -> Scan:
+    """Register phase8::bk_scan_<version> and its backward, and return the public function over them.
+
+    Saved for backward: g (8 bytes an element) and hopping.
+    """
+
+    def sizes(x: Tensor) -> tuple[int, int, int]:
+        return x.shape[0], x.shape[1], x.shape[2] if x.dim() == 3 else 1
+
+    def launch(kernel: Any, x: Tensor, has_hopping: bool, *arguments: Any) -> None:
+        batch, n_seq, chains = sizes(x)
+        cut = rule(batch, n_seq, chains)
+        kernel[(-(-chains // cut.block), batch)](
+            *arguments,
+            n_seq,
+            chains,
+            cut.length,
+            HAS_HOPPING=has_hopping,
+            SEGMENTS=cut.segments,
+            BLOCK=cut.block,
+            TOKENS=TOKENS,
+            num_warps=cut.num_warps,
+        )
+
+    @torch.library.custom_op(
+        f"phase8::bk_scan_{version}",
+        mutates_args=(),
+        schema="(Tensor onsite, Tensor? hopping, Tensor energy_re, Tensor energy_im) -> (Tensor, Tensor)",
+    )
+    def forward(
+        onsite: Tensor, hopping: Tensor | None, energy_re: Tensor, energy_im: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        onsite = onsite.contiguous()
+        hopping = None if hopping is None else hopping.contiguous()
+        g_re, g_im = torch.empty_like(onsite), torch.empty_like(onsite)
+        arguments = (onsite, onsite if hopping is None else hopping, energy_re, energy_im, g_re, g_im)
+        launch(resolvent_forward, onsite, hopping is not None, *arguments)
+        return g_re, g_im
+
+    @forward.register_fake
+    def _(onsite: Tensor, hopping: Tensor | None, energy_re: Tensor, energy_im: Tensor) -> Any:
+        return onsite.new_empty(onsite.shape), onsite.new_empty(onsite.shape)
+
+    @torch.library.custom_op(
+        f"phase8::bk_scan_{version}_backward",
+        mutates_args=(),
+        schema="(Tensor grad_re, Tensor grad_im, Tensor g_re, Tensor g_im, Tensor? hopping)"
+        " -> (Tensor, Tensor, Tensor)",
+    )
+    def backward(
+        grad_re: Tensor, grad_im: Tensor, g_re: Tensor, g_im: Tensor, hopping: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of onsite, of hopping (empty without), and of the energy by chain [2, B, C]."""
+        hopping = None if hopping is None else hopping.contiguous()
+        grad_onsite = torch.empty_like(g_re)
+        grad_hopping = g_re.new_empty(0 if hopping is None else g_re.shape)
+        batch, _, chains = sizes(g_re)
+        grad_energy = g_re.new_empty(2, batch, chains)
+        arguments = (grad_re.contiguous(), grad_im.contiguous(), g_re, g_im)
+        outputs = (grad_onsite, grad_hopping, grad_energy)
+        launch(
+            resolvent_backward,
+            g_re,
+            hopping is not None,
+            *arguments,
+            g_re if hopping is None else hopping,
+            *outputs,
+        )
+        return outputs
+
+    @backward.register_fake
+    def _(grad_re: Tensor, grad_im: Tensor, g_re: Tensor, g_im: Tensor, hopping: Tensor | None) -> Any:
+        batch, _, chains = sizes(g_re)
+        grad_hopping = g_re.new_empty(0 if hopping is None else g_re.shape)
+        return g_re.new_empty(g_re.shape), grad_hopping, g_re.new_empty(2, batch, chains)
+
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.save_for_backward(*output, inputs[1])
+
+    def differentiate(ctx: Any, grad_re: Tensor, grad_im: Tensor) -> Any:
+        hopping = ctx.saved_tensors[2]
+        grad_onsite, grad_hopping, by_chain = backward(grad_re, grad_im, *ctx.saved_tensors)
+        grad_energy = by_chain.flatten(1).sum(1)
+        return grad_onsite, None if hopping is None else grad_hopping, grad_energy[0], grad_energy[1]
+
+    forward.register_autograd(differentiate, setup_context=setup_context)
+
+    def bk_scan(
+        onsite: Tensor, hopping: Tensor | None, energy_re: Tensor, energy_im: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        require_triton_device(onsite, f"bk_scan {version}")
+        require_float32(
+            "bk_scan", version, onsite=onsite, hopping=hopping, energy_re=energy_re, energy_im=energy_im
+        )
+        g_re, g_im = forward(onsite, hopping, energy_re, energy_im)
+        return g_re, g_im
+
+    return bk_scan

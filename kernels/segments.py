@@ -1,0 +1,101 @@
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, misc, assignment"
+# ruff: noqa: RUF005 (Triton builds tuples by concatenation only)
+"""Segmented scans: what the scan kernels share.
+
+A tile of a scan kernel is [segments, chains]: every lane walks one segment of one chain, token by token, in
+registers. First each lane reduces the segment *before* its own to one map, a scan over the segments composes
+these maps, and the lane then knows the state that enters its own segment, which it replays. One segment makes
+it the plain sequential scan and skips the first pass. A reversed scan counts tokens from the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .versions import UnsupportedVersionError
+
+WARP = 32
+_MAX_WARPS = 16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Segmentation:
+    """How one program cuts its chains. segments: lanes a chain, a power of two; length: tokens a segment, a
+    multiple of the tokens loaded at once; block: chains a program, a power of two."""
+
+    segments: int
+    length: int
+    block: int
+    num_warps: int
+
+
+def segmentation(
+    n_seq: int, *, segments: int, block: int, tokens: int, chains_per_thread: int = 1
+) -> Segmentation:
+    """Cut n_seq tokens into at most `segments` segments of whole groups of `tokens` tokens.
+
+    segments and block are powers of two; chains_per_thread: elements of a row that one thread holds.
+    """
+    groups = -(-n_seq // tokens)
+    segments = min(segments, triton.next_power_of_2(groups))
+    length = tokens * -(-groups // segments)
+    warps = segments * block // (WARP * chains_per_thread)
+    return Segmentation(
+        segments=segments, length=length, block=block, num_warps=min(max(warps, 1), _MAX_WARPS)
+    )
+
+
+def require_float32(operation: str, version: str, **tensors: Tensor | None) -> None:
+    """Refuse tensors that are not float32.
+
+    Raises: UnsupportedVersionError naming the tensor, its dtype and the version that takes it.
+    """
+    for name, tensor in tensors.items():
+        if tensor is not None and str(tensor.dtype) != "torch.float32":
+            raise UnsupportedVersionError(
+                f"{operation} {version}: expected {name} in float32, got {tensor.dtype}; "
+                "version 'reference' also takes float64"
+            )
+
+
+def with_unit_stride(x: Tensor) -> Tensor:
+    """x itself where its last dimension is contiguous (a view of a fused projection is), else a copy."""
+    return x if x.shape[-1] == 1 or x.stride(-1) == 1 else x.contiguous()
+
+
+@triton.jit
+def load_tokens(pointer, first, lowest, n_seq, stride_token, mask, TOKENS: tl.constexpr, STEP: tl.constexpr):
+    """Tuple of TOKENS float32 tiles: tokens first, first + STEP, …; zero outside lowest ≤ token < n_seq.
+
+    All loads are issued before the first value is used, so that their latencies overlap.
+    """
+    tiles = ()
+    for k in tl.static_range(TOKENS):
+        token = first + STEP * k
+        inside = mask & (token >= lowest) & (token < n_seq)
+        tiles = tiles + (tl.load(pointer + token * stride_token, mask=inside, other=0.0).to(tl.float32),)
+    return tiles
+
+
+@triton.jit
+def compose_affine(a1, b1, a2, b2):
+    """x ↦ a·x + b, the second map after the first."""
+    return a2 * a1, a2 * b1 + b2
+
+
+@triton.jit
+def multiply(a_re, a_im, b_re, b_im):
+    """Complex product."""
+    return a_re * b_re - a_im * b_im, a_re * b_im + a_im * b_re
+
+
+@triton.jit
+def compose_complex_affine(a1_re, a1_im, b1_re, b1_im, a2_re, a2_im, b2_re, b2_im):
+    """x ↦ a·x + b over the complex numbers, the second map after the first."""
+    a_re, a_im = multiply(a2_re, a2_im, a1_re, a1_im)
+    b_re, b_im = multiply(a2_re, a2_im, b1_re, b1_im)
+    return a_re, a_im, b_re + b2_re, b_im + b2_im
