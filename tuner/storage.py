@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
@@ -58,9 +58,18 @@ def open_sqlite(path: Path) -> optuna.storages.BaseStorage:
 
 
 def _connect(path: Path) -> optuna.storages.RDBStorage:
-    # As a URI, because Optuna and SQLAlchemy give meaning to `?`, `{` and `%` in a plain path.
-    url = f"sqlite:///file:{quote(str(path.absolute()))}?uri=true"
-    return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(path.absolute(), check_same_thread=False)
+        # The journal is what is fsynced, and this file can be made from it: some 20 commits a trial need not
+        # wait for the disk (12 trials took 8.1 s with, 1.6 s without). A killed process still harms nothing.
+        connection.execute("PRAGMA synchronous = OFF")
+        return connection
+
+    # Connected here and not by the URL, in which Optuna and the versions of SQLAlchemy give different
+    # meanings to `?`, `#`, `{` and `%` in a path.
+    return optuna.storages.RDBStorage(
+        "sqlite:///study.db", engine_kwargs={"pool_pre_ping": True, "creator": connect}
+    )
 
 
 class StudyStore:
@@ -119,10 +128,10 @@ class StudyStore:
 
     def trial_of(self, candidate: Candidate) -> int:
         """Number of the open trial of a candidate, opened now where the sampler did not choose it itself."""
-        while candidate.digest() not in self._open:
+        if candidate.digest() not in self._open:
             self._retried(lambda: self._study.enqueue_trial(self._space.parameters_of(candidate)))
             # First in, first out: a candidate that a dead driver left in the queue may come before.
-            if self.ask() != candidate:
+            while self.ask() != candidate:
                 self.abandon()
         return self._open[candidate.digest()].number
 

@@ -206,7 +206,7 @@ def test_other_failures_disqualify_nothing_but_their_candidate(tmp_path: Path, o
 OUTCOMES = st.lists(st.sampled_from(list(Outcome)), min_size=1, max_size=3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     ends=st.lists(OUTCOMES, min_size=len(ALL_TINY), max_size=len(ALL_TINY)),
     stops=st.lists(st.integers(1, 8), max_size=3),

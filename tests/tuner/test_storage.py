@@ -1,0 +1,193 @@
+"""The Optuna study of a run: an ordinary one, in step with the journal whatever happened to either."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from sqlalchemy.exc import OperationalError
+
+from phase8_tune.tuner.candidate import Candidate
+from phase8_tune.tuner.definition import load_definition
+from phase8_tune.tuner.errors import UserInputError
+from phase8_tune.tuner.events import SearchLimits, SearchResult
+from phase8_tune.tuner.journal import read_records
+from phase8_tune.tuner.knowledge import Knowledge
+from phase8_tune.tuner.record import Record
+from phase8_tune.tuner.search import run_search
+from phase8_tune.tuner.space import SearchSpace
+from phase8_tune.tuner.storage import StudyStore, open_sqlite
+from phase8_tune.tuner.testing import FormulaMeasurer
+
+STUDY = load_definition("cpu")
+BUDGET_BYTES = 2**28
+
+
+def search(root: Path, trials: int) -> SearchResult:
+    return run_search(
+        STUDY,
+        FormulaMeasurer(BUDGET_BYTES),
+        root,
+        budget_bytes=BUDGET_BYTES,
+        on_event=lambda event: None,
+        limits=SearchLimits(trials=trials),
+    )
+
+
+def study_of(root: Path) -> optuna.Study:
+    return optuna.load_study(study_name="cpu", storage=open_sqlite(root / "study.db"))
+
+
+def in_memory_store(**options: object) -> StudyStore:
+    storage = optuna.storages.InMemoryStorage()
+    return StudyStore(storage, SearchSpace(STUDY), name="s", seed=0, startup_trials=2, **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("runs") / "finished"
+    search(root, 6)
+    return root
+
+
+def test_a_run_is_an_ordinary_study_in_an_ordinary_file(finished: Path) -> None:
+    trials = optuna.load_study(study_name="cpu", storage=f"sqlite:///{finished / 'study.db'}").trials
+    told = {t.user_attrs["digest"]: t for t in trials if "duplicate_of_trial" not in t.user_attrs}
+    for record in read_records(finished / "records.jsonl"):
+        assert told[record.digest].number == record.trial_number
+    assert not (finished / "study.db.new").exists()
+
+
+@pytest.mark.parametrize("name", ["a?b", "a#b", "50%", "{SCHEMA_VERSION}", "größer als", "a&mode=memory"])
+def test_any_name_of_a_folder_will_do(tmp_path: Path, name: str) -> None:
+    root = tmp_path / name
+    root.mkdir()
+    open_sqlite(root / "study.db")
+    assert sorted(p.name for p in root.iterdir()) == ["study.db"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [name]
+
+
+def test_a_lost_database_is_made_again_from_the_journal(finished: Path, tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    shutil.copytree(finished, root)
+    before = {t.user_attrs["digest"]: t for t in study_of(root).trials}
+    (root / "study.db").unlink()
+    assert search(root, 6).launched_now == 0
+    after = {t.user_attrs["digest"]: t for t in study_of(root).trials}
+    assert after.keys() == before.keys()
+    for digest, trial in after.items():
+        assert trial.state == before[digest].state
+        assert trial.values == before[digest].values
+        assert trial.params == before[digest].params
+        assert trial.constraints.keys() == before[digest].constraints.keys() == {"vram"}
+
+
+def test_a_half_made_database_is_made_again(finished: Path, tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    shutil.copytree(finished, root)
+    (root / "study.db").rename(root / "study.db.new")
+    (root / "study.db.new").write_bytes((root / "study.db.new").read_bytes()[:5000])
+    assert search(root, 6).launched_now == 0
+    assert len(study_of(root).trials) == 6
+
+
+def test_a_damaged_database_is_named_with_what_to_do(finished: Path, tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    shutil.copytree(finished, root)
+    (root / "study.db").write_bytes(b"not a database" * 100)
+    with pytest.raises(
+        UserInputError, match=r"study\.db: expected a database.*records\.jsonl keeps every"
+    ) as caught:
+        search(root, 6)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_trial_whose_driver_died_before_telling_it_is_told_its_record(
+    finished: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "run"
+    shutil.copytree(finished, root)
+    record = read_records(root / "records.jsonl")[-1]
+    with sqlite3.connect(root / "study.db") as database:
+        where = f"WHERE number = {record.trial_number}"
+        database.execute(f"UPDATE trials SET state = 'RUNNING' {where}")
+        database.execute(
+            "DELETE FROM trial_user_attributes WHERE key != 'digest' "
+            f"AND trial_id = (SELECT trial_id FROM trials {where})"
+        )
+    count = len(study_of(root).trials)
+    search(root, 6)
+    trials = study_of(root).trials
+    assert len(trials) == count
+    assert trials[record.trial_number].state in (TrialState.COMPLETE, TrialState.PRUNED)
+    assert trials[record.trial_number].user_attrs["outcome"] == record.measurement.outcome
+
+
+def test_a_busy_database_is_tried_again_and_then_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    store = in_memory_store(pause=pauses.append)
+    failures = [3]
+    real_ask = optuna.Study.ask
+
+    def busy_ask(self: optuna.Study) -> optuna.Trial:
+        failures[0] -= 1
+        if failures[0] >= 0:
+            raise OperationalError("SELECT", {}, Exception("database is locked"))
+        return real_ask(self)
+
+    monkeypatch.setattr(optuna.Study, "ask", busy_ask)
+    store.ask()
+    assert len(pauses) == 3
+    assert pauses == sorted(pauses)
+    failures[0] = 100
+    with pytest.raises(UserInputError, match="database is locked"):
+        store.ask()
+
+
+def test_a_candidate_left_in_the_queue_by_a_dead_driver_does_not_take_anothers_place() -> None:
+    store = in_memory_store()
+    first, second, *_ = SearchSpace(STUDY).enumerate()
+    store._study.enqueue_trial(SearchSpace(STUDY).parameters_of(first))
+    number = store.trial_of(second)
+    assert [(t.number, t.state) for t in store.trials] == [(0, TrialState.FAIL), (1, TrialState.RUNNING)]
+    assert number == 1
+    assert store.trial_of(second) == 1
+
+
+def test_a_resumed_sampler_does_not_repeat_its_beginning() -> None:
+    storage = optuna.storages.InMemoryStorage()
+    space = SearchSpace(STUDY)
+    chosen: list[list[Candidate]] = []
+    for _ in range(2):
+        store = StudyStore(storage, space, name="s", seed=0, startup_trials=50)
+        chosen.append([])
+        for _ in range(3):
+            chosen[-1].append(store.ask())
+            store.abandon()
+    assert chosen[0] != chosen[1]
+
+
+def test_a_duplicate_names_the_trial_that_was_measured() -> None:
+    store, space = in_memory_store(), SearchSpace(STUDY)
+    candidate = next(space.enumerate())
+    record = Record(
+        digest=candidate.digest(),
+        candidate=candidate.to_dict(),
+        trial_number=store.trial_of(candidate),
+        attempt=1,
+        started_at="2026-01-01T00:00:00+00:00",
+        budget_bytes=2**40,
+        measurement=FormulaMeasurer(2**40).measure(candidate),
+    )
+    knowledge = Knowledge([record])
+    store.tell(record, knowledge)
+    assert store.trial_of(candidate) == 1
+    store.tell(record, knowledge)
+    first, second = store.trials
+    assert "duplicate_of_trial" not in first.user_attrs
+    assert second.user_attrs["duplicate_of_trial"] == 0
+    assert second.values == first.values
