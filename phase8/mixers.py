@@ -168,7 +168,8 @@ def spectral_norm(matrix: Tensor, squarings: int = 10) -> Tensor:
         for _ in range(squarings):
             power = power @ power
             power = power / power.norm().clamp_min(torch.finfo(matrix.dtype).tiny)
-        v = power[:, power.norm(dim=0).argmax()]  # the column with the largest share of the leading vector
+        # The column with the largest share of the leading vector; indexing with a tensor would synchronise
+        v = power.index_select(1, power.norm(dim=0).argmax().reshape(1))[:, 0]
         v = v / v.norm().clamp_min(torch.finfo(matrix.dtype).tiny)
         u = matrix @ v
         u = u / u.norm().clamp_min(torch.finfo(matrix.dtype).tiny)
