@@ -1,0 +1,105 @@
+"""The decayed sum as a custom op, with the gates in PyTorch around it: versions 1 and 2 of the AR-SSM scan.
+
+They differ in how they cut the sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from ..device_limits import require_triton_device
+from ..segments import Segmentation, require_float32, segmentation
+from ..versions import UnsupportedVersionError
+from .decayed import decayed_sum
+
+TOKENS = 8
+"""Tokens loaded at once, and the unit of a segment's length."""
+
+BLOCK = 16
+"""Channels a program: a full 32-byte sector at 16 bits, and two programs a row at rank 32."""
+
+COMPUTE_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+Scan = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+def require_supported(version: str, gate_logits: Tensor, u: Tensor, v: Tensor, decay: Tensor) -> None:
+    """Refuse what the kernels do not compute.
+
+    Raises: UnsupportedVersionError for a device without Triton, for other or mixed dtypes, and for a decay
+    that requires a gradient: the decays are constants of the model, and no version here differentiates them.
+    """
+    require_triton_device(u, f"ar_ssm_scan {version}")
+    require_float32("ar_ssm_scan", version, decay=decay)
+    if u.dtype not in COMPUTE_DTYPES or not gate_logits.dtype == u.dtype == v.dtype:
+        raise UnsupportedVersionError(
+            f"ar_ssm_scan {version}: expected gate_logits, u and v in the same of float32, float16 and "
+            f"bfloat16, got {gate_logits.dtype}, {u.dtype} and {v.dtype}; version 'reference' takes them"
+        )
+    if decay.requires_grad:
+        raise UnsupportedVersionError(
+            f"ar_ssm_scan {version}: expected a constant decay, got one that requires a gradient; "
+            "detach it, or use version 'reference', which differentiates it"
+        )
+
+
+def channel_block(rank: int) -> int:
+    """Channels a program takes of `rank`, a power of two."""
+    return min(int(triton.next_power_of_2(rank)), BLOCK)
+
+
+def define_ar_ssm_scan(version: str, max_segments: int) -> Scan:
+    """Register phase8::decayed_sum_<version>, reversed its own backward; return the AR-SSM scan over it."""
+
+    def configuration(n_seq: int, rank: int) -> Segmentation:
+        return segmentation(n_seq, segments=max_segments, block=channel_block(rank), tokens=TOKENS)
+
+    @torch.library.custom_op(
+        f"phase8::decayed_sum_{version}",
+        mutates_args=(),
+        schema="(Tensor x, Tensor decay, bool reverse) -> Tensor",
+    )
+    def decayed(x: Tensor, decay: Tensor, reverse: bool) -> Tensor:
+        x = x.contiguous()
+        y = torch.empty_like(x)
+        batch, n_seq, rank = x.shape
+        cut = configuration(n_seq, rank)
+        decayed_sum[(-(-rank // cut.block), batch)](
+            x,
+            decay.contiguous(),
+            y,
+            n_seq,
+            rank,
+            cut.length,
+            REVERSE=reverse,
+            SEGMENTS=cut.segments,
+            BLOCK=cut.block,
+            TOKENS=TOKENS,
+            num_warps=cut.num_warps,
+        )
+        return y
+
+    @decayed.register_fake
+    def _(x: Tensor, decay: Tensor, reverse: bool) -> Tensor:
+        return x.new_empty(x.shape)
+
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.save_for_backward(inputs[1])
+        ctx.reverse = inputs[2]
+
+    def differentiate(ctx: Any, grad: Tensor) -> Any:
+        return decayed(grad, *ctx.saved_tensors, not ctx.reverse), None, None
+
+    decayed.register_autograd(differentiate, setup_context=setup_context)
+
+    def scan(gate_logits: Tensor, u: Tensor, v: Tensor, decay: Tensor) -> Tensor:
+        require_supported(version, gate_logits, u, v, decay)
+        gate = torch.sigmoid(gate_logits.float())
+        state: Tensor = decayed((1.0 - decay) * gate * u.float(), decay, False)
+        return (gate * v.float() * state).to(u.dtype)
+
+    return scan

@@ -1,0 +1,19 @@
+"""AR-SSM scan, version 1: every row walked from its first token to its last, gates in PyTorch."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .operator import define_ar_ssm_scan
+
+_MAX_SEGMENTS = 1
+_scan = define_ar_ssm_scan("v1", _MAX_SEGMENTS)
+
+
+def ar_ssm_scan(gate_logits: Tensor, u: Tensor, v: Tensor, decay: Tensor) -> Tensor:
+    """(a ⊙ v) ⊙ s, arguments and result as in `reference.ar_ssm_scan`; no gradient for decay.
+
+    Raises: UnsupportedVersionError for float64, for mixed dtypes, for a decay that requires a gradient,
+    and for a CPU without Triton's interpreter.
+    """
+    return _scan(gate_logits, u, v, decay)
