@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ def show_frontier(run: str, runs_dir: Path, chosen: FrontierFilter, *, as_csv: b
 
     Raises: UserInputError where there is no such run; NothingFitsError where nothing in it fits.
     """
-    root = Path(run) if Path(run).is_dir() else runs_dir / run
+    root = Path(run) if os.path.isdir(run) else runs_dir / run  # False for a folder that may not be entered
     read_run_info(root)
     points = to_points(read_records(RunPaths(root=root).journal))
     if not points:

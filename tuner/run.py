@@ -58,7 +58,7 @@ def execute(request: RunRequest) -> None:
     definition, text = chosen or _read_study(_DEFAULT_STUDIES[kind], request)
     budget_bytes = _settle_budget(request, kind)
     root = _run_root(request, definition, kind)
-    _check_root(root, definition, budget_bytes)
+    check_run_directory(root, definition, budget_bytes)
     timing = definition.timing.to_settings()
     if request.timeout_s is not None:
         timing = replace(timing, timeout_s=request.timeout_s)
@@ -154,16 +154,6 @@ def _run_root(request: RunRequest, definition: StudyDefinition, kind: str) -> Pa
     if not name.strip() or name in (".", "..") or any(c in name for c in "/\\\0"):
         raise UserInputError(f"--run: expected a plain folder name such as my-laptop, got {name!r}")
     return request.runs_dir / name
-
-
-def _check_root(root: Path, definition: StudyDefinition, budget_bytes: int) -> None:
-    """Refuse a folder that is not this run's before anything heavy starts."""
-    try:
-        check_run_directory(root, definition, budget_bytes)
-    except OSError as error:  # a folder above it may not be entered
-        raise UserInputError(
-            f"{root}: expected a usable folder, got: {error.strerror}; choose another with --runs-dir"
-        ) from error
 
 
 def _limits(request: RunRequest, definition: StudyDefinition) -> SearchLimits:

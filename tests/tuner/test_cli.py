@@ -258,3 +258,31 @@ def test_a_real_worker_is_interrupted_and_resumed(study: Path) -> None:
     digests = [json.loads(line)["digest"] for line in journal.read_text().splitlines()]
     assert len(digests) == len(set(digests)) == 6
     assert load_settings(Path("runs/tiny-4GB-cpu/recommended/nano.yaml")).measured is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "part"),
+    [
+        (TINY.replace("[16, 32]", "[64]"), [], "got one of another version of it"),
+        (TINY.replace("name: tiny", "name: other"), [], "got one of study tiny"),
+        (TINY, ["--vram", "2GB"], "expected a run with the budget of 2147483648 bytes"),
+    ],
+    ids=["another axis", "another name", "another budget"],
+)
+def test_a_run_of_something_else_is_refused_and_kept(
+    study: Path,
+    devices: list[Device],
+    capsys: pytest.CaptureFixture[str],
+    text: str,
+    options: list[str],
+    part: str,
+) -> None:
+    assert tune("--run", "mine") == 0
+    kept = {p: p.read_bytes() for p in Path("runs/mine").iterdir() if p.is_file()}
+    capsys.readouterr()
+    study.write_text(text)
+    assert tune("--run", "mine", *options) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert part in line
+    assert len(devices) == 1  # refused before a worker starts
+    assert {p: p.read_bytes() for p in Path("runs/mine").iterdir() if p.is_file()} == kept

@@ -1,0 +1,56 @@
+"""The progress display: a bar on a terminal, a line a trial elsewhere."""
+
+from __future__ import annotations
+
+import io
+
+from phase8_tune.tuner.events import SearchEvent
+from phase8_tune.tuner.outcome import Outcome
+from phase8_tune.tuner.record import Record
+from phase8_tune.tuner.report.progress import ProgressDisplay
+
+from .report_records import make_candidate, make_record
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def make_event(last: Record | None = None, *, done: int = 1) -> SearchEvent:
+    return SearchEvent(
+        done=done,
+        pruned=1,
+        failed=0,
+        total=12,
+        best_tokens_per_s=1138.4,
+        current=make_candidate() if last is None else None,
+        last=last,
+        seconds_left_estimate=125.0,
+    )
+
+
+def test_a_line_for_each_launched_trial() -> None:
+    stream = io.StringIO()
+    with ProgressDisplay(stream) as progress:
+        progress(make_event())  # about to be measured: nothing to say yet
+        progress(make_event(make_record(tokens_per_s=1138)))
+        progress(make_event(make_record(outcome=Outcome.OOM)))
+        progress(make_event(make_record(outcome=Outcome.PREDICTED_OVER_BUDGET, attempt=0)))
+    measured, failed = stream.getvalue().splitlines()
+    assert measured == (
+        "[ 1/12] small 4×512 reference bf16 train: 1,138 (±0) tokens/s, 2,048.00 MB "
+        "(1 pruned, best 1,138 tokens/s, about 2 min 05 s left)"
+    )
+    assert "small 4×512 reference bf16 train: out of memory (1 pruned" in failed
+
+
+def test_a_bar_on_a_terminal_that_goes_away() -> None:
+    stream = Terminal()
+    with ProgressDisplay(stream) as progress:
+        progress(make_event(done=3))
+        assert "3/12" in stream.getvalue()
+        assert "1 pruned · best 1,138 tokens/s · about 2 min 05 s left" in stream.getvalue()
+        progress(make_event(make_record(), done=4))
+    assert "\n" not in stream.getvalue()
+    assert stream.getvalue().rpartition("\r")[0].rpartition("\r")[2].strip() == ""
