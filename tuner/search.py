@@ -87,13 +87,20 @@ def run_search(
 
 
 class SamplerChoice(Strategy):
-    """What the sampler of the study asks for; when it only repeats itself, any candidate that is open."""
+    """What the sampler of the study asks for, between a beginning and an end of our own.
+
+    The first is the first of the space: with axes written from small to large it is the cheapest, so that a
+    slow machine too has measured something when the time is up. When the sampler only repeats itself, it is
+    any candidate that is open.
+    """
 
     def __init__(self, store: StudyStore, space: SearchSpace, knowledge: Knowledge, seed: int) -> None:
         self._store, self._space = store, space
         self._random = random.Random(seed + len(knowledge.settled))
 
     def propose(self, knowledge: Knowledge, is_open: Callable[[Candidate], bool]) -> Candidate | None:
+        if not knowledge.settled:
+            return next(self._space.enumerate())
         for _ in range(_ASKS):
             candidate = self._store.ask()
             if not knowledge.is_settled(candidate):

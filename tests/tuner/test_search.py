@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
@@ -14,75 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phase8_tune.tuner.candidate import Candidate
-from phase8_tune.tuner.definition import StudyDefinition, parse_definition
-from phase8_tune.tuner.errors import DeviceError, UserInputError
-from phase8_tune.tuner.events import SearchEvent, SearchLimits, SearchResult, StopReason
-from phase8_tune.tuner.interrupt import interrupt_deferred
-from phase8_tune.tuner.journal import Journal, read_records
+from phase8_tune.tuner.definition import parse_definition
+from phase8_tune.tuner.events import SearchLimits, StopReason
+from phase8_tune.tuner.journal import read_records
 from phase8_tune.tuner.knowledge import MAX_ATTEMPTS, MAX_TAINTED_ATTEMPTS, Knowledge
 from phase8_tune.tuner.measurement import Measurement
 from phase8_tune.tuner.outcome import Outcome
-from phase8_tune.tuner.search import Search, check_measurement
+from phase8_tune.tuner.search import check_measurement
 from phase8_tune.tuner.space import SearchSpace
-from phase8_tune.tuner.storage import StudyStore
 from phase8_tune.tuner.strategy import DEFAULT_FILTERS, Rejection
 from phase8_tune.tuner.testing import FormulaMeasurer
 
-BUDGET_BYTES = 2 * 2**30
-AXES = """\
-name: tiny
-axes:
-  model: [nano, small]
-  n_seq: [64, 256]
-  batch_size: [1, 4, 16]
-  kernel_version: [reference]
-  gradient_checkpointing: [false, true]
-  mixed_precision: [none]
-search: {startup_trials: 4}
-"""
-ROWS = """\
-name: rows
-defaults:
-  {model: nano, n_seq: 64, kernel_version: reference, gradient_checkpointing: true, mixed_precision: none}
-rows: [{batch_size: 4}, {batch_size: 8}, {batch_size: 2}, {batch_size: 16}]
-"""
-TINY = parse_definition(AXES, "tiny")
-ALL_TINY = list(SearchSpace(TINY).enumerate())
-
-
-class Bench:
-    """A search in memory: everything real but Optuna's storage, which needs no file here."""
-
-    def __init__(self, folder: Path, definition: StudyDefinition = TINY, **measurer: Any) -> None:
-        self.path = folder / "records.jsonl"
-        self.definition = definition
-        self.space = SearchSpace(definition)
-        self.storage = optuna.storages.InMemoryStorage()
-        self.measurer = FormulaMeasurer(BUDGET_BYTES, **measurer)
-        self.events: list[SearchEvent] = []
-
-    def run(self, limits: SearchLimits | None = None, **options: Any) -> SearchResult:
-        store = StudyStore(self.storage, self.space, name="s", seed=0, startup_trials=4)
-        with Journal(self.path) as journal:
-            return Search(
-                definition=self.definition,
-                space=self.space,
-                store=store,
-                journal=journal,
-                knowledge=Knowledge(read_records(self.path)),
-                measurer=self.measurer,
-                budget_bytes=BUDGET_BYTES,
-                on_event=self.events.append,
-                limits=limits or SearchLimits(),
-                **options,
-            ).run()
-
-    @property
-    def trials(self) -> list[optuna.trial.FrozenTrial]:
-        return optuna.load_study(study_name="s", storage=self.storage).trials
-
-    def trial_of(self, digest: str) -> optuna.trial.FrozenTrial:
-        return next(t for t in self.trials if t.user_attrs.get("digest") == digest)
+from .search_bench import ALL_TINY, AXES, BUDGET_BYTES, ROWS, Bench
 
 
 def test_a_space_is_measured_to_its_end_and_each_candidate_once(tmp_path: Path) -> None:
@@ -245,138 +185,6 @@ def test_no_candidate_is_measured_twice_under_any_outcomes_and_interruptions(
     assert not [t for t in bench.trials if t.state == optuna.trial.TrialState.RUNNING]
 
 
-def test_an_interrupt_keeps_what_was_measured_and_the_rest_comes_later(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, parse_definition(ROWS, "rows"))
-
-    def interrupt(_: Candidate) -> None:
-        if len(bench.measurer.measured) == 2:
-            raise KeyboardInterrupt
-
-    bench.measurer.before = interrupt
-    result = bench.run()
-    assert (result.stop_reason, len(result.records)) == (StopReason.INTERRUPTED, 2)
-    assert [t.state.name for t in bench.trials] == ["COMPLETE", "COMPLETE", "FAIL"]
-    assert optuna.load_study(study_name="s", storage=bench.storage).user_attrs["stop_reason"] == "interrupted"
-    bench.measurer.before = lambda _: None
-    assert bench.run().launched_now == 2
-    assert len(set(bench.measurer.measured)) == len(bench.measurer.measured) == 4
-
-
-def test_an_interrupt_while_writing_waits_for_the_record_and_its_trial(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, parse_definition(ROWS, "rows"))
-    real = Knowledge.add
-
-    def add_and_interrupt(self: Knowledge, record: Any) -> None:
-        real(self, record)
-        signal.raise_signal(signal.SIGINT)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Knowledge, "add", add_and_interrupt)
-        result = bench.run()
-    assert result.stop_reason is StopReason.INTERRUPTED
-    assert [t.state.name for t in bench.trials] == ["COMPLETE"]
-    assert len(read_records(bench.path)) == 1
-
-
-def test_a_second_interrupt_does_not_wait() -> None:
-    reached: list[int] = []
-    with pytest.raises(KeyboardInterrupt), interrupt_deferred():  # noqa: PT012 - the place is what is tested
-        signal.raise_signal(signal.SIGINT)
-        reached.append(1)
-        signal.raise_signal(signal.SIGINT)
-        reached.append(2)
-    assert reached == [1]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_outside_the_main_thread_nothing_is_deferred() -> None:
-    entered: list[bool] = []
-
-    def enter() -> None:
-        with interrupt_deferred():
-            entered.append(True)
-
-    thread = threading.Thread(target=enter)
-    thread.start()
-    thread.join()
-    assert entered == [True]
-
-
-def test_a_failing_device_ends_the_study_and_keeps_the_records(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, parse_definition(ROWS, "rows"))
-
-    def fail(_: Candidate) -> None:
-        if len(bench.measurer.measured) == 1:
-            raise DeviceError("the GPU is gone")
-
-    bench.measurer.before = fail
-    with pytest.raises(DeviceError):
-        bench.run()
-    assert [t.state.name for t in bench.trials] == ["COMPLETE", "FAIL"]
-    bench.measurer.before = lambda _: None
-    assert bench.run().launched_now == 3
-
-
-def test_a_full_disk_ends_the_study_with_one_line_and_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bench = Bench(tmp_path, parse_definition(ROWS, "rows"))
-
-    def no_space(*_: object) -> int:
-        raise OSError(28, "No space left on device")
-
-    def fill(_: Candidate) -> None:
-        if len(bench.measurer.measured) == 2:
-            monkeypatch.setattr("os.pwrite", no_space)
-
-    bench.measurer.before = fill
-    with pytest.raises(UserInputError, match="No space left on device"):
-        bench.run()
-    monkeypatch.undo()
-    assert [r.digest for r in read_records(bench.path)] == bench.measurer.measured[:2]
-    bench.measurer.before = lambda _: None
-    assert bench.run().launched_now == 2
-
-
-def test_the_trials_asked_for_are_counted_over_sessions(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
-    assert bench.run(SearchLimits(trials=5)).stop_reason is StopReason.TRIALS
-    assert bench.run(SearchLimits(trials=5)).launched_now == 0
-    assert bench.run(SearchLimits(trials=8)).launched_now == 3
-
-
-def test_the_time_limit_holds_for_a_session(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
-    clock = make_clock(bench)
-    result = bench.run(SearchLimits(time_limit_s=3.5), clock=clock)
-    assert (result.stop_reason, result.launched_now) == (StopReason.TIME, 4)
-    assert bench.run(SearchLimits(time_limit_s=100), clock=clock).launched_now > 0
-    assert bench.events[0].seconds_left_estimate is None
-
-
-def test_the_estimate_is_the_mean_so_far_within_the_time_limit(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
-    bench.run(SearchLimits(trials=6, time_limit_s=5.0), clock=make_clock(bench))
-    estimates = [e.seconds_left_estimate for e in bench.events if e.last is not None]
-    assert estimates == [4.0, 3.0, 2.0, 1.0, 0.0]
-
-
-def make_clock(bench: Bench) -> Callable[[], float]:
-    """A clock on which every measurement takes a second and nothing else takes any time."""
-    return lambda: float(len(bench.measurer.measured))
-
-
-def test_a_search_stops_when_the_hypervolume_has_stalled(tmp_path: Path) -> None:
-    rows = parse_definition(ROWS.replace("{batch_size: 4}, ", "") + "  # the best first\n", "rows")
-    best = rows.row_candidates()[0]
-    others = {c.digest(): [Outcome.TIMEOUT] for c in rows.row_candidates()[1:]}
-    bench = Bench(tmp_path, rows, outcomes=others)
-    result = bench.run(SearchLimits(stall_measurements=1))
-    assert result.stop_reason is StopReason.STALLED
-    assert bench.measurer.measured[0] == best.digest()
-    assert len(bench.measurer.measured) == 2
-
-
 def test_a_filter_decides_what_is_launched(tmp_path: Path) -> None:
     class NoSmall:
         def reject(self, candidate: Candidate, knowledge: Knowledge) -> Rejection | None:
@@ -394,6 +202,13 @@ def test_a_filter_decides_what_is_launched(tmp_path: Path) -> None:
     assert set(bench.measurer.measured) == nano
     rejected = [r for r in result.records if r.digest not in nano]
     assert {bench.trial_of(r.digest).constraints["vram"] for r in rejected} <= {1.0}
+
+
+def test_the_first_measured_is_the_first_of_the_space(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.run(SearchLimits(trials=1))
+    assert bench.measurer.measured == [ALL_TINY[0].digest()]
+    assert (ALL_TINY[0].model, ALL_TINY[0].n_seq, ALL_TINY[0].batch_size) == ("nano", 64, 1)
 
 
 def test_a_strategy_decides_what_comes_next(tmp_path: Path) -> None:
