@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterator
 
 import torch
 import triton
@@ -29,6 +31,23 @@ INTERPRETER_MULTIPROCESSORS = 4
 """Multiprocessors under the interpreter: more than one, so that a fixed grid's borders are crossed."""
 
 
+_assumed: tuple[int, int] | None = None
+
+
+@contextlib.contextmanager
+def assuming_limits(*, shared_memory_bytes: int, multiprocessors: int) -> Iterator[None]:
+    """Inside, every tensor counts as being on a GPU with these limits: for tracing without the GPU.
+
+    Only for operations that are traced and not run.
+    """
+    global _assumed
+    before, _assumed = _assumed, (shared_memory_bytes, multiprocessors)
+    try:
+        yield
+    finally:
+        _assumed = before
+
+
 def interpreting() -> bool:
     """Whether Triton kernels run under its interpreter, on the CPU (TRITON_INTERPRET=1)."""
     return bool(triton.knobs.runtime.interpret)
@@ -39,7 +58,7 @@ def shared_memory_limit(device: torch.device) -> int:
 
     Raises: UnsupportedVersionError for a CPU without the interpreter.
     """
-    return _limits(_resolved(device))[0]
+    return (_assumed or _limits(_resolved(device)))[0]
 
 
 def multiprocessor_count(device: torch.device) -> int:
@@ -47,7 +66,7 @@ def multiprocessor_count(device: torch.device) -> int:
 
     Raises: UnsupportedVersionError for a CPU without the interpreter.
     """
-    return _limits(_resolved(device))[1]
+    return (_assumed or _limits(_resolved(device)))[1]
 
 
 def require_triton_device(tensor: Tensor, operation: str = "this kernel") -> None:
@@ -59,7 +78,7 @@ def require_triton_device(tensor: Tensor, operation: str = "this kernel") -> Non
 
 
 def _require(device: torch.device, operation: str) -> None:
-    if device.type != "cuda" and not interpreting():
+    if device.type != "cuda" and not interpreting() and _assumed is None:
         raise UnsupportedVersionError(
             f"{operation}: expected tensors on a CUDA GPU, got {device}; "
             "use kernel version 'reference' here (TRITON_INTERPRET=1 runs Triton's interpreter, for tests)"
