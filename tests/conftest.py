@@ -7,7 +7,7 @@ import os
 # One thread a test process: pytest runs two side by side, and spinning OpenMP teams slow each other tenfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import torch  # noqa: E402  (the variable is read when torch is loaded)
+import torch
 
 # Triton reads the variable when a kernel is decorated, for its own library when it is imported: so here, at
 # the root, not in the kernels' folder, which pytest may collect after a folder that already imports triton.
