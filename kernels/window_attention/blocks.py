@@ -9,49 +9,83 @@ from dataclasses import dataclass
 
 from ..versions import UnsupportedVersionError
 
-_SMALLEST = 16  # what tl.dot takes
-_LARGEST_TILE = 64 * 128  # entries of a float32 score tile that a program's registers hold
+_SMALLEST = 16  # what a matrix product takes
+_ONE_SHOT_WARPS = 8
+_CARRIED_TILES = 3  # key blocks that a block of queries sees in `fast`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class OneShotBlocks:
-    """A program's block of rows, the span of rows of the other side that it sees, and its warps."""
+class Tile:
+    """A program's rows (`block`), the rows of the other side that it has at a time (`span`), and its warps."""
 
     block: int
     span: int
-    forward_warps: int
-    backward_warps: int
+    warps: int
     shared_bytes: int
 
 
 def power_of_two(n: int) -> int:
-    """The smallest power of two ≥ n, and at least what a matrix product takes."""
+    """The smallest power of two ≥ n that a matrix product takes."""
     return max(_SMALLEST, 1 << (n - 1).bit_length())
 
 
-def one_shot_block(window: int) -> tuple[int, int]:
-    """(block, span) of v2, whatever the device; a block of 0 where a tile would not fit the registers."""
-    span = power_of_two(window + _SMALLEST - 1)
-    room = min(64, span - window + 1, _LARGEST_TILE // span)
-    return (1 << (room.bit_length() - 1) if room >= _SMALLEST else 0), span
+def loop_tile(dim: int, itemsize: int, *, backward: bool) -> Tile:
+    """Configuration of v1, for any window: 64 rows against a loop over tiles of 32."""
+    block, span = (64, 32) if itemsize == 2 and not backward else (32, 32)
+    return Tile(block=block, span=span, warps=4, shared_bytes=_shared_bytes(block, span, dim, itemsize))
 
 
-def one_shot_blocks(window: int, dim: int, itemsize: int, shared_limit_bytes: int) -> OneShotBlocks:
+def one_shot_tile(window: int, dim: int, itemsize: int, shared_limit_bytes: int, *, backward: bool) -> Tile:
     """Configuration of v2: the span is the smallest power of two with room for a block and its window.
 
+    A thread holds 32 entries of a forward tile and 16 of a backward one, half of that in float32: with more,
+    ptxas keeps hundreds of registers in local memory.
     Raises: UnsupportedVersionError for windows whose span fits neither registers nor shared memory.
     """
-    block, span = one_shot_block(window)
-    shared = _one_shot_bytes(block, span, power_of_two(dim), itemsize)
-    if block < _SMALLEST or shared > shared_limit_bytes:
+    span = power_of_two(window + _SMALLEST - 1)
+    entries = _ONE_SHOT_WARPS * 32 * 32 // (2 if backward else 1) // (itemsize // 2)
+    room = max(_SMALLEST, min(64, span - window + 1, entries // span))
+    block = 1 << (room.bit_length() - 1)
+    shared = _shared_bytes(block, span, dim, itemsize)
+    if span > 512 or shared > shared_limit_bytes:
         raise UnsupportedVersionError(
             f"window_attention version 'v2': a window of {window} with {dim} features of {itemsize} bytes "
             f"does not fit a block's registers and {shared_limit_bytes} bytes of shared memory; "
-            "versions 'v1' and 'fast' take it"
+            "version 'v1' takes it"
         )
-    warps = 8 if block * span >= _LARGEST_TILE else 4
-    return OneShotBlocks(block=block, span=span, forward_warps=4, backward_warps=warps, shared_bytes=shared)
+    return Tile(block=block, span=span, warps=_ONE_SHOT_WARPS, shared_bytes=shared)
 
 
-def _one_shot_bytes(block: int, span: int, dim: int, itemsize: int) -> int:
-    return (block + 2 * span) * dim * itemsize
+def carried_tile(window: int, dim: int, itemsize: int, shared_limit_bytes: int, *, backward: bool) -> Tile:
+    """Configuration of `fast`: the smallest block whose queries see no more than three key blocks.
+
+    With 32 for a window of 64, a query's tiles have 96 entries, a quarter less than two tiles of 64.
+    Raises: UnsupportedVersionError for windows above 129, whose tiles do not fit the registers.
+    """
+    block = power_of_two(-(-(window - 1) // (_CARRIED_TILES - 1)))
+    shared = _shared_bytes(block, block, dim, itemsize)
+    if block > 64 or shared > shared_limit_bytes:
+        raise UnsupportedVersionError(
+            f"window_attention version 'fast': a window of {window} with {dim} features of {itemsize} bytes "
+            f"does not fit a block's registers and {shared_limit_bytes} bytes of shared memory; "
+            "version 'v1' takes it"
+        )
+    warps = {16: 1, 32: 2, 64: 4}[block]
+    if backward:
+        warps *= 2
+    return Tile(block=block, span=block, warps=warps, shared_bytes=shared)
+
+
+def carried_chunk(batch: int, heads: int, blocks: int) -> int:
+    """Key blocks a program of `fast`'s backward walks over: all of a sequence where that fills a GPU.
+
+    A shorter chunk repeats three tiles at its start. 512 programs of four warps fill 132 multiprocessors.
+    """
+    chunks = -(-512 // (batch * heads))
+    return max(1, -(-blocks // chunks))
+
+
+def _shared_bytes(block: int, span: int, dim: int, itemsize: int) -> int:
+    """Upper bound: q, k, v, dO and the products' left operands, as Triton lays them out in shared memory."""
+    tile = block * span * 4
+    return 2 * (block + span) * power_of_two(dim) * itemsize + tile

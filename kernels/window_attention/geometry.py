@@ -131,7 +131,7 @@ def pair_gradients(d_logit, pairs, DTYPE: tl.constexpr):
         by_gap = by_gap.to(tl.bfloat16)
     elif tl.float16 == DTYPE:
         bits = by_gap.to(tl.uint32, bitcast=True)
-        by_gap = ((bits + 0x1000) & 0xFFFFE000).to(tl.float32, bitcast=True)
+        by_gap = ((bits + 0x1000) >> 13 << 13).to(tl.float32, bitcast=True)
     return by_delta * sinh * cosh, by_factor, by_gap
 
 
@@ -144,25 +144,31 @@ def weighted_rows(by_gap, x, DTYPE: tl.constexpr):
 
 
 @triton.jit
-def row_gradients(x, weighted, sum_x, sum_y, sum_g, factors, sqrt_c):
-    """Gradients of rows x [R, D] float32 from what their tiles summed to, up to the factor −β√D/√c.
-
-    weighted = Σ_j G·x_j [R, D]; sum_x = Σ_j X, sum_y = Σ_j Y, sum_g = Σ_j G·ρ_j, all [R].
-    Returns dL/dx [R, D] and dL/d√c by way of s and F of these rows, [R].
-    """
+def radial_slopes(factors, sqrt_c):
+    """Of rows: (d log F/dρ, d log F/d√c), each [R]; past the clamp F = sinh(40)/ρ."""
     rho, s, _up, _down, factor = factors
     inside = sqrt_c * rho <= _MAX_RADIUS
     angle = 2 * s
     a2 = angle * angle
-    # d log F/dρ; below 1 from the series of (sinh(a)/a)' = (a·cosh a − sinh a)/a², which cancels
+    # below 1 from the series of (sinh(a)/a)' = (a·cosh a − sinh a)/a², which cancels
     series = 1 + a2 / 6 * (1 + a2 / 20 * (1 + a2 / 42 * (1 + a2 / 72)))
     slope_series = angle / 3 * (1 + a2 / 10 * (1 + a2 / 28 * (1 + a2 / 54 * (1 + a2 / 88))))
-    cosh = 0.5 * (_accurate_exp(angle) + _accurate_exp(-angle))
-    by_rho = 2 * cosh / (factor * rho)  # 2√c·coth(a)/√c
-    log_slope = tl.where(angle < 1, 2 * sqrt_c * slope_series / series, sqrt_c * by_rho - 1 / rho)
-    log_slope = tl.where(inside, log_slope, -1 / rho)
+    by_sqrt_c = (_accurate_exp(angle) + _accurate_exp(-angle)) / factor  # 2·cosh(a)/F
+    by_rho = tl.where(angle < 1, 2 * sqrt_c * slope_series / series, (sqrt_c * by_sqrt_c - 1) / rho)
+    return tl.where(inside, by_rho, -1 / rho), tl.where(inside, by_sqrt_c, 0.0)
+
+
+@triton.jit
+def inside_clamp(rho, sqrt_c):
+    """1 where s follows √c·ρ, 0 where it is clamped."""
+    return tl.where(sqrt_c * rho <= _MAX_RADIUS, 1.0, 0.0)
+
+
+@triton.jit
+def row_gradient(x, weighted, radial, rho):
+    """dL/dx of rows x [R, D] float32, up to the factor −β√D/√c: radial·x/ρ − weighted.
+
+    radial [R] = 4√c·Σ_j X·inside + (log F)'·Σ_j Y + Σ_j G·ρ_j; weighted [R, D] = Σ_j G·x_j.
+    """
     direction = tl.where(rho > 1.0000001e-15, 1 / rho, 0.0)  # the clamp of reference.radius has no gradient
-    sum_s = tl.where(inside, 4 * sum_x, 0.0)
-    radial = (sqrt_c * sum_s + log_slope * sum_y + sum_g) * direction
-    by_sqrt_c = rho * sum_s + tl.where(inside, 2 * cosh / factor, 0.0) * sum_y
-    return radial[:, None] * x - weighted, by_sqrt_c
+    return (radial * direction)[:, None] * x - weighted

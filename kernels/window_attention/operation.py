@@ -17,7 +17,7 @@ _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _MAX_DIM = 128
 
 Outputs = tuple[Tensor, Tensor, Tensor]
-"""out [B, N, H, D], lse [B, H, N] float32, what rounding took from out (see `Scratch`)."""
+"""out [B, N, H, D], lse [B, H, N] float32, radial factors of the rows (see `Scratch`)."""
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 """dq, dk, dv [B, N, H, D]; shares of d curvature, d beta, d sink [3, programs] float32; Σ P·dP."""
 Forward = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, int], Outputs]
@@ -28,15 +28,15 @@ Backward = Callable[..., Gradients]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scratch:
-    """Elements of what a version keeps or passes on besides its results, from q's shape (and window).
+    """Numbers of float32 that a version keeps or passes on besides its results, from q (and window).
 
-    residual: int8, forward to backward. shares: columns of the scalars' gradients. delta: float32, the rows'
-    Σ P·dP between two kernels of a backward. All are outputs of the operations; nothing else is allocated.
+    factors: forward to backward. shares: columns of the scalars' gradients. delta: the rows' Σ P·dP between two
+    kernels of a backward. All are outputs of the operations, which allocate nothing else.
     """
 
-    residual: Callable[[torch.Size], int]
-    shares: Callable[[torch.Size, int], int]
-    delta: Callable[[torch.Size], int]
+    factors: Callable[[Tensor], int]
+    shares: Callable[[Tensor, int], int]
+    delta: Callable[[Tensor], int]
 
 
 def define(version: str, forward: Forward, backward: Backward, scratch: Scratch) -> Callable[..., Tensor]:
@@ -66,10 +66,10 @@ def define(version: str, forward: Forward, backward: Backward, scratch: Scratch)
         sink: Tensor,
         out: Tensor,
         lse: Tensor,
-        residual: Tensor,
+        factors: Tensor,
         window: int,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        return backward(d_out, q, k, v, curvature, beta, sink, out, lse, residual, window)
+        return backward(d_out, q, k, v, curvature, beta, sink, out, lse, factors, window)
 
     @attention_backward.register_fake
     def _(
@@ -82,7 +82,7 @@ def define(version: str, forward: Forward, backward: Backward, scratch: Scratch)
         sink: Tensor,
         out: Tensor,
         lse: Tensor,
-        residual: Tensor,
+        factors: Tensor,
         window: int,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         return new_gradients(q, scratch, window)
@@ -111,7 +111,7 @@ def define(version: str, forward: Forward, backward: Backward, scratch: Scratch)
         beta, sink: 0-dim float32. Returns [B, N, H, D] contiguous in q's dtype.
         Raises: UnsupportedVersionError for a device, dtype, shape or window that this version cannot work on.
         """
-        out, _lse, _residual = attention(q, k, v, curvature, beta, sink, window)
+        out, _lse, _factors = attention(q, k, v, curvature, beta, sink, window)
         result: Tensor = out
         return result
 
@@ -124,7 +124,7 @@ def new_outputs(q: Tensor, scratch: Scratch) -> Outputs:
     return (
         q.new_empty(q.shape),
         q.new_empty((batch, heads, n), dtype=torch.float32),
-        q.new_empty(scratch.residual(q.shape), dtype=torch.int8),
+        q.new_empty(scratch.factors(q), dtype=torch.float32),
     )
 
 
@@ -134,8 +134,8 @@ def new_gradients(q: Tensor, scratch: Scratch, window: int) -> Gradients:
         q.new_empty(q.shape),
         q.new_empty(q.shape),
         q.new_empty(q.shape),
-        q.new_empty((3, scratch.shares(q.shape, window)), dtype=torch.float32),
-        q.new_empty(scratch.delta(q.shape), dtype=torch.float32),
+        q.new_empty((3, scratch.shares(q, window)), dtype=torch.float32),
+        q.new_empty(scratch.delta(q), dtype=torch.float32),
     )
 
 
@@ -147,6 +147,12 @@ def strides(*tensors: Tensor) -> tuple[int, ...]:
 def sizes(q: Tensor) -> tuple[int, int]:
     """(N, H)."""
     return q.shape[1], q.shape[2]
+
+
+def row_blocks(q: Tensor, block: int) -> int:
+    """Blocks of rows, over all batches and heads."""
+    batch, n, heads, _ = q.shape
+    return -(-n // block) * batch * heads
 
 
 def constants(q: Tensor, window: int) -> dict[str, Any]:

@@ -8,21 +8,24 @@ each gradient is written by one program, and the scalars' by sums of the program
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
 from __future__ import annotations
 
-import torch
+import sys
+
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from ..device_limits import shared_memory_limit
-from .blocks import OneShotBlocks, one_shot_block, one_shot_blocks
+from .blocks import Tile, one_shot_tile
 from .geometry import (
     LN2,
+    inside_clamp,
     logarithm,
     pair_distance,
     pair_gradients,
     power,
     radial_factors,
-    row_gradients,
+    radial_slopes,
+    row_gradient,
     weighted_rows,
 )
 from .operation import (
@@ -33,6 +36,7 @@ from .operation import (
     define,
     new_gradients,
     new_outputs,
+    row_blocks,
     sizes,
     strides,
 )
@@ -120,9 +124,11 @@ def query_kernel(
     by_s, by_factor, by_gap = pair_gradients(d_score, pairs, DTYPE)
     weighted = weighted_rows(by_gap, k, DTYPE)
     sum_g = tl.sum(by_gap.to(tl.float32) * columns[0][None, :], axis=1)
-    gradient, by_sqrt_c = row_gradients(
-        wide_q, weighted, tl.sum(by_s, axis=1), tl.sum(by_factor, axis=1), sum_g, rows, sqrt_c
-    )
+    slope_rho, slope_c = radial_slopes(rows, sqrt_c)
+    sum_s = 4 * inside_clamp(rows[0], sqrt_c) * tl.sum(by_s, axis=1)
+    sum_factor = tl.sum(by_factor, axis=1)
+    gradient = row_gradient(wide_q, weighted, sqrt_c * sum_s + slope_rho * sum_factor + sum_g, rows[0])
+    by_sqrt_c = rows[0] * sum_s + slope_c * sum_factor
     store_rows(d_q_ptr + row * D, queries, H * D, -scale * gradient, N, D, BLOCK_D)
 
     d_log, d_sink = tl.sum(tl.sum(d_score * pairs[0], axis=1)), -tl.sum(power(sink - lse, PRECISE) * delta)
@@ -173,9 +179,11 @@ def key_kernel(
     store_rows(d_v_ptr + row * D, keys, H * D, d_v, N, D, BLOCK_D)
     weighted = weighted_rows(by_gap, q, DTYPE)
     sum_g = tl.sum(by_gap.to(tl.float32) * columns[0][None, :], axis=1)
-    gradient, by_sqrt_c = row_gradients(
-        wide_k, weighted, tl.sum(by_s, axis=1), tl.sum(by_factor, axis=1), sum_g, rows, sqrt_c
-    )
+    slope_rho, slope_c = radial_slopes(rows, sqrt_c)
+    sum_s = 4 * inside_clamp(rows[0], sqrt_c) * tl.sum(by_s, axis=1)
+    sum_factor = tl.sum(by_factor, axis=1)
+    gradient = row_gradient(wide_k, weighted, sqrt_c * sum_s + slope_rho * sum_factor + sum_g, rows[0])
+    by_sqrt_c = rows[0] * sum_s + slope_c * sum_factor
     store_rows(d_k_ptr + row * D, keys, H * D, -scale * gradient, N, D, BLOCK_D)
     store_partials(
         shares_ptr, tl.num_programs(0) + tl.program_id(0), 2 * tl.num_programs(0),
@@ -183,52 +191,58 @@ def key_kernel(
     )  # fmt: skip
 
 
-def _programs(shape: torch.Size, window: int) -> int:
-    """One program a block and head; the backward has two kernels of as many."""
-    batch, n, heads, _ = shape
-    return -(-n // one_shot_block(window)[0]) * batch * heads
-
-
-def _blocks(q: Tensor, window: int) -> OneShotBlocks:
-    return one_shot_blocks(window, q.shape[3], q.element_size(), shared_memory_limit(q.device))
+def _tile(q: Tensor, window: int, *, backward: bool) -> Tile:
+    limit = shared_memory_limit(q.device)
+    return one_shot_tile(window, q.shape[3], q.element_size(), limit, backward=backward)
 
 
 def _forward(
     q: Tensor, k: Tensor, v: Tensor, curvature: Tensor, beta: Tensor, sink: Tensor, window: int
 ) -> Outputs:
     outputs = new_outputs(q, SCRATCH)
-    blocks = _blocks(q, window)
-    forward_kernel[(_programs(q.shape, window),)](
+    tile = _tile(q, window, backward=False)
+    forward_kernel[(row_blocks(q, tile.block),)](
         q, k, v, curvature, beta, sink, outputs[0], outputs[1], *strides(q, k, v), *sizes(q),
-        **constants(q, window), BLOCK=blocks.block, SPAN=blocks.span, num_warps=blocks.forward_warps,
+        **constants(q, window), BLOCK=tile.block, SPAN=tile.span, num_warps=tile.warps,
     )  # fmt: skip
     return outputs
 
 
 def _backward(
     d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, curvature: Tensor, beta: Tensor, sink: Tensor,
-    out: Tensor, lse: Tensor, residual: Tensor, window: int,
+    out: Tensor, lse: Tensor, factors: Tensor, window: int,
 ) -> Gradients:  # fmt: skip
-    programs, blocks = _programs(q.shape, window), _blocks(q, window)
-    gradients = new_gradients(q, SCRATCH, window)
-    d_q, d_k, d_v, shares, delta = gradients
-    options = constants(q, window) | {
-        "BLOCK": blocks.block, "SPAN": blocks.span, "num_warps": blocks.backward_warps,
-    }  # fmt: skip
-    query_kernel[(programs,)](
-        d_out, q, k, v, curvature, beta, sink, lse, d_q, delta, shares,
-        *strides(q, k, v), *sizes(q), **options,
-    )  # fmt: skip
-    key_kernel[(programs,)](
-        d_out, q, k, v, curvature, beta, lse, delta, d_k, d_v, shares,
-        *strides(q, k, v), *sizes(q), **options,
-    )  # fmt: skip
+    tile = _tile(q, window, backward=True)
+    grid = (row_blocks(q, tile.block),)
+    d_q, d_k, d_v, shares, delta = gradients = new_gradients(q, SCRATCH, window)
+    options = constants(q, window) | {"BLOCK": tile.block, "SPAN": tile.span, "num_warps": tile.warps}
+    query_kernel[grid](
+        d_out,
+        q,
+        k,
+        v,
+        curvature,
+        beta,
+        sink,
+        lse,
+        d_q,
+        delta,
+        shares,
+        *strides(q, k, v),
+        *sizes(q),
+        **options,
+    )
+    key_kernel[grid](
+        d_out, q, k, v, curvature, beta, lse, delta, d_k, d_v, shares, *strides(q, k, v), *sizes(q), **options
+    )
     return gradients
 
 
-SCRATCH = Scratch(
-    residual=lambda shape: 0,
-    shares=lambda shape, window: 2 * _programs(shape, window),
-    delta=lambda shape: shape[0] * shape[1] * shape[2],
-)
+def _shares(q: Tensor, window: int) -> int:
+    """Two kernels leave a share a program; the block does not depend on the device's limit."""
+    block = one_shot_tile(window, q.shape[3], q.element_size(), sys.maxsize, backward=True).block
+    return 2 * row_blocks(q, block)
+
+
+SCRATCH = Scratch(factors=lambda q: 0, shares=_shares, delta=lambda q: q.numel() // q.shape[3])
 window_attention = define("v2", _forward, _backward, SCRATCH)
