@@ -55,6 +55,10 @@ def _linear_loss(loss: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Anchor:
     return run
 
 
+def _full_logits(h: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(F.linear(h, weight).float(), targets)
+
+
 def _losses() -> dict[str, Anchor]:
     found: dict[str, Anchor] = {}
     native = getattr(F, "linear_cross_entropy", None)
@@ -73,8 +77,7 @@ def _losses() -> dict[str, Anchor]:
         pass
     else:
         found["cut-cross-entropy"] = _linear_loss(lambda h, w, t: linear_cross_entropy(h, w, t))
-    compiled: Any = torch.compile(lambda h, w, t: F.cross_entropy(F.linear(h, w).float(), t), dynamic=False)
-    found["compiled full logits"] = _linear_loss(compiled)
+    found["compiled full logits"] = _linear_loss(torch.compile(_full_logits, dynamic=False))
     return found
 
 

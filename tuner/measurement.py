@@ -89,7 +89,7 @@ class Measurement(Border):
         return statistics.fmean(self.samples_s)
 
     def tokens_per_s(self, tokens_per_step: int) -> tuple[float, float]:
-        """Mean and sample standard deviation of tokens per second over the samples, as in the seed's table."""
+        """Mean and sample standard deviation of tokens per second over the samples."""
         rates = [tokens_per_step / s for s in self.samples_s]
         if not rates or not all(math.isfinite(r) for r in rates):
             raise ValueError("no usable samples were taken")

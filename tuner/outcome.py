@@ -42,14 +42,15 @@ _MEMORY = frozenset({Outcome.PREDICTED_OVER_BUDGET, Outcome.OOM, Outcome.OVER_BU
 _RETRIED = frozenset({Outcome.INTERFERENCE, Outcome.ILLEGAL_ACCESS, Outcome.KILLED, Outcome.ERROR})
 _ADVICE = {
     Outcome.OK: "measured.",
-    Outcome.PREDICTED_OVER_BUDGET: "predicted not to fit the budget and not launched; raise --vram to try it.",
+    Outcome.PREDICTED_OVER_BUDGET: "predicted not to fit and not launched; raise --vram to try it.",
     Outcome.OOM: "ran out of memory under the budget; a smaller batch or gradient checkpointing may fit.",
-    Outcome.OVER_BUDGET: "ran, but took more of the card than the budget; use a smaller batch or raise --vram.",
-    Outcome.SPILLED: "fitted only by spilling to system memory; use a smaller batch, or turn off the driver's "
-    "system-memory fallback.",
+    Outcome.OVER_BUDGET: "ran, but took more than the budget; use a smaller batch or raise --vram.",
+    Outcome.SPILLED: "fitted only by spilling to system memory; use a smaller batch, or turn off the "
+    "driver's system-memory fallback.",
     Outcome.SHARED_MEMORY: "this kernel version needs more shared memory a block than this GPU has; "
     "use another version.",
-    Outcome.WRONG_RESULT: "this kernel version failed its correctness check on this GPU and is not used here.",
+    Outcome.WRONG_RESULT: "this kernel version failed its correctness check on this GPU and is "
+    "not used here.",
     Outcome.COMPILE_ERROR: "a kernel did not compile on this GPU; see the worker's log in the run folder.",
     Outcome.ILLEGAL_ACCESS: "a kernel crashed; the worker was replaced; see its log in the run folder.",
     Outcome.TIMEOUT: "did not finish in time and was stopped; raise --timeout if it is only slow.",
