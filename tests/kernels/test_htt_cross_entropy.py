@@ -10,14 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from phase8_tune.kernels.device_limits import SHARED_MEMORY_BYTES, SMALLEST_SHARED_MEMORY_BYTES
 from phase8_tune.kernels.gate import check_operation
 from phase8_tune.kernels.gate_inputs import GateShape
-from phase8_tune.kernels.htt_cross_entropy import plan, reference
+from phase8_tune.kernels.htt_cross_entropy import fast, plan, reference
 
 DTYPES = [torch.float32, torch.float16]
 if torch.cuda.is_available():  # the interpreter has no bfloat16
     DTYPES.append(torch.bfloat16)
-VERSIONS = ["v1"]
+VERSIONS = ["v1", "fast"]
 SHAPES = (
     GateShape(batch=1, n_seq=1, d_model=24, n_heads=1, vocab_size=23, htt_rank=3),
     GateShape(batch=1, n_seq=9, d_model=40, n_heads=2, vocab_size=57, htt_rank=8),
@@ -152,6 +153,46 @@ def test_opcheck(version: str, device: torch.device) -> None:
     torch.library.opcheck(getattr(ops, f"htt_cross_entropy_{version}").default, inputs)
     detached = tuple(x.detach() if isinstance(x, Tensor) else x for x in inputs)
     torch.library.opcheck(getattr(ops, f"htt_cross_entropy_{version}_loss").default, detached)
+
+
+@pytest.fixture
+def exponentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fast version trains float32 as it trains bfloat16, which the interpreter does not have."""
+    monkeypatch.setattr(fast, "EXPONENTIAL_DTYPES", frozenset({torch.float32, torch.bfloat16}))
+
+
+@pytest.mark.usefixtures("small_chunks", "exponentials")
+def test_error_budget_through_exponentials(device: torch.device) -> None:
+    result = check_operation("htt_cross_entropy", "fast", device, torch.float32, SHAPES, draws=2)
+    assert result.ok, result.failures
+
+
+@pytest.mark.parametrize("factor", [1.0, 30.0, 300.0])
+@pytest.mark.usefixtures("small_chunks", "exponentials")
+def test_exponentials_of_large_logits(factor: float, device: torch.device) -> None:
+    """Losses of hundreds, where exp(l − l_target) leaves float32's range, and of nearly 0 in other tokens."""
+    h, core1, core2, phase, *rest = arguments(device)
+    with torch.no_grad():
+        h *= factor
+    wide = tuple(x.detach().double().requires_grad_() for x in (h, core1, core2, phase))
+    exact = loss_and_gradients(reference.htt_cross_entropy, *wide, *rest)
+    assert exact[0].item() > 109 or factor < 300
+    got = loss_and_gradients(fast.htt_cross_entropy, h, core1, core2, phase, *rest)
+    for a, b in zip(got, exact, strict=True):
+        assert torch.dist(a.double(), b) <= 1e-5 * b.norm()
+
+
+@pytest.mark.usefixtures("small_chunks", "exponentials")
+def test_scratch_of_exponentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    test_scratch_is_what_is_allocated("fast", True, monkeypatch)
+
+
+@pytest.mark.parametrize("limit_bytes", sorted({*SHARED_MEMORY_BYTES.values(), SMALLEST_SHARED_MEMORY_BYTES}))
+@pytest.mark.parametrize("dtype", plan.COMPUTE_DTYPES)
+def test_product_tiles_fit_every_device(limit_bytes: int, dtype: torch.dtype) -> None:
+    tile = fast.product_tile(dtype, limit_bytes)
+    assert tile.shared_bytes(dtype) < limit_bytes
+    assert tile.columns % fast.product_tile(dtype, 0).columns == 0
 
 
 def test_opcheck_of_the_backward(device: torch.device) -> None:
