@@ -1,0 +1,204 @@
+"""The block's epilogue in one kernel forward; backward one pass, the convolution's transpose, and the sums.
+
+Kept for the backward: the inputs and a row's mean and reciprocal deviation; mixed values are computed again.
+Scratch of the backward (the gradient of the global path, the programs' sums) is an output of its op: whoever
+traces it sees that memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from ..rows import as_rows, require_rows
+from ..versions import UnsupportedVersionError
+from . import parameters, tiles
+
+_EPS = 1e-5  # that of torch.nn.functional.layer_norm
+_MAX_WIDTH = 1 << 16
+
+
+def mix_norm(
+    local: Tensor,
+    ranked: Tensor,
+    n: Tensor,
+    g_re: Tensor,
+    g_im: Tensor,
+    theta: Tensor,
+    global_weight: Tensor,
+    global_bias: Tensor,
+    conv_weight: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    resolvent_scale: Tensor,
+    resolvent_weight: Tensor,
+    resolvent_bias: Tensor,
+    residual: Tensor | None,
+) -> Tensor:
+    """y = LayerNorm(m·local + (1 − m)·global) + b_s ⊙ (W_g [Re g, Im g] + b_g), plus residual.
+
+    Shapes as in the reference: local, n, residual [B, N, d] and ranked [B, N, R ≤ 256] in the compute dtype;
+    g_re, g_im [B, N] and all weights float32. Returns [B, N, d] in local's dtype.
+    Raises: UnsupportedVersionError for a device, dtype or rank that the kernel does not take.
+    """
+    y: Tensor = _mix_norm(
+        local, ranked, n, g_re, g_im, theta, global_weight, global_bias, conv_weight, norm_weight, norm_bias,
+        resolvent_scale, resolvent_weight, resolvent_bias, residual,
+    )[0]  # fmt: skip
+    return y
+
+
+@torch.library.custom_op("phase8::mix_norm_fast", mutates_args=())
+def _mix_norm(
+    local: Tensor,
+    ranked: Tensor,
+    n: Tensor,
+    g_re: Tensor,
+    g_im: Tensor,
+    theta: Tensor,
+    global_weight: Tensor,
+    global_bias: Tensor,
+    conv_weight: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    resolvent_scale: Tensor,
+    resolvent_weight: Tensor,
+    resolvent_bias: Tensor,
+    residual: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """y, and a row's mean and reciprocal deviation [B, N] float32."""
+    require_rows(local, "mix_norm", _MAX_WIDTH)
+    rank = ranked.shape[-1]
+    if rank > tiles.MAX_RANK:
+        raise UnsupportedVersionError(
+            f"mix_norm: expected a rank of at most {tiles.MAX_RANK}, got {rank}; "
+            "kernel version 'reference' takes every rank"
+        )
+    local_rows, ranked_rows, n_rows = as_rows(local), as_rows(ranked), as_rows(n)
+    residual_rows = None if residual is None else as_rows(residual)
+    count, d = local_rows.shape
+    tile = tiles.token_tiles(count, d, rank, local.dtype)
+    y, mean, rstd = _new_outputs(local)
+    tiles.forward_kernel[(triton.cdiv(count, tile.tokens),)](
+        local_rows, ranked_rows, n_rows, g_re.contiguous(), g_im.contiguous(), theta,
+        global_weight, global_bias, conv_weight, norm_weight, norm_bias,
+        resolvent_scale, resolvent_weight, resolvent_bias, residual_rows, y, mean, rstd,
+        count, n.shape[1], local_rows.stride(0), ranked_rows.stride(0), n_rows.stride(0),
+        0 if residual_rows is None else residual_rows.stride(0),
+        D=d, RANK=rank, EPS=_EPS, HAS_RESIDUAL=residual is not None,
+        TOKENS=tile.tokens, COLUMNS=tile.columns, RANK_BLOCK=tile.rank,
+        num_warps=tile.warps, num_stages=tile.stages,
+    )  # fmt: skip
+    return y, mean, rstd
+
+
+@torch.library.custom_op("phase8::mix_norm_fast_backward", mutates_args=())
+def _backward(
+    grad: Tensor,
+    local: Tensor,
+    ranked: Tensor,
+    n: Tensor,
+    g_re: Tensor,
+    g_im: Tensor,
+    theta: Tensor,
+    global_weight: Tensor,
+    global_bias: Tensor,
+    conv_weight: Tensor,
+    norm_weight: Tensor,
+    resolvent_scale: Tensor,
+    resolvent_weight: Tensor,
+    resolvent_bias: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of local, global path, n, g_re, g_im; of the vectors and θ, packed; and the partial sums."""
+    grad_rows, local_rows, ranked_rows, n_rows = as_rows(grad), as_rows(local), as_rows(ranked), as_rows(n)
+    (count, d), rank, n_seq = local_rows.shape, ranked.shape[-1], n.shape[1]
+    tile = tiles.token_tiles(count, d, rank, local.dtype)
+    programs = triton.cdiv(count, tile.tokens)
+    outputs = _new_gradients(local, ranked)
+    grad_local, grad_total, grad_n, grad_re, grad_im, packed, partials = outputs
+    tiles.backward_kernel[(programs,)](
+        grad_rows, local_rows, ranked_rows, n_rows, g_re.contiguous(), g_im.contiguous(), theta,
+        global_weight, global_bias, conv_weight, norm_weight, resolvent_scale, resolvent_weight, mean, rstd,
+        grad_local, grad_total, grad_re, grad_im, partials,
+        count, n_seq, grad_rows.stride(0), local_rows.stride(0), ranked_rows.stride(0), n_rows.stride(0),
+        D=d, RANK=rank, SUMS=tiles.SUMS, PAD=tiles.PAD,
+        TOKENS=tile.tokens, COLUMNS=tile.columns, RANK_BLOCK=tile.rank,
+        num_warps=tile.warps, num_stages=tile.stages,
+    )  # fmt: skip
+    tiles.conv_backward_kernel[(triton.cdiv(count, 32), triton.cdiv(d, tile.columns))](
+        grad_total, conv_weight, grad_n, count, n_seq, D=d, TOKENS=32, COLUMNS=tile.columns, num_warps=4
+    )
+    parameters.parameters_kernel[(triton.cdiv(d, parameters.COLUMNS),)](
+        partials, resolvent_scale, resolvent_weight, resolvent_bias, packed, programs,
+        D=d, SUMS=tiles.SUMS, PAD=tiles.PAD, ROWS=parameters.ROWS, COLUMNS=parameters.COLUMNS, num_warps=4,
+    )  # fmt: skip
+    return outputs
+
+
+def _new_outputs(local: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    y = torch.empty(local.shape, dtype=local.dtype, device=local.device)
+    mean, rstd = (torch.empty(local.shape[:-1], dtype=torch.float32, device=local.device) for _ in range(2))
+    return y, mean, rstd
+
+
+def _new_gradients(
+    local: Tensor, ranked: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    d, device = local.shape[-1], local.device
+    count = local.numel() // d
+    tile = tiles.token_tiles(count, d, ranked.shape[-1], local.dtype)
+    programs = triton.cdiv(count, tile.tokens)
+    wide = [torch.empty(local.shape, dtype=local.dtype, device=device) for _ in range(3)]
+    per_row = [torch.empty(local.shape[:-1], dtype=torch.float32, device=device) for _ in range(2)]
+    packed = torch.empty(10 * d + 1, dtype=torch.float32, device=device)
+    partials = torch.empty((programs, tiles.SUMS * d + tiles.PAD), dtype=torch.float32, device=device)
+    return wide[0], wide[1], wide[2], per_row[0], per_row[1], packed, partials
+
+
+@_mix_norm.register_fake
+def _(local: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return _new_outputs(local)
+
+
+@_backward.register_fake
+def _(
+    grad: Tensor, local: Tensor, ranked: Tensor, *_: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    return _new_gradients(local, ranked)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *operands, _norm_bias, b_s, w_g, b_g, residual = inputs
+    _, mean, rstd = output
+    ctx.mark_non_differentiable(mean, rstd)
+    ctx.set_materialize_grads(False)
+    ctx.has_residual = residual is not None
+    ctx.save_for_backward(*operands, b_s, w_g, b_g, mean, rstd)
+
+
+def _differentiate(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+    if grad is None:
+        return (None,) * 15
+    saved = ctx.saved_tensors
+    ranked, global_weight = saved[1], saved[6]
+    by_local, by_total, by_n, by_re, by_im, packed, _ = _backward(grad, *saved)
+    d = by_local.shape[-1]
+    rows = by_total.view(-1, d)
+    by_ranked = torch.mm(rows, global_weight.to(rows.dtype)).view(ranked.shape)
+    by_global_weight = torch.mm(rows.T, as_rows(ranked)).to(global_weight.dtype)
+    conv, norm_weight, norm_bias, b_s, b_g, global_bias, w_g, theta = packed.split(
+        [3 * d, d, d, d, d, d, 2 * d, 1]
+    )
+    return (
+        by_local, by_ranked, by_n, by_re, by_im, theta.view(()), by_global_weight, global_bias,
+        conv.view(3, d), norm_weight, norm_bias, b_s, w_g.view(d, 2), b_g,
+        grad if ctx.has_residual else None,
+    )  # fmt: skip
+
+
+_mix_norm.register_autograd(_differentiate, setup_context=_keep)

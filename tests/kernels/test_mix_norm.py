@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from phase8_tune.kernels.gate import check_operation
+from phase8_tune.kernels.gate_inputs import ODD_SHAPES, GateShape, draw_inputs
+from phase8_tune.kernels.mix_norm import fast, reference, tiles
+from phase8_tune.kernels.mix_norm.tiles import MAX_RANK
+from phase8_tune.kernels.versions import UnsupportedVersionError
+
+# Several column tiles, the last not full; a rank that is no power of two
+WIDE = GateShape(batch=2, n_seq=5, d_model=164, n_heads=1, rank=12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_fast_is_within_the_error_budget(dtype: torch.dtype, device: torch.device) -> None:
+    result = check_operation("mix_norm", "fast", device, dtype, (*ODD_SHAPES, WIDE), draws=2)
+    assert result.ok, result
+
+
+def test_larger_tiles_are_within_the_budget(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiles of real sizes, at a size the interpreter can run: 130 tokens are four tiles and a part."""
+    monkeypatch.setattr(tiles, "_ENOUGH_PROGRAMS", 1)
+    assert tiles.token_tiles(130, 48, 32, torch.float32).tokens == 32
+    result = check_operation("mix_norm", "fast", device, torch.float32, ODD_SHAPES[2:], draws=1)
+    assert result.ok, result
+
+
+def test_tiles_grow_with_the_tokens() -> None:
+    half = torch.bfloat16
+    assert [tiles.token_tiles(t, 512, 32, half).tokens for t in (64, 8191, 8192)] == [16, 16, 32]
+    assert tiles.token_tiles(16384, 512, MAX_RANK, half).tokens == 16  # the product's operands stay small
+
+
+def operands(device: torch.device) -> tuple[Any, ...]:
+    dtype = torch.float32
+    inputs = draw_inputs("mix_norm", WIDE, dtype, seed=0)[0]
+    leaves = {k: v.to(device, dtype).requires_grad_() for k, v in inputs.compute.items()}
+    leaves |= {k: v.to(device, torch.float32).requires_grad_() for k, v in inputs.wide.items()}
+    return inputs.arguments(leaves, dtype)
+
+
+def test_opcheck(device: torch.device) -> None:
+    given = operands(device)
+    torch.library.opcheck(fast._mix_norm, given)
+    torch.library.opcheck(fast._mix_norm, (*given[:-1], None))
+    y, mean, rstd = (t.detach() for t in fast._mix_norm(*given))
+    kept = [t.detach() for t in (*given[:10], *given[11:14])]
+    torch.library.opcheck(fast._backward, (torch.ones_like(y), *kept, mean, rstd))
+
+
+def test_sequences_do_not_leak_into_each_other(device: torch.device) -> None:
+    given = operands(device)
+    gradients = []
+    n: Tensor = given[2]
+    for sequence in range(2):
+        y = fast.mix_norm(*given)
+        (grad,) = torch.autograd.grad(y[sequence].sum(), n)
+        gradients.append(grad)
+        assert (grad[1 - sequence] == 0).all()
+        assert (grad[sequence] != 0).any()
+
+
+def test_it_is_causal(device: torch.device) -> None:
+    given = operands(device)
+    before = fast.mix_norm(*given)
+    changed = given[2].detach().clone()
+    changed[:, 3:] += 1
+    after = fast.mix_norm(given[0], given[1], changed, *given[3:])
+    assert torch.equal(before[:, :3], after[:, :3])
+    assert not torch.equal(before[:, 3], after[:, 3])
+
+
+def test_views_give_the_same_bits(device: torch.device) -> None:
+    given = operands(device)
+    local, ranked, n = (torch.cat([t, t], dim=-1)[..., : t.shape[-1]] for t in given[:3])
+    assert not local.is_contiguous()
+    assert torch.equal(fast.mix_norm(local, ranked, n, *given[3:]), fast.mix_norm(*given))
+    expected = reference.mix_norm(*given)
+    torch.testing.assert_close(fast.mix_norm(*given), expected)
+
+
+def test_two_runs_are_bitwise_equal(device: torch.device) -> None:
+    given = operands(device)
+    runs = [torch.autograd.grad(fast.mix_norm(*given).square().sum(), given) for _ in range(2)]
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+
+
+def test_what_the_kernel_does_not_take_is_refused(device: torch.device) -> None:
+    given = operands(device)
+    with pytest.raises(UnsupportedVersionError, match=r"mix_norm: expected one of float32, .*got float64"):
+        fast.mix_norm(given[0].double(), *given[1:])
+    ranked = torch.zeros(2, 5, MAX_RANK + 1, device=device)
+    with pytest.raises(UnsupportedVersionError, match=f"at most {MAX_RANK}, got {MAX_RANK + 1}"):
+        fast.mix_norm(given[0], ranked, *given[2:])
