@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from ..versions import UnsupportedVersionError
 
+PROLOGUE_ROWS = 32  # rows of q, and of k, a program of the prologue has
+PROLOGUE_WARPS = 4
 _SMALLEST = 16  # what a matrix product takes
 _ONE_SHOT_WARPS = 8
 _CARRIED_TILES = 3  # key blocks that a block of queries sees in `fast`

@@ -15,10 +15,10 @@ import triton
 import triton.language as tl
 
 from ..device_limits import interpreting
-from .reference import GRADIENT_FLOOR, MAX_RADIUS
+from . import reference
 
-_MAX_RADIUS = tl.constexpr(MAX_RADIUS)
-_FLOOR = tl.constexpr(GRADIENT_FLOOR)
+MAX_RADIUS = tl.constexpr(reference.MAX_RADIUS)
+_FLOOR = tl.constexpr(reference.GRADIENT_FLOOR)
 _TINY = tl.constexpr(1e-30)  # as in reference.radius
 LN2 = tl.constexpr(0.6931471805599453)
 _LOG2E = tl.constexpr(1.4426950408889634)
@@ -72,7 +72,7 @@ def logarithm(x, PRECISE: tl.constexpr):
 def radial_factors(x, sqrt_c):
     """Of rows x [R, D] float32: (ρ, s, e^s, e^−s/2, F), each [R], as in reference.radial_factor."""
     rho = tl.sqrt_rn(tl.maximum(tl.sum(x * x, axis=1), _TINY))
-    s = tl.minimum(sqrt_c * rho, _MAX_RADIUS)
+    s = tl.minimum(sqrt_c * rho, MAX_RADIUS)
     up = _accurate_exp(s)
     angle = 2 * s
     a2 = angle * angle
@@ -139,15 +139,17 @@ def pair_gradients(d_logit, pairs, DTYPE: tl.constexpr):
 def weighted_rows(by_gap, x, DTYPE: tl.constexpr):
     """G @ x, G as `pair_gradients` rounded it."""
     if tl.float16 == DTYPE:
-        return tl.dot(by_gap, x.to(tl.float32), input_precision="tf32")
-    return tl.dot(by_gap, x, input_precision="ieee")
+        out = tl.dot(by_gap, x.to(tl.float32), input_precision="tf32")
+    else:
+        out = tl.dot(by_gap, x, input_precision="ieee")
+    return out
 
 
 @triton.jit
 def radial_slopes(factors, sqrt_c):
     """Of rows: (d log F/dρ, d log F/d√c), each [R]; past the clamp F = sinh(40)/ρ."""
     rho, s, _up, _down, factor = factors
-    inside = sqrt_c * rho <= _MAX_RADIUS
+    inside = sqrt_c * rho <= MAX_RADIUS
     angle = 2 * s
     a2 = angle * angle
     # below 1 from the series of (sinh(a)/a)' = (a·cosh a − sinh a)/a², which cancels
@@ -161,7 +163,7 @@ def radial_slopes(factors, sqrt_c):
 @triton.jit
 def inside_clamp(rho, sqrt_c):
     """1 where s follows √c·ρ, 0 where it is clamped."""
-    return tl.where(sqrt_c * rho <= _MAX_RADIUS, 1.0, 0.0)
+    return tl.where(sqrt_c * rho <= MAX_RADIUS, 1.0, 0.0)
 
 
 @triton.jit
