@@ -1,0 +1,165 @@
+"""Operations seen by the tracer: which allocate, what they compute and move, and what CUDA takes beside that.
+
+For speed the outputs of an operation are remembered by the shapes it got: of a model's thousands of operations
+most are the same few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+GEMMS = frozenset(
+    {"mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "vdot", "addbmm", "addr"},
+)
+"""Operations that cuBLAS runs: the first on a thread takes a workspace."""
+
+_VIEWS_BY_IMPLEMENTATION = frozenset({"_unsafe_view", "_reshape_alias"})
+
+
+class Outputs(NamedTuple):
+    """The remembered result of an operation: layouts of its outputs (None: no tensor) and its cost."""
+
+    layouts: tuple[tuple[torch.Size, tuple[int, ...], torch.dtype] | None, ...]
+    kind: type | None  # None: the one output itself
+    flops: float
+    moved_bytes: float
+
+
+class Operation:
+    """One overload of one operation, looked at once."""
+
+    def __init__(self, function: Any) -> None:
+        schema = function._schema
+        self.name = str(function).removesuffix(".default")
+        self.short_name = function._schema.name.partition("::")[2]
+        self.namespace = function.namespace
+        returns_alias = any(value.alias_info is not None for value in schema.returns)
+        mutates = any(a.alias_info is not None and a.alias_info.is_write for a in schema.arguments)
+        self.is_view = (returns_alias and not mutates) or self.short_name in _VIEWS_BY_IMPLEMENTATION
+        self.is_pure = not returns_alias and not mutates and not self.is_view
+        self.is_gemm = self.namespace == "aten" and self.short_name in GEMMS
+        self.cost_class = "gemm" if self.is_gemm else "memory"
+        self.scratch: ScratchRule | None = SCRATCH.get(self.short_name) if self.namespace == "aten" else None
+
+
+def signature(arguments: Sequence[Any]) -> tuple[Any, ...]:
+    """A key of the arguments that decides the outputs' layouts.
+
+    Raises: TypeError (from hashing it) where an argument cannot be compared.
+    """
+    key: list[Any] = []
+    for value in arguments:
+        if isinstance(value, Tensor):
+            key.append((value.shape, value.stride(), value.dtype))
+        elif isinstance(value, (list, tuple)):
+            key.append(signature(value))
+        else:
+            key.append((type(value), value))
+    return tuple(key)
+
+
+def tensors_of(arguments: Sequence[Any]) -> list[Tensor]:
+    """All tensors among the arguments and in lists of them."""
+    found: list[Tensor] = []
+    for value in arguments:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            found += tensors_of(value)
+    return found
+
+
+def tensor_bytes(tensors: Sequence[Tensor]) -> int:
+    """Bytes of the tensors' elements, as they are read or written once."""
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def flops(operation: Operation, arguments: Sequence[Any]) -> float:
+    """Multiplications and additions of a matrix product; 0 for others, whose time is their traffic."""
+    if not operation.is_gemm:
+        return 0.0
+    pair = [t for t in arguments if isinstance(t, Tensor)][-2:]
+    if operation.short_name.startswith("add") or operation.short_name == "baddbmm":
+        pair = [t for t in arguments if isinstance(t, Tensor)][1:3]
+    first, second = pair
+    columns = second.shape[-1] if second.dim() > 1 else 1
+    return 2.0 * first.numel() * columns
+
+
+def remember(
+    operation: Operation, arguments: Sequence[Any], result: Any, device: torch.device
+) -> Outputs | None:
+    """What to make again for the same arguments; None where outputs share storage or lie elsewhere."""
+    is_list = isinstance(result, (list, tuple))
+    values = tuple(result) if is_list else (result,)
+    outputs = [value for value in values if isinstance(value, Tensor)]
+    if any(value is not None and not isinstance(value, Tensor) for value in values) or not outputs:
+        return None
+    inputs = {t.untyped_storage()._cdata for t in tensors_of(arguments)}
+    storages = [t.untyped_storage()._cdata for t in outputs]
+    if any(t.device != device for t in outputs):
+        return None
+    if len(set(storages)) != len(storages) or inputs.intersection(storages):
+        return None
+    if any(t.untyped_storage().nbytes() != t.numel() * t.element_size() for t in outputs):
+        return None
+    layouts = tuple(None if v is None else (v.shape, v.stride(), v.dtype) for v in values)
+    moved = tensor_bytes(tensors_of(arguments)) + tensor_bytes(outputs)
+    return Outputs(layouts, type(result) if is_list else None, flops(operation, arguments), float(moved))
+
+
+def recreate(outputs: Outputs, device: torch.device) -> Any:
+    """New tensors with the remembered layouts."""
+    made = [
+        None if layout is None
+        else torch.empty_strided(layout[0], layout[1], dtype=layout[2], device=device)
+        for layout in outputs.layouts
+    ]  # fmt: skip
+    if outputs.kind is None:
+        return made[0]
+    return made if outputs.kind is list else tuple(made)
+
+
+# ---- what CUDA's implementations take inside one operation -------------------------------------------------
+
+ScratchRule = Callable[[Sequence[Any]], list[int]]
+
+
+def _index_put_scratch(arguments: Sequence[Any]) -> list[int]:
+    """aten/src/ATen/native/cuda/Indexing.cu, index_put_with_sort_kernel: linear, sorted and original indices
+    (int64 each), and cub's radix sort over them, which holds a second pair."""
+    indices = [index for index in arguments[1] if index is not None]
+    if not indices or not (len(arguments) > 3 and arguments[3]):
+        return []
+    count = max(index.numel() for index in indices)
+    return [8 * count] * 3 + [16 * count]
+
+
+def _embedding_backward_scratch(arguments: Sequence[Any]) -> list[int]:
+    """aten/src/ATen/native/cuda/Embedding.cu: above 3072 tokens the gradient is summed over sorted indices."""
+    gradient, indices, rows = arguments[0], arguments[1], arguments[2]
+    count = indices.numel()
+    if count <= 3072:
+        return []
+    partial_sums = min(count, rows) + count // 10
+    return [8 * count] * 6 + [4 * partial_sums * gradient.shape[-1]]
+
+
+def _sort_scratch(arguments: Sequence[Any]) -> list[int]:
+    """aten/src/ATen/native/cuda/Sort.cpp: cub sorts keys and int64 indices into second buffers."""
+    values = arguments[0]
+    return [values.numel() * (values.element_size() + 8)]
+
+
+SCRATCH: dict[str, ScratchRule] = {
+    "index_put": _index_put_scratch,
+    "index_put_": _index_put_scratch,
+    "_index_put_impl_": _index_put_scratch,
+    "embedding_dense_backward": _embedding_backward_scratch,
+    "sort": _sort_scratch,
+}
+"""Operation of ATen → bytes its CUDA implementation holds while it runs, beside inputs and outputs."""

@@ -1,0 +1,182 @@
+"""Drives the real trainer under the tracer: builds the model, takes two steps, returns the trace.
+
+Runs in worker processes: it imports torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+from ...kernels import device_limits
+from ...phase8.config import Phase8Config
+from ...phase8.mixers import Block
+from ...phase8.training import CAPTURED_VERSIONS, Trainer, TrainingOptions
+from ..candidate import Mode
+from .events import Trace
+from .tracer import Tracer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What kernels ask of the GPU when they choose their blocks; part of what a trace depends on."""
+
+    shared_memory_bytes: int
+    multiprocessors: int
+
+
+def trace_training(
+    config: Phase8Config,
+    options: TrainingOptions,
+    *,
+    batch_size: int,
+    limits: Limits,
+    mode: Mode = "train",
+    depth: int | None = None,
+) -> Trace:
+    """The trace of a model's setup and two steps on a GPU with these limits, made without one.
+
+    depth: number of blocks instead of the configuration's own.
+    Raises: UnsupportedVersionError where the kernel version does not take this model.
+    """
+    if depth is not None:
+        config = replace(config, n_layers=depth)
+    with (
+        device_limits.assuming_limits(
+            shared_memory_bytes=limits.shared_memory_bytes, multiprocessors=limits.multiprocessors
+        ),
+        _as_on_cuda(),
+    ):
+        tracer = Tracer(torch.device("meta"))
+        with _without_launches(tracer):
+            return _trace(tracer, config, options, batch_size, mode)
+
+
+def record_training(
+    config: Phase8Config, options: TrainingOptions, *, batch_size: int, mode: Mode = "train"
+) -> Trace:
+    """The same on the CUDA device that is here, with data: what the tests hold `trace_training` against."""
+    return _trace(Tracer(torch.device("cuda", 0)), config, options, batch_size, mode)
+
+
+def _trace(
+    tracer: Tracer, config: Phase8Config, options: TrainingOptions, batch_size: int, mode: Mode
+) -> Trace:
+    trace = Trace(depth=config.n_layers)
+    collects = gc.isenabled()
+    gc.collect()
+    gc.disable()  # a collection would free at a moment of its own
+    try:
+        with torch.autograd.set_multithreading_enabled(False), tracer:
+            with _units_of_blocks(tracer, config.n_layers):
+                trainer = Trainer(config, options, device=tracer.device)
+            if options.kernel_version in CAPTURED_VERSIONS and not trainer.captures:
+                tracer.allocate_extra(4, "learning rate")
+            weights = {tracer.slot(p) for p in trainer.model.parameters()}
+            weights |= {tracer.slot(b) for b in trainer.model.buffers()}
+            tracer.category = "activations"
+            tokens = torch.zeros(batch_size, config.n_seq + 1, dtype=torch.int64, device=tracer.device)
+            trace.setup = tracer.take_events()
+            gradients: set[int] = set()
+            with _marks(tracer, trainer):
+                for step in range(2):
+                    tracer.begin_step()
+                    tracer.costs = trace.costs = {}
+                    loss = _run(trainer, tokens, mode, tracer, gradients)
+                    del loss
+                    events = tracer.take_events()
+                    if step == 0:
+                        trace.first = events
+                    else:
+                        trace.repeat = events
+    finally:
+        if collects:
+            gc.enable()
+    for slot in gradients:
+        tracer.categories[slot] = "gradients"
+    for slot, category in enumerate(tracer.categories):
+        if category == "weights" and slot not in weights:
+            tracer.categories[slot] = "activations"
+    trace.categories = tracer.categories
+    return trace
+
+
+def _run(trainer: Trainer, tokens: Tensor, mode: Mode, tracer: Tracer, gradients: set[int]) -> Tensor:
+    """One eager step or evaluation; notes which slots hold gradients once the backward pass is done."""
+    if mode == "forward":
+        return trainer._evaluate(tokens)
+    clip = torch.nn.utils.clip_grad_norm_
+
+    def noting(parameters: Any, *args: Any, **kwargs: Any) -> Tensor:
+        parameters = list(parameters)
+        gradients.update(tracer.slot(p.grad) for p in parameters if p.grad is not None)
+        return clip(parameters, *args, **kwargs)
+
+    with mock.patch.object(torch.nn.utils, "clip_grad_norm_", noting):
+        return trainer._step(tokens)
+
+
+@contextlib.contextmanager
+def _units_of_blocks(tracer: Tracer, depth: int) -> Iterator[None]:
+    """While the model is built: what is allocated after block i is registered belongs to block i + 1."""
+    from torch.nn.modules.module import register_module_module_registration_hook
+
+    def registered(module: Any, name: str, submodule: Any) -> None:
+        if isinstance(submodule, Block):
+            tracer.unit = min(tracer.unit + 1, depth - 1)
+
+    handle = register_module_module_registration_hook(registered)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextlib.contextmanager
+def _marks(tracer: Tracer, trainer: Trainer) -> Iterator[None]:
+    """While the model runs: the tracer is told where blocks and the loss begin."""
+    handles = [
+        block.register_forward_pre_hook(lambda *_, unit=index: tracer.begin_block(unit))
+        for index, block in enumerate(trainer.model.blocks)
+    ]
+    loss: Callable[..., Tensor] = trainer.model.embedding.loss
+
+    def marked(*args: Any) -> Tensor:
+        tracer.begin_loss()
+        return loss(*args)
+
+    with mock.patch.object(trainer.model.embedding, "loss", marked):
+        yield
+    for handle in handles:
+        handle.remove()
+
+
+@contextlib.contextmanager
+def _as_on_cuda() -> Iterator[None]:
+    """PyTorch takes its fused and foreach implementations for meta tensors, as it does on CUDA."""
+    with contextlib.ExitStack() as stack:
+        for module in map(import_module, ("torch.optim.optimizer", "torch.utils._foreach_utils")):
+            for name in ("_get_fused_kernels_supported_devices", "_get_foreach_kernels_supported_devices"):
+                stack.enter_context(mock.patch.object(module, name, lambda: ["meta", "cuda"]))
+        yield
+
+
+@contextlib.contextmanager
+def _without_launches(tracer: Tracer) -> Iterator[None]:
+    """Triton kernels are not launched: the tracer notes what they would read and write."""
+    from triton.runtime.interpreter import InterpretedFunction
+    from triton.runtime.jit import JITFunction
+
+    def run(kernel: Any, *args: Any, **kwargs: Any) -> None:
+        tracer.note_launch([*args, *kwargs.values()])
+
+    with mock.patch.object(JITFunction, "run", run), mock.patch.object(InterpretedFunction, "run", run):
+        yield
