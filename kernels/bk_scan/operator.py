@@ -100,8 +100,8 @@ def define_bk_scan(version: str, rule: Rule) -> Scan:
         ctx.save_for_backward(*output, inputs[1])
 
     def differentiate(ctx: Any, grad_re: Tensor, grad_im: Tensor) -> Any:
-        hopping = ctx.saved_tensors[2]
-        grad_onsite, grad_hopping, by_chain = backward(grad_re, grad_im, *ctx.saved_tensors)
+        g_re, g_im, hopping = ctx.saved_tensors  # read once: checkpointing allows no more
+        grad_onsite, grad_hopping, by_chain = backward(grad_re, grad_im, g_re, g_im, hopping)
         grad_energy = by_chain.flatten(1).sum(1)
         return grad_onsite, None if hopping is None else grad_hopping, grad_energy[0], grad_energy[1]
 
