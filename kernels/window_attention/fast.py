@@ -99,14 +99,14 @@ def forward_kernel(
 @triton.jit
 def _add_tile(
     d_q, radial, delta, d_k, d_v, sums,
-    k, v, rows, keys, queries,
+    k, v, rows, slopes, keys, queries,
     q_ptr, d_out_ptr, lse_ptr, factors_ptr, q_row, out_row, size, N, sqrt_c, scale,
     MASKED: tl.constexpr, WINDOW: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, UNIT: tl.constexpr,
 ):  # fmt: skip
     """Add what one tile [keys, queries] gives to dQ of its queries, dK and dV of its keys, and the scalars.
 
-    radial [R] gathers the radial part of dQ (see `row_gradient`). sums, per pair, so that they are reduced once a
-    key block: 4X, Y, G·ρ_q, dS·log(1 + …), and the queries' part of dL/d√c.
+    radial [R] gathers the radial part of dQ (see `row_gradient`). sums: the same of dK, dS·log(1 + …) and dL/d√c,
+    kept per pair, so that they are reduced once a key block.
     """
     DTYPE: tl.constexpr = k.dtype
     PRECISE: tl.constexpr = tl.float32 == DTYPE
@@ -131,17 +131,16 @@ def _add_tile(
 
     by_s = 4 * by_s
     wide_gap = by_gap.to(tl.float32)
-    toward_q = (
-        slope_rho[None, :] * by_factor - (sqrt_c * inside)[None, :] * by_s + wide_gap * rows[0][:, None]
-    )
-    radial += tl.sum(toward_q, axis=0)
-    sum_s, sum_factor, sum_g, d_log, by_sqrt_c = sums
-    sum_s += by_s
-    sum_factor += by_factor
-    sum_g += wide_gap * columns[0][None, :]
+    slope_rho_k, slope_c_k, inside_k = slopes
+    to_query = slope_rho[None, :] * by_factor - (sqrt_c * inside)[None, :] * by_s
+    radial += tl.sum(to_query + wide_gap * rows[0][:, None], axis=0)
+    to_key, d_log, by_sqrt_c = sums
+    to_key += slope_rho_k[:, None] * by_factor + (sqrt_c * inside_k)[:, None] * by_s
+    to_key += wide_gap * columns[0][None, :]
     d_log += d_score * pairs[0]
-    by_sqrt_c += slope_c[None, :] * by_factor - (columns[0] * inside)[None, :] * by_s
-    return d_q, radial, d_k, d_v, (sum_s, sum_factor, sum_g, d_log, by_sqrt_c)
+    by_sqrt_c += (slope_c_k[:, None] + slope_c[None, :]) * by_factor
+    by_sqrt_c += ((rows[0] * inside_k)[:, None] - (columns[0] * inside)[None, :]) * by_s
+    return d_q, radial, d_k, d_v, (to_key, d_log, by_sqrt_c)
 
 
 @triton.jit
@@ -197,13 +196,15 @@ def backward_kernel(
             k = load_rows(k_ptr, keys, k_row, N, D, BLOCK_D)
             v = load_rows(v_ptr, keys, v_row, N, D, BLOCK_D)
             rows = load_factors(factors_k, size, keys, N, sqrt_c)
+            slope_rho, slope_c = load_slopes(factors_k, size, keys, N)
+            slopes = (slope_rho, slope_c, inside_clamp(rows[0], sqrt_c))
             d_k = tl.zeros([BLOCK, BLOCK_D], tl.float32)
             d_v = tl.zeros([BLOCK, BLOCK_D], tl.float32)
             none = tl.zeros([BLOCK, BLOCK], tl.float32)
-            sums = (none, none, none, none, none)
+            sums = (none, none, none)
             if at >= start:
                 d_q0, radial0, d_k, d_v, sums = _add_tile(
-                    d_q0, radial0, delta0, d_k, d_v, sums, k, v, rows, keys, keys,
+                    d_q0, radial0, delta0, d_k, d_v, sums, k, v, rows, slopes, keys, keys,
                     q_ptr, d_out_ptr, lse_ptr, factors_q, q_row, out_row, size, N, sqrt_c, scale,
                     True, WINDOW, D, BLOCK_D, UNIT,
                 )  # fmt: skip
@@ -216,27 +217,23 @@ def backward_kernel(
             if WINDOW > 1:
                 if (at + 1 >= start) & (at + 1 < blocks):
                     d_q1, radial1, d_k, d_v, sums = _add_tile(
-                        d_q1, radial1, delta1, d_k, d_v, sums, k, v, rows, keys, keys + BLOCK,
+                        d_q1, radial1, delta1, d_k, d_v, sums, k, v, rows, slopes, keys, keys + BLOCK,
                         q_ptr, d_out_ptr, lse_ptr, factors_q, q_row, out_row, size, N, sqrt_c, scale,
                         2 * BLOCK > WINDOW, WINDOW, D, BLOCK_D, UNIT,
                     )  # fmt: skip
             if WINDOW > BLOCK + 1:
                 if at + 2 < blocks:
                     d_q2, radial2, d_k, d_v, sums = _add_tile(
-                        d_q2, radial2, delta2, d_k, d_v, sums, k, v, rows, keys, ahead,
+                        d_q2, radial2, delta2, d_k, d_v, sums, k, v, rows, slopes, keys, ahead,
                         q_ptr, d_out_ptr, lse_ptr, factors_q, q_row, out_row, size, N, sqrt_c, scale,
                         3 * BLOCK > WINDOW, WINDOW, D, BLOCK_D, UNIT,
                     )  # fmt: skip
             if at >= start:
                 store_rows(d_v_ptr + first_row, keys, out_row, d_v, N, D, BLOCK_D)
-                slope_rho, slope_c = load_slopes(factors_k, size, keys, N)
-                sum_s = inside_clamp(rows[0], sqrt_c) * tl.sum(sums[0], axis=1)
-                sum_factor = tl.sum(sums[1], axis=1)
-                radial = sqrt_c * sum_s + slope_rho * sum_factor + tl.sum(sums[2], axis=1)
-                gradient = -scale * row_gradient(k.to(tl.float32), d_k, radial, rows[0])
+                gradient = -scale * row_gradient(k.to(tl.float32), d_k, tl.sum(sums[0], axis=1), rows[0])
                 store_rows(d_k_ptr + first_row, keys, out_row, gradient, N, D, BLOCK_D)
-                d_log += tl.sum(sums[3], axis=1)
-                by_sqrt_c += rows[0] * sum_s + slope_c * sum_factor + tl.sum(sums[4], axis=1)
+                d_log += tl.sum(sums[1], axis=1)
+                by_sqrt_c += tl.sum(sums[2], axis=1)
         d_q0, radial0, delta0 = d_q1, radial1, delta1
         d_q1, radial1, delta1 = d_q2, radial2, delta2
 
