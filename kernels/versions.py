@@ -29,6 +29,9 @@ OPERATIONS: dict[str, str] = {
 _WITHOUT_SIMPLE_FORMS = ("layer_norm", "norm_potential", "mix_norm")
 """Operations that are worth a kernel only when it fuses: v1 and v2 have the reference's."""
 
+_NOTHING_TO_FUSE = ("bk_scan", "rank_scan")
+"""Operations whose v2 is already one kernel each way, without neighbours to take in: fast has v2's."""
+
 
 def _simple(module: str) -> dict[str, str]:
     return dict.fromkeys(OPERATIONS, module) | dict.fromkeys(_WITHOUT_SIMPLE_FORMS, "reference")
@@ -39,7 +42,7 @@ _TABLE: dict[str, dict[str, str]] = {
     "reference": dict.fromkeys(OPERATIONS, "reference"),
     "v1": _simple("v1"),
     "v2": _simple("v2"),
-    "fast": dict.fromkeys(OPERATIONS, "fast"),
+    "fast": dict.fromkeys(OPERATIONS, "fast") | dict.fromkeys(_NOTHING_TO_FUSE, "v2"),
 }
 
 
