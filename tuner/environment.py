@@ -86,14 +86,14 @@ def is_wsl(release: str | None = None) -> bool:
 
 
 def os_name() -> str:
-    """The operating system for people, WSL named, for example `WSL Ubuntu 24.04.1 LTS (6.6.87.2-…)`."""
+    """The operating system for people, WSL named, for example `WSL Ubuntu 24.04.1 LTS`."""
     if platform.system() != "Linux":
         return f"{platform.system()} {platform.release()}"
     try:
         distribution = platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
     except OSError:  # no os-release file, as in minimal containers
         distribution = "Linux"
-    return f"{'WSL ' if is_wsl() else ''}{distribution} ({platform.release()})"
+    return f"{'WSL ' if is_wsl() else ''}{distribution}"
 
 
 def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
