@@ -1,15 +1,16 @@
 """The trace of a deep model from that of three blocks: the middle block's events, repeated.
 
-Blocks are alike, so what is traced of the second of three blocks happens for every block between the first and
-the last. An event refers to memory of its own block or of a neighbour; a neighbour's is matched by its place
-in that block's run of allocations. Tests hold the result against traces of the full depth, event by event.
+Blocks are alike, so what is traced of the second of three blocks happens for every block between the first
+and the last. An event refers to memory of its own block or of a neighbour; a neighbour's is matched by its
+place in that block's run of allocations. Tests hold the result against traces of the full depth, event by
+event.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .events import FREE, GLOBAL, Category, Cost, Event, Phase, Trace
+from .events import FREE, GLOBAL, WORKSPACE, Category, Cost, Event, Phase, Trace
 
 TRACED_DEPTH = 3
 _FIRST, _MIDDLE, _LAST = 0, 1, 2
@@ -65,7 +66,7 @@ class _Deepening:
         for event in part:
             if event.size_bytes != FREE:
                 self.unit_of[event.slot] = event.unit
-                if event.unit != GLOBAL:
+                if event.unit != GLOBAL and event.size_bytes != WORKSPACE:
                     runs.setdefault((event.phase, event.unit), []).append(event)
         for phase in {phase for phase, _ in runs}:
             middle = runs.get((phase, _MIDDLE), [])

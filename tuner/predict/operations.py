@@ -1,7 +1,7 @@
-"""Operations seen by the tracer: which allocate, what they compute and move, and what CUDA takes beside that.
+"""Operations seen by the tracer: what they allocate, compute and move, and what CUDA takes beside that.
 
-For speed the outputs of an operation are remembered by the shapes it got: of a model's thousands of operations
-most are the same few.
+For speed the outputs of an operation are remembered by the shapes it got: of a model's thousands of
+operations most are the same few.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ class Operation:
         mutates = any(a.alias_info is not None and a.alias_info.is_write for a in schema.arguments)
         self.is_view = (returns_alias and not mutates) or self.short_name in _VIEWS_BY_IMPLEMENTATION
         self.is_pure = not returns_alias and not mutates and not self.is_view
+        # Products with float32 results of narrower operands exist on CUDA only; they write into `out`
+        self.writes_out_on_cuda = schema.overload_name == "dtype_out"
         self.is_gemm = self.namespace == "aten" and self.short_name in GEMMS
         self.cost_class = "gemm" if self.is_gemm else "memory"
         self.scratch: ScratchRule | None = SCRATCH.get(self.short_name) if self.namespace == "aten" else None
@@ -140,7 +142,7 @@ def _index_put_scratch(arguments: Sequence[Any]) -> list[int]:
 
 
 def _embedding_backward_scratch(arguments: Sequence[Any]) -> list[int]:
-    """aten/src/ATen/native/cuda/Embedding.cu: above 3072 tokens the gradient is summed over sorted indices."""
+    """aten/src/ATen/native/cuda/Embedding.cu: above 3072 tokens the gradient is summed over sorted ones."""
     gradient, indices, rows = arguments[0], arguments[1], arguments[2]
     count = indices.numel()
     if count <= 3072:

@@ -165,7 +165,7 @@ def _as_on_cuda() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for module in map(import_module, ("torch.optim.optimizer", "torch.utils._foreach_utils")):
             for name in ("_get_fused_kernels_supported_devices", "_get_foreach_kernels_supported_devices"):
-                stack.enter_context(mock.patch.object(module, name, lambda: ["meta", "cuda"]))
+                stack.enter_context(mock.patch.object(module, name, return_value=["meta", "cuda"]))
         yield
 
 

@@ -124,7 +124,10 @@ class Tracer(TorchDispatchMode):
             known = _MEMORY.get(key)
             if known is not None:
                 return recreate(known, self.device), known.flops, known.moved_bytes
-        result = func(*args, **kwargs)
+        if operation.writes_out_on_cuda and not self.has_data:
+            result = kwargs["out"]
+        else:
+            result = func(*args, **kwargs)
         if key is not None:
             _MEMORY[key] = known = remember(operation, args, result, self.device)
             if known is not None:
