@@ -1,12 +1,14 @@
 """The gate: whether a kernel version computes what the reference computes here, within an error budget.
 
 For every output and gradient, error = ‖x − reference64‖ / ‖reference64‖, pooled over a few random inputs.
-The budget is twice the error of the reference run at the version's own precision. Two corrections keep
-out luck; neither matters for a tensor of ordinary size:
+The budget is twice the error of the reference run at the version's own precision. Three rules keep
+out luck; none matters for a tensor of ordinary size:
 - a reference that happens to be exactly right does not demand exactness: the budget is at least the rounding
   of the result, half a unit in the last place for 16-bit types, four units for float32, where sums round too;
 - an error estimated from n < 64 numbers (the gradient of a scalar) is itself uncertain, by about 1/√n, so two
-  such standard deviations are added to the reference's.
+  such standard deviations are added to the reference's;
+- what fails by a finite error is drawn again, 16 times in all, and every draw counts: a loss is one number a
+  draw, and now and then the reference's is right by luck in all of the first three.
 NaN never passes, and every buffer the version allocates is full of NaN before it writes there.
 """
 
@@ -28,6 +30,8 @@ from .versions import OPERATIONS, implementation
 _FACTOR = 2.0
 _FLOOR_ULPS = {torch.float16: 0.5, torch.bfloat16: 0.5, torch.float32: 4.0}
 _FEW = 64
+_DRAWS = 3
+_DRAWS_IN_DOUBT = 16
 _FLOAT32_ONLY = frozenset({"bk_scan", "rank_scan"})  # scans run in float32, whatever the compute dtype
 
 
@@ -93,7 +97,7 @@ def check_operation(
     device: torch.device,
     dtype: torch.dtype,
     shapes: Sequence[GateShape] = ODD_SHAPES,
-    draws: int = 3,
+    draws: int = _DRAWS,
 ) -> GateResult:
     """Check one operation, forward and every gradient, in a compute dtype at some shapes.
 
@@ -103,12 +107,16 @@ def check_operation(
     reference, candidate = implementation(operation, "reference"), implementation(operation, version)
     worst, failures = 0.0, []
     for shape in shapes:
-        for tensor, error, budget in _compare(operation, reference, candidate, device, dtype, shape, draws):
-            ratio = (
-                error / budget if math.isfinite(error) and budget > 0 else (0.0 if error == 0 else math.inf)
-            )
-            worst = max(worst, ratio)
-            if ratio > 1:
+        pools: dict[str, _Pool] = {}
+        for seed in range(draws):
+            _draw(pools, operation, reference, candidate, device, dtype, shape, seed)
+        if 1 < max(pool.ratio() for pool in pools.values()) < math.inf:
+            for seed in range(draws, _DRAWS_IN_DOUBT):
+                _draw(pools, operation, reference, candidate, device, dtype, shape, seed)
+        for tensor, pool in pools.items():
+            worst = max(worst, pool.ratio())
+            if pool.ratio() > 1:
+                error, budget = pool.error_and_budget()
                 failures.append(GateFailure(tensor=f"{tensor} at {shape}", error=error, budget=budget))
     return GateResult(
         operation=operation,
@@ -144,32 +152,33 @@ class _Pool:
         error = math.sqrt(self.candidate) / norm
         return error, max(_FACTOR * uncertainty * math.sqrt(self.reference) / norm, floor)
 
+    def ratio(self) -> float:
+        """error / budget; infinite for what is not finite, or not zero where it must be."""
+        error, budget = self.error_and_budget()
+        if error == 0:
+            return 0.0
+        return error / budget if math.isfinite(error) and budget > 0 else math.inf
 
-def _compare(
+
+def _draw(
+    pools: dict[str, _Pool],
     operation: str,
     reference: Callable[..., Any],
     candidate: Callable[..., Any],
     device: torch.device,
     dtype: torch.dtype,
     shape: GateShape,
-    draws: int,
-) -> Iterator[tuple[str, float, float]]:
-    """(name, error, budget) of every output and gradient at one shape."""
-    pools: dict[str, _Pool] = {}
-    for draw in range(draws):
-        for form, inputs in enumerate(draw_inputs(operation, shape, dtype, seed=draw)):
-            exact = _outputs_and_gradients(reference, inputs, torch.float64, dtype, device, seed=draw)
-            own = _outputs_and_gradients(reference, inputs, dtype, dtype, device, seed=draw)
-            with poisoned_memory():
-                got = _outputs_and_gradients(candidate, inputs, dtype, dtype, device, seed=draw)
-            for name, tensor in exact.items():
-                label = f"{name} (form {form + 1})" if form else name
-                own_tensor = own[name]
-                if tensor is None or own_tensor is None:
-                    raise ValueError(f"{operation}: the reference gives no {name}")
-                pools.setdefault(label, _Pool()).add(tensor, own_tensor, got.get(name))
-    for label, pool in pools.items():
-        yield label, *pool.error_and_budget()
+    seed: int,
+) -> None:
+    """Add the errors of one draw, of every output and gradient, to the pools."""
+    for form, inputs in enumerate(draw_inputs(operation, shape, dtype, seed)):
+        exact = _outputs_and_gradients(reference, inputs, torch.float64, dtype, device, seed)
+        own = _outputs_and_gradients(reference, inputs, dtype, dtype, device, seed)
+        with poisoned_memory():
+            got = _outputs_and_gradients(candidate, inputs, dtype, dtype, device, seed)
+        for name, tensor in exact.items():
+            label = f"{name} (form {form + 1})" if form else name
+            pools.setdefault(label, _Pool()).add(tensor, own[name], got.get(name))
 
 
 def _outputs_and_gradients(

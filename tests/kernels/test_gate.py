@@ -94,6 +94,23 @@ def test_another_dtype_of_the_output_fails(monkeypatch: pytest.MonkeyPatch) -> N
     assert "output 0" in result.failures[0].tensor
 
 
+def test_a_failure_is_confirmed_by_more_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[float] = []
+
+    def draws_of(error_of_call: Callable[[int], float]) -> tuple[bool, int]:
+        def version(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+            calls.append(error_of_call(len(calls)))
+            return layer_norm(x, weight, bias) * (1 + calls[-1])
+
+        calls.clear()
+        return check_layer_norm(monkeypatch, version).ok, len(calls)
+
+    assert draws_of(lambda _: 0.0) == (True, 3)
+    assert draws_of(lambda _: 1e-5) == (False, 16)
+    assert draws_of(lambda call: 1e-6 if call == 0 else 0.0) == (True, 16)  # one unlucky draw of 16
+    assert draws_of(lambda call: float("nan") if call == 0 else 0.0) == (False, 3)
+
+
 def test_poison_is_only_inside() -> None:
     before = torch.get_deterministic_debug_mode()
     with poisoned_memory():
