@@ -8,7 +8,7 @@ pass over the logits is needed: with Z_t = Σ_v P[t, v] + exp(−40) the logits'
     P[t, y] ← −Σ_{v≠y} P[t, v]     (one number a row: the gradient's p_y − 1 without cancellation)
 makes it P/Z everywhere. 1/Z is a factor of a row: it scales the rows of P @ E, and h before Pᵀ @ h.
 bfloat16 has float32's range: P keeps its relative precision wherever the target's logit lies, and overflows
-only where a logit exceeds the target's by more than 109 (a token whose loss is above 109). Such rows are found
+only where a logit exceeds the target's by more than 109 (its loss is above 109). Such rows are found
 by their sum and written again around their own maximum, in the row kernel: slow, exact, rare.
 
 Evaluation. The epilogue keeps maximum and sum of each row and tile; no logits are written.

@@ -27,6 +27,9 @@ CHUNK_BYTES_PER_TOKEN = 32 * 2**10
 """A small batch gets a small chunk: at most this much a token of the batch, but no less than a quarter of
 CHUNK_BYTES, so that the chunk never dominates the memory of a small model's step."""
 
+FACTORED_CHUNK_BYTES = 48 * 2**20
+"""Chunk of the factored head, logits and A together: what an H200 keeps in L2 (50 MB)."""
+
 TILE = 128
 """Tokens of a chunk are a power of two, at least one tile of a matrix product."""
 

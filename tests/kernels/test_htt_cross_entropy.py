@@ -13,12 +13,13 @@ from torch import Tensor
 from phase8_tune.kernels.device_limits import SHARED_MEMORY_BYTES, SMALLEST_SHARED_MEMORY_BYTES
 from phase8_tune.kernels.gate import check_operation
 from phase8_tune.kernels.gate_inputs import GateShape
-from phase8_tune.kernels.htt_cross_entropy import fast, plan, reference
+from phase8_tune.kernels.htt_cross_entropy import fast, plan, reference, v2
+from phase8_tune.kernels.versions import UnsupportedVersionError
 
 DTYPES = [torch.float32, torch.float16]
 if torch.cuda.is_available():  # the interpreter has no bfloat16
     DTYPES.append(torch.bfloat16)
-VERSIONS = ["v1", "fast"]
+VERSIONS = ["v1", "v2", "fast"]
 SHAPES = (
     GateShape(batch=1, n_seq=1, d_model=24, n_heads=1, vocab_size=23, htt_rank=3),
     GateShape(batch=1, n_seq=9, d_model=40, n_heads=2, vocab_size=57, htt_rank=8),
@@ -32,6 +33,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "TILE", 4)
     monkeypatch.setattr(plan, "CHUNK_BYTES_PER_TOKEN", 1)
     monkeypatch.setattr(plan, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(v2, "FACTORED_CHUNK_BYTES", 1)
     monkeypatch.setattr(plan, "COLUMN_MULTIPLE", 64)
 
 
@@ -113,14 +115,13 @@ def test_loss_alone_is_the_same(version: str, device: torch.device) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.usefixtures("small_chunks")
 def test_float16_gradients_survive_loss_scaling(version: str, device: torch.device) -> None:
-    inputs = arguments(device, torch.float16)
-    exact = loss_and_gradients(
-        reference.htt_cross_entropy, *(x.detach().double().requires_grad_() for x in inputs[:4]), *inputs[4:]
-    )
-    got = loss_and_gradients(module(version).htt_cross_entropy, *inputs, factor=65536.0)
-    assert all(x.isfinite().all() for x in got)
-    torch.testing.assert_close(got[1].double() / 65536, exact[1], rtol=0.02, atol=1e-4)
-    torch.testing.assert_close(got[2].double() / 65536, exact[2], rtol=0.02, atol=1e-4)
+    """Finite and accurate where the upstream gradient is GradScaler's first, 65536: beyond float16's range."""
+    h, core1, core2, phase, *rest = arguments(device, torch.float16)
+    wide = tuple(x.detach().double().requires_grad_() for x in (h, core1, core2, phase))
+    exact = loss_and_gradients(reference.htt_cross_entropy, *wide, *rest, factor=65536.0)
+    got = loss_and_gradients(module(version).htt_cross_entropy, h, core1, core2, phase, *rest, factor=65536.0)
+    for a, b in zip(got, exact, strict=True):
+        assert torch.dist(a.double(), b) <= 2 * torch.finfo(torch.float16).eps * b.norm()
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -200,6 +201,11 @@ def test_opcheck_of_the_backward(device: torch.device) -> None:
     upstream = torch.tensor(3.0, device=device)
     gradients = tuple(x.detach() for x in arguments(device)[:4])
     torch.library.opcheck(torch.ops.phase8.htt_cross_entropy_backward.default, (upstream, *gradients))
+
+
+def test_v2_names_the_versions_that_take_large_factors(device: torch.device) -> None:
+    with pytest.raises(UnsupportedVersionError, match="v1 and fast"):
+        v2.htt_cross_entropy(*arguments(device, dims=(130, 1), d_model=128))
 
 
 @pytest.mark.parametrize("version", VERSIONS)
