@@ -115,7 +115,7 @@ def test_loss_alone_is_the_same(version: str, device: torch.device) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.usefixtures("small_chunks")
 def test_float16_gradients_survive_loss_scaling(version: str, device: torch.device) -> None:
-    """Finite and accurate where the upstream gradient is GradScaler's first, 65536: beyond float16's range."""
+    """Finite and accurate where the upstream gradient is GradScaler's first, 65536, no float16."""
     h, core1, core2, phase, *rest = arguments(device, torch.float16)
     wide = tuple(x.detach().double().requires_grad_() for x in (h, core1, core2, phase))
     exact = loss_and_gradients(reference.htt_cross_entropy, *wide, *rest, factor=65536.0)
