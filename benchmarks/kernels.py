@@ -91,7 +91,7 @@ def _graphed(call: Callable[[], object]) -> Callable[[], object]:
     return graph.replay
 
 
-def measure(operation: str, name: str, ceiling: dict[str, float]) -> list[dict[str, Any]]:
+def measure(operation: str, name: str, ceiling: dict[str, float], with_anchors: bool) -> list[dict[str, Any]]:
     """All versions and anchors of an operation at one size."""
     shape = SHAPES[name]
     dtype = torch.float32 if operation in _FLOAT32 else torch.bfloat16
@@ -102,7 +102,6 @@ def measure(operation: str, name: str, ceiling: dict[str, float]) -> list[dict[s
         forward: dict[str, Callable[[], object]] = {}
         train: dict[str, Callable[[], object]] = {}
         functions: dict[str, Callable[..., Any]] = {}
-        modules = set()
         for version in VERSIONS:
             try:
                 function = implementation(operation, version)
@@ -115,10 +114,10 @@ def measure(operation: str, name: str, ceiling: dict[str, float]) -> list[dict[s
                 continue
             if not ok:
                 found.append({"version": version, "skipped": "the gate fails"})
-            elif function.__module__ not in modules:
-                modules.add(function.__module__)
+            elif function not in functions.values():  # versions may share an implementation
                 functions[version] = function
-        for label, anchor in (functions | anchors(operation, shape)).items():
+        others = anchors(operation, shape) if with_anchors else {}
+        for label, anchor in (functions | others).items():
             try:
                 calls = _calls(anchor, inputs, dtype)
                 forward[label], train[label] = (_graphed(call) for call in calls)
@@ -167,6 +166,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--operations", nargs="*", default=list(OPERATIONS))
     parser.add_argument("--sizes", nargs="*", default=list(SHAPES))
+    parser.add_argument("--no-anchors", action="store_true")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     ceiling = ceilings()
@@ -175,7 +175,7 @@ def main() -> None:
         entry
         for operation in arguments.operations
         for name in arguments.sizes
-        for entry in measure(operation, name, ceiling)
+        for entry in measure(operation, name, ceiling, not arguments.no_anchors)
     ]
     table = tabulate(
         [_row(entry) for entry in entries],
