@@ -100,13 +100,13 @@ def forward_kernel(
 def _add_tile(
     d_q, radial, delta, d_k, d_v, sums,
     k, v, rows, slopes, keys, queries,
-    q_ptr, d_out_ptr, lse_ptr, factors_ptr, q_row, out_row, size, N, sqrt_c, scale,
+    q_ptr, d_out_ptr, lse_ptr, factors_ptr, q_row, out_row, size, N, sqrt_c, scale, sink,
     MASKED: tl.constexpr, WINDOW: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, UNIT: tl.constexpr,
 ):  # fmt: skip
     """Add what one tile [keys, queries] gives to dQ of its queries, dK and dV of its keys, and the scalars.
 
-    radial [R] gathers the radial part of dQ (see `row_gradient`). sums: the same of dK, dS·log(1 + …) and dL/d√c,
-    kept per pair, so that they are reduced once a key block.
+    radial [R] gathers the radial part of dQ (see `row_gradient`). sums: the same of dK, dS·log(1 + …), dL/d√c and dL/dsink,
+    kept per pair, so that they are reduced once a key block; dL/dsink from Σ P·dP, which dO·O misses by O's rounding.
     """
     DTYPE: tl.constexpr = k.dtype
     PRECISE: tl.constexpr = tl.float32 == DTYPE
@@ -134,13 +134,14 @@ def _add_tile(
     slope_rho_k, slope_c_k, inside_k = slopes
     to_query = slope_rho[None, :] * by_factor - (sqrt_c * inside)[None, :] * by_s
     radial += tl.sum(to_query + wide_gap * rows[0][:, None], axis=0)
-    to_key, d_log, by_sqrt_c = sums
+    to_key, d_log, by_sqrt_c, d_sink = sums
     to_key += slope_rho_k[:, None] * by_factor + (sqrt_c * inside_k)[:, None] * by_s
     to_key += wide_gap * columns[0][None, :]
     d_log += d_score * pairs[0]
     by_sqrt_c += (slope_c_k[:, None] + slope_c[None, :]) * by_factor
     by_sqrt_c += ((rows[0] * inside_k)[:, None] - (columns[0] * inside)[None, :]) * by_s
-    return d_q, radial, d_k, d_v, (to_key, d_log, by_sqrt_c)
+    d_sink -= power(sink - lse, PRECISE)[None, :] * (weight * d_weight)
+    return d_q, radial, d_k, d_v, (to_key, d_log, by_sqrt_c, d_sink)
 
 
 @triton.jit
@@ -201,31 +202,29 @@ def backward_kernel(
             d_k = tl.zeros([BLOCK, BLOCK_D], tl.float32)
             d_v = tl.zeros([BLOCK, BLOCK_D], tl.float32)
             none = tl.zeros([BLOCK, BLOCK], tl.float32)
-            sums = (none, none, none)
+            sums = (none, none, none, none)
             if at >= start:
                 d_q0, radial0, d_k, d_v, sums = _add_tile(
                     d_q0, radial0, delta0, d_k, d_v, sums, k, v, rows, slopes, keys, keys,
-                    q_ptr, d_out_ptr, lse_ptr, factors_q, q_row, out_row, size, N, sqrt_c, scale,
+                    q_ptr, d_out_ptr, lse_ptr, factors_q, q_row, out_row, size, N, sqrt_c, scale, sink,
                     True, WINDOW, D, BLOCK_D, UNIT,
                 )  # fmt: skip
                 q = load_rows(q_ptr, keys, q_row, N, D, BLOCK_D).to(tl.float32)
                 rho = tl.load(factors_q + keys, mask=keys < N, other=1.0)
                 gradient = -scale * row_gradient(q, d_q0, radial0, rho)
                 store_rows(d_q_ptr + first_row, keys, out_row, gradient, N, D, BLOCK_D)
-                lse = load_lse(lse_ptr, keys, N, UNIT)
-                d_sink -= power(sink - lse, PRECISE) * delta0
             if WINDOW > 1:
                 if (at + 1 >= start) & (at + 1 < blocks):
                     d_q1, radial1, d_k, d_v, sums = _add_tile(
                         d_q1, radial1, delta1, d_k, d_v, sums, k, v, rows, slopes, keys, keys + BLOCK,
-                        q_ptr, d_out_ptr, lse_ptr, factors_q, q_row, out_row, size, N, sqrt_c, scale,
+                        q_ptr, d_out_ptr, lse_ptr, factors_q, q_row, out_row, size, N, sqrt_c, scale, sink,
                         2 * BLOCK > WINDOW, WINDOW, D, BLOCK_D, UNIT,
                     )  # fmt: skip
             if WINDOW > BLOCK + 1:
                 if at + 2 < blocks:
                     d_q2, radial2, d_k, d_v, sums = _add_tile(
                         d_q2, radial2, delta2, d_k, d_v, sums, k, v, rows, slopes, keys, ahead,
-                        q_ptr, d_out_ptr, lse_ptr, factors_q, q_row, out_row, size, N, sqrt_c, scale,
+                        q_ptr, d_out_ptr, lse_ptr, factors_q, q_row, out_row, size, N, sqrt_c, scale, sink,
                         3 * BLOCK > WINDOW, WINDOW, D, BLOCK_D, UNIT,
                     )  # fmt: skip
             if at >= start:
@@ -234,6 +233,7 @@ def backward_kernel(
                 store_rows(d_k_ptr + first_row, keys, out_row, gradient, N, D, BLOCK_D)
                 d_log += tl.sum(sums[1], axis=1)
                 by_sqrt_c += tl.sum(sums[2], axis=1)
+                d_sink += tl.sum(sums[3], axis=1)
         d_q0, radial0, delta0 = d_q1, radial1, delta1
         d_q1, radial1, delta1 = d_q2, radial2, delta2
 
