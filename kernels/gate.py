@@ -101,7 +101,7 @@ def check_operation(
 ) -> GateResult:
     """Check one operation, forward and every gradient, in a compute dtype at some shapes.
 
-    version: a name of the table, complete or not; dtype: torch.float32, float16 or bfloat16.
+    version: a name of the table; dtype: torch.float32, float16 or bfloat16.
     Raises: UnsupportedVersionError where the version cannot run; whatever its kernel raises on this device.
     """
     reference, candidate = implementation(operation, "reference"), implementation(operation, version)
