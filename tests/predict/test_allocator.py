@@ -21,6 +21,12 @@ from phase8_tune.tuner.predict.allocator import (
 )
 
 
+def take(allocator: CachingAllocator, size_bytes: int, stream: int = DEFAULT_STREAM) -> Block:
+    block = allocator.allocate(size_bytes, stream)
+    assert block is not None
+    return block
+
+
 @pytest.mark.parametrize(
     ("requested", "block", "segment"),
     [
@@ -41,7 +47,7 @@ def test_sizes(requested, block, segment):
 
 def test_small_requests_share_a_segment():
     allocator = CachingAllocator()
-    blocks = [allocator.allocate(MIB) for _ in range(3)]
+    blocks = [take(allocator, MIB) for _ in range(3)]
     assert allocator.reserved_bytes == 4 * MIB
     assert allocator.allocated_bytes == 3 * MIB
     assert blocks[1].address == blocks[0].address + MIB
@@ -50,21 +56,21 @@ def test_small_requests_share_a_segment():
 def test_large_block_keeps_a_rest_of_up_to_one_mib():
     """9 and 10 MiB of a 20 MiB segment: the rest of 1 MiB is not worth a block and counts as allocated."""
     allocator = CachingAllocator()
-    allocator.allocate(9 * MIB)
-    second = allocator.allocate(10 * MIB)
+    take(allocator, 9 * MIB)
+    second = take(allocator, 10 * MIB)
     assert second.size == 11 * MIB
     assert allocator.reserved_bytes == allocator.allocated_bytes == 20 * MIB
     split = CachingAllocator()
-    split.allocate(9 * MIB)
-    assert split.allocate(10 * MIB - 512).size == 10 * MIB - 512
+    take(split, 9 * MIB)
+    assert take(split, 10 * MIB - 512).size == 10 * MIB - 512
 
 
 def test_smallest_block_that_is_large_enough():
     allocator = CachingAllocator()
-    large, keep, small = (allocator.allocate(size * MIB) for size in (40, 12, 30))
+    large, keep, small = (take(allocator, size * MIB) for size in (40, 12, 30))
     allocator.free(large)
     allocator.free(small)
-    taken = allocator.allocate(29 * MIB + 1)
+    taken = take(allocator, 29 * MIB + 1)
     assert taken.address == small.address
     assert allocator.reserved_bytes == 82 * MIB
     assert keep.size == 12 * MIB
@@ -72,25 +78,25 @@ def test_smallest_block_that_is_large_enough():
 
 def test_freed_neighbours_merge():
     allocator = CachingAllocator()
-    blocks = [allocator.allocate(4 * MIB) for _ in range(5)]
+    blocks = [take(allocator, 4 * MIB) for _ in range(5)]
     for index in (1, 3, 2):
         allocator.free(blocks[index])
-    assert allocator.allocate(12 * MIB).address == blocks[1].address
+    assert take(allocator, 12 * MIB).address == blocks[1].address
     assert allocator.reserved_bytes == 20 * MIB
 
 
 def test_streams_do_not_share_blocks():
     allocator = CachingAllocator()
-    allocator.free(allocator.allocate(30 * MIB, DEFAULT_STREAM))
-    allocator.allocate(30 * MIB, SIDE_STREAM)
+    allocator.free(take(allocator, 30 * MIB, DEFAULT_STREAM))
+    take(allocator, 30 * MIB, SIDE_STREAM)
     assert allocator.reserved_bytes == 60 * MIB
 
 
 def test_at_the_cap_the_cache_is_given_back_and_tried_again():
     allocator = CachingAllocator(cap_bytes=100 * MIB)
-    allocator.free(allocator.allocate(60 * MIB))
-    held = allocator.allocate(30 * MIB, SIDE_STREAM)
-    allocator.allocate(50 * MIB, SIDE_STREAM)
+    allocator.free(take(allocator, 60 * MIB))
+    held = take(allocator, 30 * MIB, SIDE_STREAM)
+    take(allocator, 50 * MIB, SIDE_STREAM)
     assert allocator.retries == 1
     assert allocator.reserved_bytes == 80 * MIB
     assert held.size == 30 * MIB
@@ -98,23 +104,23 @@ def test_at_the_cap_the_cache_is_given_back_and_tried_again():
 
 def test_a_segment_with_a_live_block_is_not_given_back():
     allocator = CachingAllocator(cap_bytes=30 * MIB)
-    kept = allocator.allocate(4 * MIB)
-    allocator.free(allocator.allocate(4 * MIB))
+    kept = take(allocator, 4 * MIB)
+    allocator.free(take(allocator, 4 * MIB))
     with pytest.raises(OutOfMemoryError):
-        allocator.allocate(24 * MIB)
+        take(allocator, 24 * MIB)
     assert allocator.reserved_bytes == 20 * MIB
     allocator.free(kept)
-    allocator.allocate(24 * MIB)
+    take(allocator, 24 * MIB)
     assert allocator.reserved_bytes == 24 * MIB
 
 
 def test_no_retry_during_a_capture():
     allocator = CachingAllocator(cap_bytes=50 * MIB)
-    allocator.free(allocator.allocate(30 * MIB))
+    allocator.free(take(allocator, 30 * MIB))
     with pytest.raises(OutOfMemoryError):
-        allocator.allocate(30 * MIB, GRAPH_POOL)
+        take(allocator, 30 * MIB, GRAPH_POOL)
     allocator.empty_cache()
-    allocator.free(allocator.allocate(30 * MIB, GRAPH_POOL))
+    allocator.free(take(allocator, 30 * MIB, GRAPH_POOL))
     allocator.empty_cache()
     assert allocator.reserved_bytes == 30 * MIB  # the graph keeps its pool
 

@@ -6,6 +6,7 @@ Runs in worker processes: it imports torch.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -49,6 +50,21 @@ def trace_training(
     """
     if depth is not None:
         config = replace(config, n_layers=depth)
+    _warm_up()
+    return _trace_without_gpu(config, options, batch_size, mode, limits)
+
+
+@functools.cache
+def _warm_up() -> None:
+    """What a process does once only, such as an operation's first call keeping its result, is not traced."""
+    tiny = Phase8Config(d_model=8, n_layers=1, n_heads=1, n_seq=4, htt_rank=1, vocab_size=16)
+    limits = Limits(shared_memory_bytes=1, multiprocessors=1)
+    _trace_without_gpu(tiny, TrainingOptions(mixed_precision="fp16"), 1, "train", limits)
+
+
+def _trace_without_gpu(
+    config: Phase8Config, options: TrainingOptions, batch_size: int, mode: Mode, limits: Limits
+) -> Trace:
     with (
         device_limits.assuming_limits(
             shared_memory_bytes=limits.shared_memory_bytes, multiprocessors=limits.multiprocessors
@@ -72,7 +88,6 @@ def _trace(
 ) -> Trace:
     trace = Trace(depth=config.n_layers)
     collects = gc.isenabled()
-    gc.collect()
     gc.disable()  # a collection would free at a moment of its own
     try:
         with torch.autograd.set_multithreading_enabled(False), tracer:

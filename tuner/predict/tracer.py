@@ -29,14 +29,19 @@ _MEMORY: dict[Any, Outputs | None] = {}
 """Operation and layouts of its arguments → its outputs; a process traces many like models."""
 
 
-class Tracer(TorchDispatchMode):
+def _sequence_number() -> int:
+    """The number that autograd gives the next node of the graph."""
+    return int(torch.autograd._get_sequence_nr())  # type: ignore[attr-defined]
+
+
+class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Events and costs of what runs under it, on tensors of one device.
 
     `unit`, `is_step` and `category` are set by who drives it; see `stepping`.
     """
 
     def __init__(self, device: torch.device) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.device = device
         self.has_data = device.type != "meta"
         self.events: list[Event] = []
@@ -55,6 +60,11 @@ class Tracer(TorchDispatchMode):
         self._workspaces: set[str] = set()
         self._custom: str | None = None
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here; PyTorch's guard against that would cost more than the tracing."""
+        return False
+
     # ---- driving
 
     def begin_step(self) -> None:
@@ -65,11 +75,11 @@ class Tracer(TorchDispatchMode):
         """The forward pass enters a block; a block computed again in the backward pass says nothing new."""
         if torch._C._current_graph_task_id() == -1:
             self.unit = unit
-            self.first_sequence_numbers.append(torch.autograd._get_sequence_nr())
+            self.first_sequence_numbers.append(_sequence_number())
 
     def begin_loss(self) -> None:
         self.category = "loss"
-        self.loss_sequence_number = torch.autograd._get_sequence_nr()
+        self.loss_sequence_number = _sequence_number()
 
     def allocate_extra(self, size_bytes: int, name: str) -> None:
         """Something that lives on the GPU and that the traced code does not allocate here."""

@@ -1,0 +1,168 @@
+"""One line of candidates, all batches of one model, from a few traces: every size as a + b·batch.
+
+Peaks are not straight in the batch, because they move from one phase to another; single allocations are.
+Two traces give a and b, a third checks them. Where sizes bend (a kernel's buffers that stop growing), the
+batch itself is traced. A batch of one has its own events: what is contiguous then need not be copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from .depth import TRACED_DEPTH, NotRepeatableError, deepen
+from .events import FREE, WORKSPACE, Cost, Event, Trace
+
+Costs = dict[str, Cost]
+"""Class of operations → its work in one step of the whole model."""
+FIT_BATCHES = (2, 8, 64)
+"""The outer two are fitted, the middle one checks: far apart, so that a size that bends is noticed."""
+
+
+class EventsDifferError(Exception):
+    """Two batches do not leave the same events."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Structure:
+    """The events that some batches have in common; `Event.size_bytes` is an index into their sizes.
+
+    growth_bytes: by size, what each block beyond the traced depth adds to it.
+    """
+
+    trace: Trace
+    depth: int
+    growth_bytes: list[int]
+
+    def whole(self, sizes: Sequence[int]) -> list[int]:
+        """The sizes, in bytes, in the whole model."""
+        extra = self.depth - self.trace.depth
+        return [size + extra * growth for size, growth in zip(sizes, self.growth_bytes, strict=True)]
+
+
+@dataclass(kw_only=True, slots=True)
+class BatchSizes:
+    """What one batch adds to a structure: its sizes in bytes and its costs."""
+
+    structure: int
+    sizes: list[int]
+    costs: Costs
+
+
+@dataclass(kw_only=True, slots=True)
+class Line:
+    """All batches of one model: exact for those traced, fitted for the others where sizes are straight.
+
+    fitted: two batches and their sizes, None where sizes bend.
+    """
+
+    structures: list[Structure] = field(default_factory=list)
+    traced: dict[int, BatchSizes] = field(default_factory=dict)
+    fitted: tuple[int, int] | None = None
+
+    def at(self, batch: int) -> BatchSizes | None:
+        """Sizes at a batch, None where it has to be traced."""
+        if batch in self.traced or self.fitted is None or batch < min(self.fitted):
+            return self.traced.get(batch)
+        low, high = self.fitted
+        first, second = self.traced[low], self.traced[high]
+        sizes = [
+            a + (b - a) * (batch - low) // (high - low)
+            for a, b in zip(first.sizes, second.sizes, strict=True)
+        ]
+        share = (batch - low) / (high - low)
+        costs = {name: _between(cost, second.costs[name], share) for name, cost in first.costs.items()}
+        return BatchSizes(structure=first.structure, sizes=sizes, costs=costs)
+
+
+def _between(first: Cost, second: Cost, share: float) -> Cost:
+    return Cost(
+        flops=first.flops + (second.flops - first.flops) * share,
+        moved_bytes=first.moved_bytes + (second.moved_bytes - first.moved_bytes) * share,
+        launches=first.launches + (second.launches - first.launches) * share,
+    )
+
+
+def trace_line(tracing: Callable[[int, int], Trace], depth: int, batches: Sequence[int]) -> Line:
+    """The line that answers for `batches`.
+
+    tracing: (batch, depth) → trace. depth: number of blocks of the model.
+    """
+    line = Line()
+    low, middle, high = FIT_BATCHES
+    traced_depth = min(TRACED_DEPTH, depth)
+    trace = tracing(low, traced_depth)
+    if depth > TRACED_DEPTH and not _repeats(trace, depth):
+        traced_depth = depth
+        trace = tracing(low, depth)
+    add_trace(line, low, trace, depth)
+    for batch in (middle, high):
+        add_trace(line, batch, tracing(batch, traced_depth), depth)
+    if len({line.traced[batch].structure for batch in FIT_BATCHES}) == 1:
+        line.fitted = (low, high)
+        check = line.traced.pop(middle)
+        line.fitted = (low, high) if line.at(middle) == check else None
+        line.traced[middle] = check
+    for batch in batches:
+        if line.at(batch) is None:
+            add_trace(line, batch, tracing(batch, traced_depth), depth)
+    return line
+
+
+def _repeats(trace: Trace, depth: int) -> bool:
+    try:
+        deepen(trace, depth)
+    except NotRepeatableError:
+        return False
+    return True
+
+
+def add_trace(line: Line, batch: int, trace: Trace, depth: int) -> None:
+    """Add the trace of one batch: to a structure that has its events, or as a new one."""
+    sizes = [event.size_bytes for part in trace.parts() for event in part if event.size_bytes >= 0]
+    costs = _total_costs(trace, depth)
+    for number, structure in enumerate(line.structures):
+        if _same_events(structure.trace, trace):
+            line.traced[batch] = BatchSizes(structure=number, sizes=sizes, costs=costs)
+            return
+    line.structures.append(_structure(trace, depth))
+    line.traced[batch] = BatchSizes(structure=len(line.structures) - 1, sizes=sizes, costs=costs)
+
+
+def _structure(trace: Trace, depth: int) -> Structure:
+    """Every allocation gets its own index: which of them are alike is not for one batch to say."""
+    growth: list[int] = []
+
+    def indexed(event: Event) -> Event:
+        if event.size_bytes in (FREE, WORKSPACE):
+            return event
+        growth.append(event.growth_bytes)
+        return event._replace(size_bytes=len(growth) - 1, growth_bytes=0)
+
+    parts = [[indexed(event) for event in part] for part in trace.parts()]
+    template = Trace(
+        depth=trace.depth, setup=parts[0], first=parts[1], repeat=parts[2], categories=trace.categories
+    )
+    return Structure(trace=template, depth=depth, growth_bytes=growth)
+
+
+def _same_events(template: Trace, trace: Trace) -> bool:
+    for ours, theirs in zip(template.parts(), trace.parts(), strict=True):
+        if len(ours) != len(theirs):
+            return False
+        for a, b in zip(ours, theirs, strict=True):
+            if a.slot != b.slot or a.op != b.op or a.phase != b.phase or a.unit != b.unit:
+                return False
+            if (a.size_bytes < 0 or b.size_bytes < 0) and a.size_bytes != b.size_bytes:
+                return False
+    return True
+
+
+def _total_costs(trace: Trace, depth: int) -> Costs:
+    totals: Costs = {}
+    for (name, unit), cost in trace.costs.items():
+        times = depth - trace.depth + 1 if unit == 1 and depth > trace.depth else 1
+        totals.setdefault(name, Cost()).add(
+            cost.flops * times, cost.moved_bytes * times, cost.launches * times
+        )
+    return totals

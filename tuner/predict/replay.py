@@ -1,0 +1,187 @@
+"""Replays a traced model's events through the simulated allocator: peaks, what they are made of, what fits.
+
+An eager version takes its steps on one stream. A captured one takes its first steps on a side stream, gives
+the cache back, and captures a step into a pool of its own (`phase8/capture.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .allocator import (
+    DEFAULT_STREAM,
+    GRAPH_POOL,
+    MIN_BLOCK_BYTES,
+    SIDE_STREAM,
+    Block,
+    CachingAllocator,
+    OutOfMemoryError,
+)
+from .depth import DeepPart, Ints, deepen
+from .events import CATEGORIES, FREE, Category, Event, Phase
+from .fit import Structure
+
+CAPTURE_AFTER = 3
+"""Eager calls before a capture, `phase8.capture.EAGER_CALLS`; a test holds them equal."""
+_OUTPUT_BYTES = 4  # the loss that a captured step returns
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Peaks:
+    """What one candidate takes of torch's allocator, under a cap or under none.
+
+    by_category: live bytes at the allocated peak; `peak_op`, `peak_phase`: the allocation that made it.
+    reserved_bytes: None where it did not fit.
+    """
+
+    allocated_bytes: int
+    reserved_bytes: int | None
+    by_category: dict[Category, int]
+    peak_op: str
+    peak_phase: Phase
+    retries: int
+
+    @property
+    def fits(self) -> bool:
+        return self.reserved_bytes is not None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Part:
+    """Events as columns. sizes: index of the size, FREE or WORKSPACE; of: the same of the slot's own."""
+
+    slots: list[int]
+    sizes: list[int]
+    of: Ints
+    signs: Ints
+    categories: Ints
+    sources: Ints
+    events: Sequence[Event]
+
+
+class Program:
+    """The events of a whole model, ready to be replayed for any batch of its structure."""
+
+    def __init__(self, structure: Structure, *, is_captured: bool) -> None:
+        """Raises: NotRepeatableError where the traced blocks cannot stand for the whole model."""
+        self.structure = structure
+        self.is_captured = is_captured
+        trace = structure.trace
+        size_of = np.zeros(len(trace.categories), dtype=np.int64)
+        for part in trace.parts():
+            for event in part:
+                if event.size_bytes != FREE:
+                    size_of[event.slot] = event.size_bytes
+        codes = {category: number for number, category in enumerate(CATEGORIES)}
+        categories = np.array([codes[category] for category in trace.categories], dtype=np.int64)
+        self.parts = [
+            self._columns(events, deep, size_of, categories)
+            for events, deep in zip(trace.parts(), deepen(trace, structure.depth), strict=True)
+        ]
+
+    @staticmethod
+    def _columns(events: Sequence[Event], deep: DeepPart, size_of: Ints, categories: Ints) -> _Part:
+        slots = np.array([event.slot for event in events], dtype=np.int64)
+        sizes = np.array([event.size_bytes for event in events], dtype=np.int64)
+        return _Part(
+            slots=deep.slots.tolist(),
+            sizes=sizes[deep.sources].tolist(),
+            of=size_of[slots][deep.sources],
+            signs=np.where(sizes == FREE, -1, 1)[deep.sources],
+            categories=categories[slots][deep.sources],
+            sources=deep.sources,
+            events=events,
+        )
+
+    def live_peak(
+        self, sizes: Sequence[int], workspace_bytes: int
+    ) -> tuple[int, dict[Category, int], str, Phase]:
+        """The largest sum of live blocks: never more than what the allocator counts as allocated.
+
+        Returns its bytes, the same by category, and the operation and phase that reached it.
+        """
+        table = self._table(sizes, workspace_bytes)
+        changes = np.concatenate([part.signs * table[part.of] for part in self.parts])
+        running = np.cumsum(changes)
+        peak = int(np.argmax(running)) if len(running) else 0
+        categories = np.concatenate([part.categories for part in self.parts])[: peak + 1]
+        sums = np.bincount(categories, weights=changes[: peak + 1], minlength=len(CATEGORIES))
+        index = peak
+        for part in self.parts:
+            if index < len(part.slots):
+                event = part.events[part.sources[index]]
+                break
+            index -= len(part.slots)
+        by_category = {category: int(value) for category, value in zip(CATEGORIES, sums, strict=True)}
+        return int(running[peak]), by_category, event.op, event.phase
+
+    def replay(
+        self,
+        sizes: Sequence[int],
+        *,
+        workspace_bytes: int,
+        cap_bytes: int | None = None,
+        input_bytes: int = 0,
+    ) -> Peaks:
+        """Peaks under a cap on what torch reserves.
+
+        sizes: of the whole model, `Structure.whole`. input_bytes: of the batch, which a capture copies.
+        """
+        live, by_category, op, phase = self.live_peak(sizes, workspace_bytes)
+        allocator = CachingAllocator(cap_bytes)
+        try:
+            self._run(allocator, [*sizes, workspace_bytes, 0], input_bytes)
+        except OutOfMemoryError:
+            reserved = None
+        else:
+            reserved = allocator.peak_reserved_bytes
+        return Peaks(
+            allocated_bytes=max(allocator.peak_allocated_bytes, live) if reserved is None
+            else allocator.peak_allocated_bytes,
+            reserved_bytes=reserved, by_category=by_category, peak_op=op, peak_phase=phase,
+            retries=allocator.retries,
+        )  # fmt: skip
+
+    def _run(self, allocator: CachingAllocator, table: list[int], input_bytes: int) -> None:
+        setup, first, repeat = self.parts
+        play = _Player(allocator, table).play
+        play(setup, DEFAULT_STREAM)
+        if not self.is_captured:
+            play(first, DEFAULT_STREAM)
+            play(repeat, DEFAULT_STREAM)
+            return
+        play(first, SIDE_STREAM)
+        for _ in range(CAPTURE_AFTER - 1):
+            play(repeat, SIDE_STREAM)
+        allocator.allocate(input_bytes, DEFAULT_STREAM)
+        allocator.empty_cache()
+        play(repeat, GRAPH_POOL)
+        allocator.allocate(_OUTPUT_BYTES, GRAPH_POOL)
+        allocator.allocate(_OUTPUT_BYTES, DEFAULT_STREAM)
+
+    @staticmethod
+    def _table(sizes: Sequence[int], workspace_bytes: int) -> Ints:
+        """Block sizes by index; WORKSPACE and FREE index the last two entries from the end."""
+        exact = np.array([*sizes, workspace_bytes, 0], dtype=np.int64)
+        return np.asarray(-(-exact // MIN_BLOCK_BYTES) * MIN_BLOCK_BYTES, dtype=np.int64)
+
+
+class _Player:
+    """Plays parts on one allocator; slots are shared between parts."""
+
+    def __init__(self, allocator: CachingAllocator, table: list[int]) -> None:
+        self._allocator = allocator
+        self._table = table
+        self._blocks: dict[int, Block | None] = {}
+
+    def play(self, part: _Part, stream: int) -> None:
+        allocate, free = self._allocator.allocate, self._allocator.free
+        blocks, table = self._blocks, self._table
+        for slot, size in zip(part.slots, part.sizes, strict=True):
+            if size == FREE:
+                free(blocks.pop(slot))
+            else:
+                blocks[slot] = allocate(table[size], stream)
