@@ -12,13 +12,12 @@ from ..versions import UnsupportedVersionError
 PROLOGUE_ROWS = 32  # rows of q, and of k, a program of the prologue has
 PROLOGUE_WARPS = 4
 _SMALLEST = 16  # what a matrix product takes
-_ONE_SHOT_WARPS = 8
 _CARRIED_TILES = 3  # key blocks that a block of queries sees in `fast`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tile:
-    """A program's rows (`block`), the rows of the other side that it has at a time (`span`), and its warps."""
+    """A program's rows (`block`), the rows of the other side it has at a time (`span`), its warps."""
 
     block: int
     span: int
@@ -34,28 +33,29 @@ def power_of_two(n: int) -> int:
 def loop_tile(dim: int, itemsize: int, *, backward: bool) -> Tile:
     """Configuration of v1, for any window: 64 rows against a loop over tiles of 32."""
     block, span = (64, 32) if itemsize == 2 and not backward else (32, 32)
-    return Tile(block=block, span=span, warps=4, shared_bytes=_shared_bytes(block, span, dim, itemsize))
+    return Tile(block=block, span=span, warps=4, shared_bytes=_loop_bytes(block, span, dim, itemsize))
 
 
 def one_shot_tile(window: int, dim: int, itemsize: int, shared_limit_bytes: int, *, backward: bool) -> Tile:
     """Configuration of v2: the span is the smallest power of two with room for a block and its window.
 
-    A thread holds 32 entries of a forward tile and 16 of a backward one, half of that in float32: with more,
-    ptxas keeps hundreds of registers in local memory.
+    A thread holds 64 entries of a forward tile and 16 of a backward one, half of that in float32: with more,
+    ptxas keeps hundreds of registers in local memory. 4 warps for 64 queries: 8 would repeat the rows.
     Raises: UnsupportedVersionError for windows whose span fits neither registers nor shared memory.
     """
     span = power_of_two(window + _SMALLEST - 1)
-    entries = _ONE_SHOT_WARPS * 32 * 32 // (2 if backward else 1) // (itemsize // 2)
+    entries = (64 * 64 if backward else 64 * 128) // (itemsize // 2)
+    warps = 8 if backward or itemsize > 2 else 4
     room = max(_SMALLEST, min(64, span - window + 1, entries // span))
     block = 1 << (room.bit_length() - 1)
-    shared = _shared_bytes(block, span, dim, itemsize)
+    shared = _one_shot_bytes(block, span, dim, itemsize, backward=backward)
     if span > 512 or shared > shared_limit_bytes:
         raise UnsupportedVersionError(
             f"window_attention version 'v2': a window of {window} with {dim} features of {itemsize} bytes "
             f"does not fit a block's registers and {shared_limit_bytes} bytes of shared memory; "
             "version 'v1' takes it"
         )
-    return Tile(block=block, span=span, warps=_ONE_SHOT_WARPS, shared_bytes=shared)
+    return Tile(block=block, span=span, warps=warps, shared_bytes=shared)
 
 
 def carried_tile(window: int, dim: int, itemsize: int, shared_limit_bytes: int, *, backward: bool) -> Tile:
@@ -65,7 +65,7 @@ def carried_tile(window: int, dim: int, itemsize: int, shared_limit_bytes: int, 
     Raises: UnsupportedVersionError for windows above 129, whose tiles do not fit the registers.
     """
     block = power_of_two(-(-(window - 1) // (_CARRIED_TILES - 1)))
-    shared = _shared_bytes(block, block, dim, itemsize)
+    shared = _loop_bytes(block, block, dim, itemsize)
     if block > 64 or shared > shared_limit_bytes:
         raise UnsupportedVersionError(
             f"window_attention version 'fast': a window of {window} with {dim} features of {itemsize} bytes "
@@ -87,7 +87,13 @@ def carried_chunk(batch: int, heads: int, blocks: int) -> int:
     return max(1, -(-blocks // chunks))
 
 
-def _shared_bytes(block: int, span: int, dim: int, itemsize: int) -> int:
-    """Upper bound: q, k, v, dO and the products' left operands, as Triton lays them out in shared memory."""
-    tile = block * span * 4
-    return 2 * (block + span) * power_of_two(dim) * itemsize + tile
+def _one_shot_bytes(block: int, span: int, dim: int, itemsize: int, *, backward: bool) -> int:
+    """What the products read from shared memory: q, k, v, in the backward dO, and one of their left operands."""
+    rows = 2 * (block + span) if backward else block + 2 * span
+    return (rows * power_of_two(dim) + block * span) * itemsize
+
+
+def _loop_bytes(block: int, span: int, dim: int, itemsize: int) -> int:
+    """Upper bound: q, k, v, dO, two left operands, and accumulators that change their layout."""
+    width = power_of_two(dim)
+    return 2 * (block + span) * width * itemsize + 2 * block * (span + width) * 4

@@ -1,12 +1,13 @@
 """Windowed hyperbolic attention, v2 made fast: rows' factors once, small tiles, one backward kernel.
 
-Forward: a block of queries sees three blocks of keys, in tiles small enough to stay in registers; what the band
-0 ≤ i − j < window does not touch is never computed, and the middle tile needs no mask.
-Backward: a program walks over the key blocks of a sequence (or a chunk of it). Each pair is recomputed once: a
-step finishes dK and dV of its key block and the dQ that its queries still lacked, and carries the dQ of the two
-next query blocks in registers to the next step. So no gradient is written twice, and none needs atomics.
+Forward: a block of queries sees three blocks of keys, in tiles small enough to stay in registers; what the
+band 0 ≤ i − j < window does not touch is never computed, and the middle tile needs no mask.
+Backward: a program walks over the key blocks of a sequence, or of a chunk of it. Each pair is recomputed
+once: a step finishes dK and dV of its key block and the dQ that its queries still lacked, and carries the dQ of the
+two next query blocks in registers to the next step. No gradient is written twice, and none needs atomics.
 """
 
+# ruff: noqa: SIM102, SIM300  (upper-case names are constants of the compilation: branches on them are apart)
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
 from __future__ import annotations
 
@@ -22,6 +23,7 @@ from .geometry import (
     LN2,
     inside_clamp,
     logarithm,
+    operand,
     pair_distance,
     pair_gradients,
     power,
@@ -53,7 +55,7 @@ def forward_kernel(
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     DTYPE: tl.constexpr = q_ptr.dtype.element_ty
-    PRECISE: tl.constexpr = tl.float32 == DTYPE
+    PRECISE: tl.constexpr = DTYPE == tl.float32
     UNIT: tl.constexpr = 1.0 if PRECISE else LN2
     blocks = tl.cdiv(N, BLOCK)
     stream = tl.program_id(0) // blocks  # batch · H + head
@@ -105,11 +107,12 @@ def _add_tile(
 ):  # fmt: skip
     """Add what one tile [keys, queries] gives to dQ of its queries, dK and dV of its keys, and the scalars.
 
-    radial [R] gathers the radial part of dQ (see `row_gradient`). sums: the same of dK, dS·log(1 + …), dL/d√c and dL/dsink,
-    kept per pair, so that they are reduced once a key block; dL/dsink from Σ P·dP, which dO·O misses by O's rounding.
+    radial [R] gathers the radial part of dQ (see `row_gradient`). sums: the same of dK, dS·log(1 + …),
+    dL/d√c and dL/dsink, per pair, so that they are reduced once a key block; dL/dsink from Σ P·dP, because dO·O lacks
+    what rounding took from O.
     """
     DTYPE: tl.constexpr = k.dtype
-    PRECISE: tl.constexpr = tl.float32 == DTYPE
+    PRECISE: tl.constexpr = DTYPE == tl.float32
     q = load_rows(q_ptr, queries, q_row, N, D, BLOCK_D)
     d_out = load_rows(d_out_ptr, queries, out_row, N, D, BLOCK_D)
     lse = load_lse(lse_ptr, queries, N, UNIT)
@@ -126,20 +129,19 @@ def _add_tile(
     d_weight = tl.dot(v, tl.trans(d_out), input_precision="ieee")
     d_score = weight * (d_weight - delta[None, :])
     by_s, by_factor, by_gap = pair_gradients(d_score, pairs, DTYPE)
-    d_k += weighted_rows(by_gap, q, DTYPE)
-    d_q += weighted_rows(tl.trans(by_gap), k, DTYPE)
+    left = operand(by_gap, DTYPE)
+    d_k += weighted_rows(left, operand(q, DTYPE), DTYPE)
+    d_q += weighted_rows(tl.trans(left), operand(k, DTYPE), DTYPE)
 
-    by_s = 4 * by_s
-    wide_gap = by_gap.to(tl.float32)
     slope_rho_k, slope_c_k, inside_k = slopes
-    to_query = slope_rho[None, :] * by_factor - (sqrt_c * inside)[None, :] * by_s
-    radial += tl.sum(to_query + wide_gap * rows[0][:, None], axis=0)
+    to_query = slope_rho[None, :] * by_factor - (4 * sqrt_c * inside)[None, :] * by_s
+    radial += tl.sum(to_query + by_gap * rows[0][:, None], axis=0)
     to_key, d_log, by_sqrt_c, d_sink = sums
-    to_key += slope_rho_k[:, None] * by_factor + (sqrt_c * inside_k)[:, None] * by_s
-    to_key += wide_gap * columns[0][None, :]
+    to_key += slope_rho_k[:, None] * by_factor + (4 * sqrt_c * inside_k)[:, None] * by_s
+    to_key += by_gap * columns[0][None, :]
     d_log += d_score * pairs[0]
     by_sqrt_c += (slope_c_k[:, None] + slope_c[None, :]) * by_factor
-    by_sqrt_c += ((rows[0] * inside_k)[:, None] - (columns[0] * inside)[None, :]) * by_s
+    by_sqrt_c += ((4 * rows[0] * inside_k)[:, None] - (4 * columns[0] * inside)[None, :]) * by_s
     d_sink -= power(sink - lse, PRECISE)[None, :] * (weight * d_weight)
     return d_q, radial, d_k, d_v, (to_key, d_log, by_sqrt_c, d_sink)
 

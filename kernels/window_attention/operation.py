@@ -30,8 +30,8 @@ Backward = Callable[..., Gradients]
 class Scratch:
     """Numbers of float32 that a version keeps or passes on besides its results, from q (and window).
 
-    factors: forward to backward. shares: columns of the scalars' gradients. delta: the rows' Σ P·dP between two
-    kernels of a backward. All are outputs of the operations, which allocate nothing else.
+    factors: forward to backward. shares: columns of the scalars' gradients. delta: the rows' Σ P·dP between
+    two kernels of a backward. All are outputs of the operations, which allocate nothing else.
     """
 
     factors: Callable[[Tensor], int]

@@ -1,7 +1,7 @@
-"""The prologue of `fast`: radial factors of all rows of q and k, once a step, for the forward and the backward.
+"""The prologue of `fast`: radial factors of all rows of q and k, once a step, for forward and backward.
 
-Inside a tile kernel a row's factors would be computed by every thread that shares the row, and again for every
-tile: a third of the work of a 32×32 tile. Stored, they are 40 bytes a token and head.
+Inside a tile kernel a row's factors would be computed by every thread that shares the row, and again for
+every tile: a third of the work of a 32×32 tile. Stored, they are 40 bytes a token and head.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
@@ -55,8 +55,9 @@ def row_kernel(
 
 @triton.jit
 def _store_factors(pointer, size, rows, N, x, sqrt_c):
-    factors = radial_factors(x.to(tl.float32), sqrt_c)
-    by_rho, by_sqrt_c = radial_slopes(factors, sqrt_c)
+    PRECISE: tl.constexpr = x.dtype == tl.float32
+    factors = radial_factors(x.to(tl.float32), sqrt_c, PRECISE)
+    by_rho, by_sqrt_c = radial_slopes(factors, sqrt_c, PRECISE)
     mask = rows < N
     tl.store(pointer + rows, factors[0], mask=mask)
     tl.store(pointer + size + rows, factors[2], mask=mask)
@@ -67,7 +68,7 @@ def _store_factors(pointer, size, rows, N, x, sqrt_c):
 
 @triton.jit
 def load_factors(pointer, size, rows, N, sqrt_c):
-    """What `radial_factors` returns of these rows; ones beyond N. pointer: the factors of one side and stream."""
+    """What `radial_factors` returns of these rows; ones beyond N. pointer: one side and stream's factors."""
     mask = rows < N
     rho = tl.load(pointer + rows, mask=mask, other=1.0)
     up = tl.load(pointer + size + rows, mask=mask, other=1.0)

@@ -5,6 +5,7 @@ over their keys, for the rows' Σ P·dP and then for dQ; a kernel by block of ke
 The only version for any window.
 """
 
+# ruff: noqa: SIM300  (an upper-case name is a constant of the compilation, not the literal side)
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ from .geometry import (
     LN2,
     inside_clamp,
     logarithm,
+    operand,
     pair_distance,
     pair_gradients,
     power,
@@ -49,7 +51,7 @@ def forward_kernel(
     BLOCK: tl.constexpr, SPAN: tl.constexpr,
 ):  # fmt: skip
     DTYPE: tl.constexpr = q_ptr.dtype.element_ty
-    PRECISE: tl.constexpr = tl.float32 == DTYPE
+    PRECISE: tl.constexpr = DTYPE == tl.float32
     UNIT: tl.constexpr = 1.0 if PRECISE else LN2
     blocks = tl.cdiv(N, BLOCK)
     head = tl.program_id(0) // blocks % H
@@ -58,7 +60,7 @@ def forward_kernel(
     queries = start + tl.arange(0, BLOCK)
     q = load_rows(q_ptr + batch * q_batch + head * q_head, queries, q_row, N, D, BLOCK_D)
     sqrt_c, scale = load_scalars(curvature_ptr, beta_ptr, ROOT_DIM)
-    rows = radial_factors(q.to(tl.float32), sqrt_c)
+    rows = radial_factors(q.to(tl.float32), sqrt_c, PRECISE)
 
     # The sink is the first logit seen, with a weight of 1 and no value
     most = tl.zeros([BLOCK], tl.float32) + tl.load(sink_ptr) / UNIT
@@ -69,7 +71,7 @@ def forward_kernel(
         k = load_rows(k_ptr + batch * k_batch + head * k_head, keys, k_row, N, D, BLOCK_D)
         v = load_rows(v_ptr + batch * v_batch + head * v_head, keys, v_row, N, D, BLOCK_D)
         dot = tl.dot(q, tl.trans(k), input_precision="ieee")
-        pairs = pair_distance(dot, rows, radial_factors(k.to(tl.float32), sqrt_c), PRECISE)
+        pairs = pair_distance(dot, rows, radial_factors(k.to(tl.float32), sqrt_c, PRECISE), PRECISE)
         seen = visible(queries[:, None], keys[None, :], WINDOW)
         logits = tl.where(seen, -scale * pairs[0], float("-inf"))
         before = most
@@ -87,7 +89,8 @@ def forward_kernel(
 
 @triton.jit
 def query_kernel(
-    d_out_ptr, q_ptr, k_ptr, v_ptr, curvature_ptr, beta_ptr, sink_ptr, lse_ptr, d_q_ptr, delta_ptr, shares_ptr,
+    d_out_ptr, q_ptr, k_ptr, v_ptr, curvature_ptr, beta_ptr, sink_ptr, lse_ptr,
+    d_q_ptr, delta_ptr, shares_ptr,
     q_batch, q_row, q_head, k_batch, k_row, k_head, v_batch, v_row, v_head,
     N, H,
     WINDOW: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, ROOT_DIM: tl.constexpr,
@@ -95,7 +98,7 @@ def query_kernel(
 ):  # fmt: skip
     """dQ of one block of queries, and the scalars' shares of queries and scores."""
     DTYPE: tl.constexpr = q_ptr.dtype.element_ty
-    PRECISE: tl.constexpr = tl.float32 == DTYPE
+    PRECISE: tl.constexpr = DTYPE == tl.float32
     UNIT: tl.constexpr = 1.0 if PRECISE else LN2
     blocks = tl.cdiv(N, BLOCK)
     head = tl.program_id(0) // blocks % H
@@ -109,7 +112,7 @@ def query_kernel(
     lse = load_lse(lse_ptr + scalars, queries, N, UNIT)
     sqrt_c, scale = load_scalars(curvature_ptr, beta_ptr, ROOT_DIM)
     wide_q = q.to(tl.float32)
-    rows = radial_factors(wide_q, sqrt_c)
+    rows = radial_factors(wide_q, sqrt_c, PRECISE)
 
     delta = tl.zeros([BLOCK], tl.float32)
     for first in range(tl.maximum(start - WINDOW + 1, 0), tl.minimum(start + BLOCK, N), SPAN):
@@ -118,7 +121,7 @@ def query_kernel(
         v = load_rows(v_ptr + batch * v_batch + head * v_head, keys, v_row, N, D, BLOCK_D)
         dot = tl.dot(q, tl.trans(k), input_precision="ieee")
         d_weight = tl.dot(d_out, tl.trans(v), input_precision="ieee")
-        pairs = pair_distance(dot, rows, radial_factors(k.to(tl.float32), sqrt_c), PRECISE)
+        pairs = pair_distance(dot, rows, radial_factors(k.to(tl.float32), sqrt_c, PRECISE), PRECISE)
         seen = visible(queries[:, None], keys[None, :], WINDOW)
         weight = tl.where(seen, power(-scale * pairs[0] - lse[:, None], PRECISE), 0.0)
         delta += tl.sum(weight * d_weight, axis=1)
@@ -135,19 +138,19 @@ def query_kernel(
         v = load_rows(v_ptr + batch * v_batch + head * v_head, keys, v_row, N, D, BLOCK_D)
         dot = tl.dot(q, tl.trans(k), input_precision="ieee")
         d_weight = tl.dot(d_out, tl.trans(v), input_precision="ieee")
-        columns = radial_factors(k.to(tl.float32), sqrt_c)
+        columns = radial_factors(k.to(tl.float32), sqrt_c, PRECISE)
         pairs = pair_distance(dot, rows, columns, PRECISE)
         seen = visible(queries[:, None], keys[None, :], WINDOW)
         weight = tl.where(seen, power(-scale * pairs[0] - lse[:, None], PRECISE), 0.0)
         d_score = weight * (d_weight - delta[:, None])
         by_s, by_factor, by_gap = pair_gradients(d_score, pairs, DTYPE)
-        weighted += weighted_rows(by_gap, k, DTYPE)
+        weighted += weighted_rows(operand(by_gap, DTYPE), operand(k, DTYPE), DTYPE)
         sum_s += tl.sum(by_s, axis=1)
         sum_factor += tl.sum(by_factor, axis=1)
-        sum_g += tl.sum(by_gap.to(tl.float32) * columns[0][None, :], axis=1)
+        sum_g += tl.sum(by_gap * columns[0][None, :], axis=1)
         d_log += tl.sum(d_score * pairs[0], axis=1)
 
-    slope_rho, slope_c = radial_slopes(rows, sqrt_c)
+    slope_rho, slope_c = radial_slopes(rows, sqrt_c, PRECISE)
     sum_s = 4 * inside_clamp(rows[0], sqrt_c) * sum_s
     gradient = row_gradient(wide_q, weighted, sqrt_c * sum_s + slope_rho * sum_factor + sum_g, rows[0])
     store_rows(d_q_ptr + row * D, queries, H * D, -scale * gradient, N, D, BLOCK_D)
@@ -161,7 +164,8 @@ def query_kernel(
 
 @triton.jit
 def key_kernel(
-    d_out_ptr, q_ptr, k_ptr, v_ptr, curvature_ptr, beta_ptr, lse_ptr, delta_ptr, d_k_ptr, d_v_ptr, shares_ptr,
+    d_out_ptr, q_ptr, k_ptr, v_ptr, curvature_ptr, beta_ptr, lse_ptr, delta_ptr,
+    d_k_ptr, d_v_ptr, shares_ptr,
     q_batch, q_row, q_head, k_batch, k_row, k_head, v_batch, v_row, v_head,
     N, H,
     WINDOW: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, ROOT_DIM: tl.constexpr,
@@ -169,7 +173,7 @@ def key_kernel(
 ):  # fmt: skip
     """dK and dV of one block of keys, the curvature's share of keys. Tiles are [keys, queries]."""
     DTYPE: tl.constexpr = q_ptr.dtype.element_ty
-    PRECISE: tl.constexpr = tl.float32 == DTYPE
+    PRECISE: tl.constexpr = DTYPE == tl.float32
     UNIT: tl.constexpr = 1.0 if PRECISE else LN2
     blocks = tl.cdiv(N, BLOCK)
     head = tl.program_id(0) // blocks % H
@@ -182,7 +186,7 @@ def key_kernel(
     v = load_rows(v_ptr + batch * v_batch + head * v_head, keys, v_row, N, D, BLOCK_D)
     sqrt_c, scale = load_scalars(curvature_ptr, beta_ptr, ROOT_DIM)
     wide_k = k.to(tl.float32)
-    rows = radial_factors(wide_k, sqrt_c)
+    rows = radial_factors(wide_k, sqrt_c, PRECISE)
 
     weighted = tl.zeros([BLOCK, BLOCK_D], tl.float32)
     d_v = tl.zeros([BLOCK, BLOCK_D], tl.float32)
@@ -195,7 +199,7 @@ def key_kernel(
         d_out = load_rows(d_out_ptr + row * D, queries, H * D, N, D, BLOCK_D)
         lse = load_lse(lse_ptr + scalars, queries, N, UNIT)
         delta = tl.load(delta_ptr + scalars + queries, mask=queries < N, other=0.0)
-        columns = radial_factors(q.to(tl.float32), sqrt_c)
+        columns = radial_factors(q.to(tl.float32), sqrt_c, PRECISE)
         dot = tl.dot(k, tl.trans(q), input_precision="ieee")
         d_weight = tl.dot(v, tl.trans(d_out), input_precision="ieee")
         pairs = pair_distance(dot, rows, columns, PRECISE)
@@ -203,13 +207,13 @@ def key_kernel(
         weight = tl.where(seen, power(-scale * pairs[0] - lse[None, :], PRECISE), 0.0)
         by_s, by_factor, by_gap = pair_gradients(weight * (d_weight - delta[None, :]), pairs, DTYPE)
         d_v += tl.dot(weight.to(DTYPE), d_out, input_precision="ieee")
-        weighted += weighted_rows(by_gap, q, DTYPE)
+        weighted += weighted_rows(operand(by_gap, DTYPE), operand(q, DTYPE), DTYPE)
         sum_s += tl.sum(by_s, axis=1)
         sum_factor += tl.sum(by_factor, axis=1)
-        sum_g += tl.sum(by_gap.to(tl.float32) * columns[0][None, :], axis=1)
+        sum_g += tl.sum(by_gap * columns[0][None, :], axis=1)
 
     store_rows(d_v_ptr + row * D, keys, H * D, d_v, N, D, BLOCK_D)
-    slope_rho, slope_c = radial_slopes(rows, sqrt_c)
+    slope_rho, slope_c = radial_slopes(rows, sqrt_c, PRECISE)
     sum_s = 4 * inside_clamp(rows[0], sqrt_c) * sum_s
     gradient = row_gradient(wide_k, weighted, sqrt_c * sum_s + slope_rho * sum_factor + sum_g, rows[0])
     store_rows(d_k_ptr + row * D, keys, H * D, -scale * gradient, N, D, BLOCK_D)

@@ -5,6 +5,7 @@ Backward, recomputing the scores: one kernel by block of queries for dQ, one by 
 each gradient is written by one program, and the scalars' by sums of the programs' shares in a fixed order.
 """
 
+# ruff: noqa: SIM300  (an upper-case name is a constant of the compilation, not the literal side)
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ from .geometry import (
     LN2,
     inside_clamp,
     logarithm,
+    operand,
     pair_distance,
     pair_gradients,
     power,
@@ -52,7 +54,7 @@ def forward_kernel(
     BLOCK: tl.constexpr, SPAN: tl.constexpr,
 ):  # fmt: skip
     DTYPE: tl.constexpr = q_ptr.dtype.element_ty
-    PRECISE: tl.constexpr = tl.float32 == DTYPE
+    PRECISE: tl.constexpr = DTYPE == tl.float32
     UNIT: tl.constexpr = 1.0 if PRECISE else LN2
     blocks = tl.cdiv(N, BLOCK)
     head = tl.program_id(0) // blocks % H
@@ -67,8 +69,8 @@ def forward_kernel(
     sink = tl.load(sink_ptr) / UNIT
 
     dot = tl.dot(q, tl.trans(k), input_precision="ieee")
-    rows = radial_factors(q.to(tl.float32), sqrt_c)
-    columns = radial_factors(k.to(tl.float32), sqrt_c)
+    rows = radial_factors(q.to(tl.float32), sqrt_c, PRECISE)
+    columns = radial_factors(k.to(tl.float32), sqrt_c, PRECISE)
     pairs = pair_distance(dot, rows, columns, PRECISE)
     logits = tl.where(visible(queries[:, None], keys[None, :], WINDOW), -scale * pairs[0], float("-inf"))
     most = tl.maximum(tl.max(logits, axis=1), sink)
@@ -84,7 +86,8 @@ def forward_kernel(
 
 @triton.jit
 def query_kernel(
-    d_out_ptr, q_ptr, k_ptr, v_ptr, curvature_ptr, beta_ptr, sink_ptr, lse_ptr, d_q_ptr, delta_ptr, shares_ptr,
+    d_out_ptr, q_ptr, k_ptr, v_ptr, curvature_ptr, beta_ptr, sink_ptr, lse_ptr,
+    d_q_ptr, delta_ptr, shares_ptr,
     q_batch, q_row, q_head, k_batch, k_row, k_head, v_batch, v_row, v_head,
     N, H,
     WINDOW: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, ROOT_DIM: tl.constexpr,
@@ -92,7 +95,7 @@ def query_kernel(
 ):  # fmt: skip
     """dQ of one block of queries, and the scalars' shares of queries and scores."""
     DTYPE: tl.constexpr = q_ptr.dtype.element_ty
-    PRECISE: tl.constexpr = tl.float32 == DTYPE
+    PRECISE: tl.constexpr = DTYPE == tl.float32
     UNIT: tl.constexpr = 1.0 if PRECISE else LN2
     blocks = tl.cdiv(N, BLOCK)
     head = tl.program_id(0) // blocks % H
@@ -111,8 +114,8 @@ def query_kernel(
     sink = tl.load(sink_ptr) / UNIT
 
     wide_q = q.to(tl.float32)
-    rows = radial_factors(wide_q, sqrt_c)
-    columns = radial_factors(k.to(tl.float32), sqrt_c)
+    rows = radial_factors(wide_q, sqrt_c, PRECISE)
+    columns = radial_factors(k.to(tl.float32), sqrt_c, PRECISE)
     seen = visible(queries[:, None], keys[None, :], WINDOW)
     dot = tl.dot(q, tl.trans(k), input_precision="ieee")
     d_weight = tl.dot(d_out, tl.trans(v), input_precision="ieee")
@@ -122,9 +125,9 @@ def query_kernel(
     tl.store(delta_ptr + scalars + queries, delta, mask=queries < N)
     d_score = weight * (d_weight - delta[:, None])
     by_s, by_factor, by_gap = pair_gradients(d_score, pairs, DTYPE)
-    weighted = weighted_rows(by_gap, k, DTYPE)
-    sum_g = tl.sum(by_gap.to(tl.float32) * columns[0][None, :], axis=1)
-    slope_rho, slope_c = radial_slopes(rows, sqrt_c)
+    weighted = weighted_rows(operand(by_gap, DTYPE), operand(k, DTYPE), DTYPE)
+    sum_g = tl.sum(by_gap * columns[0][None, :], axis=1)
+    slope_rho, slope_c = radial_slopes(rows, sqrt_c, PRECISE)
     sum_s = 4 * inside_clamp(rows[0], sqrt_c) * tl.sum(by_s, axis=1)
     sum_factor = tl.sum(by_factor, axis=1)
     gradient = row_gradient(wide_q, weighted, sqrt_c * sum_s + slope_rho * sum_factor + sum_g, rows[0])
@@ -140,7 +143,8 @@ def query_kernel(
 
 @triton.jit
 def key_kernel(
-    d_out_ptr, q_ptr, k_ptr, v_ptr, curvature_ptr, beta_ptr, lse_ptr, delta_ptr, d_k_ptr, d_v_ptr, shares_ptr,
+    d_out_ptr, q_ptr, k_ptr, v_ptr, curvature_ptr, beta_ptr, lse_ptr, delta_ptr,
+    d_k_ptr, d_v_ptr, shares_ptr,
     q_batch, q_row, q_head, k_batch, k_row, k_head, v_batch, v_row, v_head,
     N, H,
     WINDOW: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, ROOT_DIM: tl.constexpr,
@@ -148,7 +152,7 @@ def key_kernel(
 ):  # fmt: skip
     """dK and dV of one block of keys, the curvature's share of keys. Tiles are [keys, queries]."""
     DTYPE: tl.constexpr = q_ptr.dtype.element_ty
-    PRECISE: tl.constexpr = tl.float32 == DTYPE
+    PRECISE: tl.constexpr = DTYPE == tl.float32
     UNIT: tl.constexpr = 1.0 if PRECISE else LN2
     blocks = tl.cdiv(N, BLOCK)
     head = tl.program_id(0) // blocks % H
@@ -167,8 +171,8 @@ def key_kernel(
     sqrt_c, scale = load_scalars(curvature_ptr, beta_ptr, ROOT_DIM)
 
     wide_k = k.to(tl.float32)
-    rows = radial_factors(wide_k, sqrt_c)
-    columns = radial_factors(q.to(tl.float32), sqrt_c)
+    rows = radial_factors(wide_k, sqrt_c, PRECISE)
+    columns = radial_factors(q.to(tl.float32), sqrt_c, PRECISE)
     seen = visible(queries[None, :], keys[:, None], WINDOW)
     dot = tl.dot(k, tl.trans(q), input_precision="ieee")
     d_weight = tl.dot(v, tl.trans(d_out), input_precision="ieee")
@@ -177,9 +181,9 @@ def key_kernel(
     by_s, by_factor, by_gap = pair_gradients(weight * (d_weight - delta[None, :]), pairs, DTYPE)
     d_v = tl.dot(weight.to(DTYPE), d_out, input_precision="ieee")
     store_rows(d_v_ptr + row * D, keys, H * D, d_v, N, D, BLOCK_D)
-    weighted = weighted_rows(by_gap, q, DTYPE)
-    sum_g = tl.sum(by_gap.to(tl.float32) * columns[0][None, :], axis=1)
-    slope_rho, slope_c = radial_slopes(rows, sqrt_c)
+    weighted = weighted_rows(operand(by_gap, DTYPE), operand(q, DTYPE), DTYPE)
+    sum_g = tl.sum(by_gap * columns[0][None, :], axis=1)
+    slope_rho, slope_c = radial_slopes(rows, sqrt_c, PRECISE)
     sum_s = 4 * inside_clamp(rows[0], sqrt_c) * tl.sum(by_s, axis=1)
     sum_factor = tl.sum(by_factor, axis=1)
     gradient = row_gradient(wide_k, weighted, sqrt_c * sum_s + slope_rho * sum_factor + sum_g, rows[0])
