@@ -1,6 +1,6 @@
 """BK hyperbolic integration, fused: one launch forward, one backward.
 
-Saved for backward: the inputs, and 8 bytes a channel for every 16 tokens.
+Saved for backward: the inputs, and 8 bytes a channel for every 8 tokens.
 """
 
 from __future__ import annotations
@@ -17,12 +17,18 @@ from ..versions import UnsupportedVersionError
 from .gated import gate_backward, gate_forward
 from .reference import ENERGY
 
-TOKENS = 16
-"""Tokens a group: loaded at once, and one resolvent is saved a group."""
+TOKENS = 8
+"""Tokens a group: loaded at once, and one resolvent is saved a group.
+
+With 16 a channel would keep half as much, but Triton takes 32 s to compile the backward kernel, not 5 s (its
+coalescing pass is cubic in the unrolled loads), and the group's replay takes 178 registers a thread, not 96.
+"""
 
 _COMPUTE_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _MAX_SEGMENTS_FORWARD = 16
-_MAX_SEGMENTS_BACKWARD = 8  # 16 warps would leave a thread 128 registers, too few for a group's replay
+_MAX_SEGMENTS_BACKWARD = (
+    8  # 8 warps; a thread's replay takes up to 128 registers, so 16 would fill a multiprocessor
+)
 # A segment more makes a kernel read and replay its inputs twice: only until a GPU is reasonably full. The
 # backward kernel replays more, so it is content with fewer lanes.
 _WANTED_LANES_FORWARD = 1 << 16

@@ -16,7 +16,7 @@ from .recurrence import block_ends, scan_blocks
 _LOG_SEGMENTS = 4  # tl.dot's smallest side: 16 segments are the rows of a product
 _LOG_LENGTH = 4
 _TOKENS = 1 << (_LOG_SEGMENTS + _LOG_LENGTH)  # of a block, which is one program
-_WARPS_PER_RANK = 1 / 4  # 8 at rank 32: two results a thread and product
+_RANK_PER_WARP = 4  # 8 warps at rank 32: two results of a product a thread
 
 
 def rank_scan(w: Tensor, matrix: Tensor) -> Tensor:
@@ -34,6 +34,18 @@ def block_count(n_seq: int) -> int:
     return (n_seq + _TOKENS - 1) // _TOKENS
 
 
+def options(rank: int, *, reverse: bool) -> dict[str, int]:
+    """Constants and warps of both kernels at a rank."""
+    block = rank_block(rank)
+    return {
+        "REVERSE": reverse,
+        "LOG_SEGMENTS": _LOG_SEGMENTS,
+        "LOG_LENGTH": _LOG_LENGTH,
+        "BLOCK": block,
+        "num_warps": block // _RANK_PER_WARP,
+    }
+
+
 def _ends_shape(w: Tensor) -> tuple[int, int, int]:
     """Scratch: the state after every block but the last of a row."""
     return w.shape[0], block_count(w.shape[1]) - 1, w.shape[2]
@@ -43,16 +55,10 @@ def _launch(w: Tensor, matrix: Tensor, ends: Tensor, scanned: tuple[Tensor, ...]
     w, matrix = w.contiguous(), matrix.contiguous()
     batch, n_seq, rank = w.shape
     blocks = block_count(n_seq)
-    options = {
-        "REVERSE": reverse,
-        "LOG_SEGMENTS": _LOG_SEGMENTS,
-        "LOG_LENGTH": _LOG_LENGTH,
-        "BLOCK": rank_block(rank),
-        "num_warps": int(rank_block(rank) * _WARPS_PER_RANK),
-    }
+    chosen = options(rank, reverse=reverse)
     if blocks > 1:
-        block_ends[(blocks - 1, batch)](w, matrix, ends, n_seq, rank, **options)
-    scan_blocks[(blocks, batch)](w, matrix, ends, *scanned, n_seq, rank, **options)
+        block_ends[(blocks - 1, batch)](w, matrix, ends, n_seq, rank, **chosen)
+    scan_blocks[(blocks, batch)](w, matrix, ends, *scanned, n_seq, rank, **chosen)
 
 
 @torch.library.custom_op(

@@ -1,0 +1,92 @@
+"""Compiles the scan kernels for GPUs that need not be there; prints the shared memory of their blocks.
+
+A program of its own: under the interpreter, which the tests run in, Triton cannot compile.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from phase8_tune.kernels.ar_ssm_scan import fast as ar_ssm_scan
+from phase8_tune.kernels.ar_ssm_scan.decayed import decayed_sum, gated_backward, gated_forward
+from phase8_tune.kernels.bk_gate import fast as bk_gate
+from phase8_tune.kernels.bk_gate.gated import gate_backward, gate_forward
+from phase8_tune.kernels.bk_scan import v2 as bk_scan
+from phase8_tune.kernels.bk_scan.resolvent import resolvent_backward, resolvent_forward
+from phase8_tune.kernels.device_limits import SHARED_MEMORY_BYTES
+from phase8_tune.kernels.rank_scan.recurrence import block_ends, scan_blocks
+from phase8_tune.kernels.rank_scan.v2 import options as rank_options
+from phase8_tune.kernels.segments import Segmentation
+
+_COMPUTE = {
+    *("h_ptr", "abc_ptr", "out_ptr", "grad_ptr", "grad_h_ptr", "grad_abc_ptr"),
+    *("gate_logits_ptr", "u_ptr", "v_ptr", "grad_gate_logits_ptr", "grad_u_ptr", "grad_v_ptr"),
+}
+_ENERGY = {"ENERGY_RE": 0.9, "ENERGY_IM": 0.1}
+
+
+def shared_bytes(kernel: Any, capability: tuple[int, int], constants: dict[str, Any], num_warps: int) -> int:
+    """Shared memory of a block of `kernel`, compiled with these constants for a compute capability."""
+
+    def kind(name: str) -> str:
+        if name in constants:
+            return "constexpr"
+        if not name.endswith("_ptr"):
+            return "i32"
+        return "*bf16" if name in _COMPUTE else "*fp32"
+
+    source = ASTSource(
+        fn=kernel, signature={name: kind(name) for name in kernel.arg_names}, constexprs=constants
+    )
+    target = GPUTarget("cuda", 10 * capability[0] + capability[1], 32)
+    compiled = triton.compile(source, target=target, options={"num_warps": num_warps})
+    shared: int = compiled.metadata.shared
+    return shared
+
+
+def cases() -> dict[str, tuple[Any, dict[str, Any], int]]:
+    """(kernel, constants, warps) of the largest tiles that the configurations choose."""
+
+    def tile(cut: Segmentation, tokens: int, **constants: Any) -> tuple[dict[str, Any], int]:
+        sizes = {"SEGMENTS": cut.segments, "BLOCK": cut.block, "TOKENS": tokens}
+        return sizes | constants, cut.num_warps
+
+    row = tile(bk_scan.configuration(1, 4096, 1), 8, HAS_HOPPING=False)
+    channels = tile(bk_scan.configuration(1, 4096, 512), 8, HAS_HOPPING=True)
+    ranks = tile(ar_ssm_scan.configuration(4096, 32), 8)
+    blocks = {name: value for name, value in rank_options(64, reverse=True).items() if name != "num_warps"}
+    rank_warps = rank_options(64, reverse=True)["num_warps"]
+    return {
+        "resolvent_forward, rows": (resolvent_forward, *row),
+        "resolvent_backward, rows": (resolvent_backward, *row),
+        "resolvent_forward, channels": (resolvent_forward, *channels),
+        "resolvent_backward, channels": (resolvent_backward, *channels),
+        "gate_forward": (
+            gate_forward,
+            *tile(bk_gate.forward_configuration(1, 4096, 512), bk_gate.TOKENS, **_ENERGY),
+        ),
+        "gate_backward": (
+            gate_backward,
+            *tile(bk_gate.backward_configuration(1, 4096, 512), bk_gate.TOKENS, **_ENERGY),
+        ),
+        "decayed_sum": (decayed_sum, ranks[0] | {"REVERSE": True}, ranks[1]),
+        "gated_forward": (gated_forward, *ranks),
+        "gated_backward": (gated_backward, *ranks),
+        "block_ends": (block_ends, blocks, rank_warps),
+        "scan_blocks": (scan_blocks, blocks, rank_warps),
+    }
+
+
+if __name__ == "__main__":
+    for capability in ((8, 6), (8, 9), (9, 0)):
+        taken = {
+            name: shared_bytes(kernel, capability, constants, warps)
+            for name, (kernel, constants, warps) in cases().items()
+        }
+        limit = SHARED_MEMORY_BYTES[capability]
+        print(json.dumps({"capability": capability, "limit_bytes": limit, "shared_bytes": taken}))
