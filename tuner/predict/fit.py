@@ -19,10 +19,6 @@ FIT_BATCHES = (2, 8, 64)
 """The outer two are fitted, the middle one checks: far apart, so that a size that bends is noticed."""
 
 
-class EventsDifferError(Exception):
-    """Two batches do not leave the same events."""
-
-
 @dataclass(kw_only=True, slots=True)
 class Structure:
     """The events that some batches have in common; `Event.size_bytes` is an index into their sizes.
@@ -83,8 +79,8 @@ def _between(first: Cost, second: Cost, share: float) -> Cost:
     )
 
 
-def trace_line(tracing: Callable[[int, int], Trace], depth: int, batches: Sequence[int]) -> Line:
-    """The line that answers for `batches`.
+def trace_line(tracing: Callable[[int, int], Trace], depth: int) -> Line:
+    """The line of a model from its traces at FIT_BATCHES.
 
     tracing: (batch, depth) → trace. depth: number of blocks of the model.
     """
@@ -103,9 +99,6 @@ def trace_line(tracing: Callable[[int, int], Trace], depth: int, batches: Sequen
         check = line.traced.pop(middle)
         line.fitted = (low, high) if line.at(middle) == check else None
         line.traced[middle] = check
-    for batch in batches:
-        if line.at(batch) is None:
-            add_trace(line, batch, tracing(batch, traced_depth), depth)
     return line
 
 
@@ -117,16 +110,16 @@ def _repeats(trace: Trace, depth: int) -> bool:
     return True
 
 
-def add_trace(line: Line, batch: int, trace: Trace, depth: int) -> None:
+def add_trace(line: Line, batch: int, trace: Trace, depth: int) -> BatchSizes:
     """Add the trace of one batch: to a structure that has its events, or as a new one."""
     sizes = [event.size_bytes for part in trace.parts() for event in part if event.size_bytes >= 0]
     costs = _total_costs(trace, depth)
-    for number, structure in enumerate(line.structures):
-        if _same_events(structure.trace, trace):
-            line.traced[batch] = BatchSizes(structure=number, sizes=sizes, costs=costs)
-            return
-    line.structures.append(_structure(trace, depth))
-    line.traced[batch] = BatchSizes(structure=len(line.structures) - 1, sizes=sizes, costs=costs)
+    alike = (n for n, structure in enumerate(line.structures) if _same_events(structure.trace, trace))
+    number = next(alike, len(line.structures))
+    if number == len(line.structures):
+        line.structures.append(_structure(trace, depth))
+    line.traced[batch] = BatchSizes(structure=number, sizes=sizes, costs=costs)
+    return line.traced[batch]
 
 
 def _structure(trace: Trace, depth: int) -> Structure:

@@ -7,7 +7,7 @@ the cache back, and captures a step into a pool of its own (`phase8/capture.py`)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -51,7 +51,7 @@ class Peaks:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Part:
-    """Events as columns. sizes: index of the size, FREE or WORKSPACE; of: the same of the slot's own."""
+    """Events as columns. sizes: index of the size, FREE or WORKSPACE; of: that of the slot's allocation."""
 
     slots: list[int]
     sizes: list[int]
@@ -96,27 +96,30 @@ class Program:
             events=events,
         )
 
-    def live_peak(
-        self, sizes: Sequence[int], workspace_bytes: int
-    ) -> tuple[int, dict[Category, int], str, Phase]:
-        """The largest sum of live blocks: never more than what the allocator counts as allocated.
-
-        Returns its bytes, the same by category, and the operation and phase that reached it.
-        """
+    def live(self, sizes: Sequence[int], workspace_bytes: int) -> Peaks:
+        """The largest sum of live blocks: never more than what the allocator counts as allocated."""
         table = self._table(sizes, workspace_bytes)
         changes = np.concatenate([part.signs * table[part.of] for part in self.parts])
         running = np.cumsum(changes)
-        peak = int(np.argmax(running)) if len(running) else 0
+        peak = int(np.argmax(running))
         categories = np.concatenate([part.categories for part in self.parts])[: peak + 1]
         sums = np.bincount(categories, weights=changes[: peak + 1], minlength=len(CATEGORIES))
-        index = peak
+        event = self._event(peak)
+        return Peaks(
+            allocated_bytes=int(running[peak]),
+            reserved_bytes=None,
+            by_category={category: int(value) for category, value in zip(CATEGORIES, sums, strict=True)},
+            peak_op=event.op,
+            peak_phase=event.phase,
+            retries=0,
+        )
+
+    def _event(self, index: int) -> Event:
         for part in self.parts:
             if index < len(part.slots):
-                event = part.events[part.sources[index]]
-                break
+                return part.events[int(part.sources[index])]
             index -= len(part.slots)
-        by_category = {category: int(value) for category, value in zip(CATEGORIES, sums, strict=True)}
-        return int(running[peak]), by_category, event.op, event.phase
+        raise IndexError(index)
 
     def replay(
         self,
@@ -130,20 +133,18 @@ class Program:
 
         sizes: of the whole model, `Structure.whole`. input_bytes: of the batch, which a capture copies.
         """
-        live, by_category, op, phase = self.live_peak(sizes, workspace_bytes)
+        live = self.live(sizes, workspace_bytes)
         allocator = CachingAllocator(cap_bytes)
         try:
             self._run(allocator, [*sizes, workspace_bytes, 0], input_bytes)
         except OutOfMemoryError:
-            reserved = None
-        else:
-            reserved = allocator.peak_reserved_bytes
-        return Peaks(
-            allocated_bytes=max(allocator.peak_allocated_bytes, live) if reserved is None
-            else allocator.peak_allocated_bytes,
-            reserved_bytes=reserved, by_category=by_category, peak_op=op, peak_phase=phase,
+            return replace(live, retries=allocator.retries)
+        return replace(
+            live,
+            allocated_bytes=allocator.peak_allocated_bytes,
+            reserved_bytes=allocator.peak_reserved_bytes,
             retries=allocator.retries,
-        )  # fmt: skip
+        )
 
     def _run(self, allocator: CachingAllocator, table: list[int], input_bytes: int) -> None:
         setup, first, repeat = self.parts

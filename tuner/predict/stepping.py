@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
@@ -22,7 +22,8 @@ from ...phase8.config import Phase8Config
 from ...phase8.mixers import Block
 from ...phase8.training import CAPTURED_VERSIONS, Trainer, TrainingOptions
 from ..candidate import Mode
-from .events import Trace
+from .event_log import EventLog
+from .events import FREE, Event, Trace
 from .tracer import Tracer
 
 
@@ -42,16 +43,18 @@ def trace_training(
     limits: Limits,
     mode: Mode = "train",
     depth: int | None = None,
+    steps: int = 1,
 ) -> Trace:
     """The trace of a model's setup and two steps on a GPU with these limits, made without one.
 
-    depth: number of blocks instead of the configuration's own.
+    depth: number of blocks instead of the configuration's own. steps: how many are run; of 1 the second is
+    derived: it does what the first did, but for what the first created to stay.
     Raises: UnsupportedVersionError where the kernel version does not take this model.
     """
     if depth is not None:
         config = replace(config, n_layers=depth)
     _warm_up()
-    return _trace_without_gpu(config, options, batch_size, mode, limits)
+    return _trace_without_gpu(config, options, batch_size, mode, limits, steps)
 
 
 @functools.cache
@@ -59,11 +62,11 @@ def _warm_up() -> None:
     """What a process does once only, such as an operation's first call keeping its result, is not traced."""
     tiny = Phase8Config(d_model=8, n_layers=1, n_heads=1, n_seq=4, htt_rank=1, vocab_size=16)
     limits = Limits(shared_memory_bytes=1, multiprocessors=1)
-    _trace_without_gpu(tiny, TrainingOptions(mixed_precision="fp16"), 1, "train", limits)
+    _trace_without_gpu(tiny, TrainingOptions(mixed_precision="fp16"), 1, "train", limits, 1)
 
 
 def _trace_without_gpu(
-    config: Phase8Config, options: TrainingOptions, batch_size: int, mode: Mode, limits: Limits
+    config: Phase8Config, options: TrainingOptions, batch_size: int, mode: Mode, limits: Limits, steps: int
 ) -> Trace:
     with (
         device_limits.assuming_limits(
@@ -73,18 +76,18 @@ def _trace_without_gpu(
     ):
         tracer = Tracer(torch.device("meta"))
         with _without_launches(tracer):
-            return _trace(tracer, config, options, batch_size, mode)
+            return _trace(tracer, config, options, batch_size, mode, steps)
 
 
 def record_training(
     config: Phase8Config, options: TrainingOptions, *, batch_size: int, mode: Mode = "train"
 ) -> Trace:
     """The same on the CUDA device that is here, with data: what the tests hold `trace_training` against."""
-    return _trace(Tracer(torch.device("cuda", 0)), config, options, batch_size, mode)
+    return _trace(Tracer(torch.device("cuda", 0)), config, options, batch_size, mode, 2)
 
 
 def _trace(
-    tracer: Tracer, config: Phase8Config, options: TrainingOptions, batch_size: int, mode: Mode
+    tracer: Tracer, config: Phase8Config, options: TrainingOptions, batch_size: int, mode: Mode, steps: int
 ) -> Trace:
     trace = Trace(depth=config.n_layers)
     collects = gc.isenabled()
@@ -97,31 +100,49 @@ def _trace(
                 tracer.allocate_extra(4, "learning rate")
             weights = {tracer.slot(p) for p in trainer.model.parameters()}
             weights |= {tracer.slot(b) for b in trainer.model.buffers()}
-            tracer.category = "activations"
+            tracer.log.category = "activations"
             tokens = torch.zeros(batch_size, config.n_seq + 1, dtype=torch.int64, device=tracer.device)
-            trace.setup = tracer.take_events()
+            trace.setup = tracer.log.take()
             gradients: set[int] = set()
             with _marks(tracer, trainer):
-                for step in range(2):
+                taken = []
+                for _ in range(steps):
                     tracer.begin_step()
                     tracer.costs = trace.costs = {}
                     loss = _run(trainer, tokens, mode, tracer, gradients)
                     del loss
-                    events = tracer.take_events()
-                    if step == 0:
-                        trace.first = events
-                    else:
-                        trace.repeat = events
+                    taken.append(tracer.log.take())
+                trace.first = taken[0]
+                setup_slots = len({event.slot for event in trace.setup})
+                trace.repeat = taken[-1] if steps > 1 else repeated_step(taken[0], setup_slots, tracer.log)
     finally:
         if collects:
             gc.enable()
     for slot in gradients:
-        tracer.categories[slot] = "gradients"
-    for slot, category in enumerate(tracer.categories):
+        tracer.log.set_category(slot, "gradients")
+    for slot, category in enumerate(tracer.log.categories):
         if category == "weights" and slot not in weights:
-            tracer.categories[slot] = "activations"
-    trace.categories = tracer.categories
+            tracer.log.set_category(slot, "activations")
+    trace.categories = tracer.log.categories
     return trace
+
+
+def repeated_step(first: Sequence[Event], setup_slots: int, log: EventLog) -> list[Event]:
+    """The second step's events from the first's: without what stays, in slots of its own.
+
+    Raises: ValueError for a first step that frees what was there before it.
+    """
+    freed = {event.slot for event in first if event.size_bytes == FREE}
+    if any(slot < setup_slots for slot in freed):
+        raise ValueError("the first step frees what was made before it: trace the second too")
+    renamed: dict[int, int] = {}
+    events = []
+    for event in first:
+        if event.slot in freed:
+            if event.slot not in renamed:
+                renamed[event.slot] = log.new_slot_like(event.slot)
+            events.append(event._replace(slot=renamed[event.slot]))
+    return events
 
 
 def _run(trainer: Trainer, tokens: Tensor, mode: Mode, tracer: Tracer, gradients: set[int]) -> Tensor:
@@ -146,7 +167,7 @@ def _units_of_blocks(tracer: Tracer, depth: int) -> Iterator[None]:
 
     def registered(module: Any, name: str, submodule: Any) -> None:
         if isinstance(submodule, Block):
-            tracer.unit = min(tracer.unit + 1, depth - 1)
+            tracer.log.unit = min(tracer.log.unit + 1, depth - 1)
 
     handle = register_module_module_registration_hook(registered)
     try:

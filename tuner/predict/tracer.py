@@ -12,6 +12,7 @@ Operations of our own run their Python body with the kernel launches left out: t
 from __future__ import annotations
 
 import weakref
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,11 +21,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ...kernels.scratch import scratch_rule
-from .events import FREE, GLOBAL, WORKSPACE, Category, Cost, Event, Phase
+from .event_log import UNKNOWN, EventLog
+from .events import GLOBAL, WORKSPACE, Cost
 from .operations import Operation, Outputs, flops, recreate, remember, signature, tensor_bytes, tensors_of
 
-_UNKNOWN = -2  # unit of an allocation in the optimizer phase until the next one with a known unit
 _STACKS = ("stack", "cat")
+_CREATIONS = ("zeros", "zeros_like", "full")
 _MEMORY: dict[Any, Outputs | None] = {}
 """Operation and layouts of its arguments → its outputs; a process traces many like models."""
 
@@ -37,25 +39,19 @@ def _sequence_number() -> int:
 class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Events and costs of what runs under it, on tensors of one device.
 
-    `unit`, `is_step` and `category` are set by who drives it; see `stepping`.
+    log: the events; its `unit` and `category` are set by who drives the tracer, see `stepping`.
     """
 
     def __init__(self, device: torch.device) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.device = device
         self.has_data = device.type != "meta"
-        self.events: list[Event] = []
         self.costs: dict[tuple[str, int], Cost] = {}
-        self.unit = 0
+        self.log = EventLog()
         self.is_step = False
-        self.category: Category = "weights"
-        self.categories: list[Category] = []
         self.first_sequence_numbers: list[int] = []
         self.loss_sequence_number: int | None = None
-        self.phase: Phase = "setup"
         self._slot_of: dict[int, tuple[Any, int]] = {}
-        self._unit_of_slot: list[int] = []
-        self._unresolved: list[int] = []
         self._operations: dict[Any, Operation] = {}
         self._workspaces: set[str] = set()
         self._custom: str | None = None
@@ -68,28 +64,23 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     # ---- driving
 
     def begin_step(self) -> None:
-        self.phase, self.unit, self.category, self.is_step = "forward", 0, "activations", True
+        log = self.log
+        log.phase, log.unit, log.category, self.is_step = "forward", 0, "activations", True
         self.first_sequence_numbers, self.loss_sequence_number = [], None
 
     def begin_block(self, unit: int) -> None:
         """The forward pass enters a block; a block computed again in the backward pass says nothing new."""
         if torch._C._current_graph_task_id() == -1:
-            self.unit = unit
+            self.log.unit = unit
             self.first_sequence_numbers.append(_sequence_number())
 
     def begin_loss(self) -> None:
-        self.category = "loss"
+        self.log.category = "loss"
         self.loss_sequence_number = _sequence_number()
 
     def allocate_extra(self, size_bytes: int, name: str) -> None:
         """Something that lives on the GPU and that the traced code does not allocate here."""
-        self._allocate(size_bytes, name, self.unit)
-
-    def take_events(self) -> list[Event]:
-        """The events since the last call."""
-        self._resolve(GLOBAL)
-        events, self.events = self.events, []
-        return events
+        self.log.allocate(size_bytes, name, self.log.unit)
 
     def slot(self, tensor: Tensor) -> int:
         """The slot of a live tensor's storage."""
@@ -114,11 +105,13 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return self._run_custom(operation, func, args, kwargs)
         scratch = operation.scratch(args) if operation.scratch is not None else ()
         result, work, moved = self._result(operation, func, args, kwargs)
-        held = [self._allocate(size, operation.name, self.unit) for size in scratch]
+        held = [self.log.allocate(size, operation.name, self.log.unit) for size in scratch]
         self._track(result, operation, args)
         for slot in held:
-            self._free(slot, operation.name)
-        if self.phase == "optimizer" and any(isinstance(value, (list, tuple)) for value in args):
+            self.log.free(slot, operation.name)
+        if self.log.phase == "optimizer" and operation.short_name in _CREATIONS:
+            pass  # the optimizer's state, in the first step only
+        elif self.log.phase == "optimizer" and any(isinstance(value, (list, tuple)) for value in args):
             self._share_cost(operation, args)
         else:
             self._add_cost(operation.cost_class, work, moved)
@@ -155,11 +148,11 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if rule is None:
                 with self:
                     return custom_body(func)(*args, **kwargs)
-            held = [self._allocate(size, operation.name, self.unit) for size in rule(*args, **kwargs)]
+            held = [self.log.allocate(size, operation.name, self.log.unit) for size in rule(*args, **kwargs)]
             result = func(*args, **kwargs)
             self._track(result, operation, args)
             for slot in held:
-                self._free(slot, operation.name)
+                self.log.free(slot, operation.name)
             values = list(result) if isinstance(result, (list, tuple)) else [result]
             self._add_cost(operation.short_name, 0.0, float(tensor_bytes(tensors_of([*args, *values]))))
             return result
@@ -173,34 +166,33 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _add_cost(self, cost_class: str, work: float, moved: float, launches: float = 1.0) -> None:
         if self._custom is not None and cost_class != "gemm":
             cost_class = self._custom
-        cost = self.costs.get((cost_class, self.unit))
+        cost = self.costs.get((cost_class, self.log.unit))
         if cost is None:
-            cost = self.costs[cost_class, self.unit] = Cost()
+            cost = self.costs[cost_class, self.log.unit] = Cost()
         cost.add(work, moved, launches)
 
     def _share_cost(self, operation: Operation, args: Sequence[Any]) -> None:
         """One launch over parameters of many blocks: each block bears its own traffic."""
         self._add_cost(operation.cost_class, 0.0, 0.0)
-        unit = self.unit
+        unit = self.log.unit
         for tensor in tensors_of(args):
-            self.unit = self._unit_of(tensor)
+            self.log.unit = self._unit_of(tensor)
             self._add_cost(operation.cost_class, 0.0, float(tensor_bytes([tensor])), launches=0.0)
-        self.unit = unit
+        self.log.unit = unit
 
     def _follow_phase(self) -> None:
         if torch._C._current_graph_task_id() == -1:
-            if self.phase == "backward":
-                self.phase, self.unit, self.category = "optimizer", GLOBAL, "optimizer"
+            if self.log.phase == "backward":
+                self.log.phase, self.log.unit, self.log.category = "optimizer", GLOBAL, "optimizer"
             return
-        self.phase = "backward"
+        self.log.phase = "backward"
         node = torch._C._current_autograd_node()
         number = -1 if node is None else node._sequence_nr()
         if number < 0 or number >= 1 << 63:  # AccumulateGrad runs with the node before it
             return
         is_loss = self.loss_sequence_number is not None and number >= self.loss_sequence_number
-        self.category = "loss" if is_loss else "activations"
-        unit = sum(number >= first for first in self.first_sequence_numbers) - 1
-        self.unit = max(unit, 0)
+        self.log.category = "loss" if is_loss else "activations"
+        self.log.unit = max(bisect_right(self.first_sequence_numbers, number) - 1, 0)
 
     # ---- memory
 
@@ -222,14 +214,16 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         known = self._slot_of.get(key)
         if known is not None and known[0]() is storage:
             return
-        size, unit, growth = storage.nbytes(), self.unit, 0
-        if self.phase == "optimizer":
+        size, unit, growth = storage.nbytes(), self.log.unit, 0
+        if self.log.phase == "optimizer":
             unit, growth = self._unit_by_arguments(args, index, operation, size)
-        slot = self._allocate(size, operation.name, unit, growth)
+        slot = self.log.allocate(size, operation.name, unit, growth)
 
         def forget(_: Any, key: int = key, slot: int = slot, name: str = operation.name) -> None:
             del self._slot_of[key]
-            self._free(slot, name)
+            if self.log.phase == "backward":
+                self._follow_phase()  # the backward pass may have ended with nothing more to dispatch
+            self.log.free(slot, name)
 
         self._slot_of[key] = (weakref.ref(storage, forget), slot)
 
@@ -242,7 +236,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return self._unit_of(first[index]), 0
         units = [self._unit_of(tensor) for tensor in tensors_of(args)]
         if not units:
-            return _UNKNOWN, 0
+            return UNKNOWN, 0
         if len(set(units)) == 1:
             return units[0], 0
         if operation.short_name in _STACKS:
@@ -251,7 +245,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _unit_of(self, tensor: Tensor) -> int:
         known = self._slot_of.get(tensor.untyped_storage()._cdata)
-        return GLOBAL if known is None else self._unit_of_slot[known[1]]
+        return GLOBAL if known is None else self.log.unit_of_slot[known[1]]
 
     def _take_workspace(self) -> None:
         """cuBLAS takes one workspace a thread and stream; autograd's backward pass has its own thread."""
@@ -259,34 +253,10 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if thread in self._workspaces:
             return
         self._workspaces.add(thread)
-        before, self.category = self.category, "workspaces"
-        self._allocate(WORKSPACE, f"cublas workspace, {thread} thread", self.unit)
-        self.category = before
-
-    def _allocate(self, size: int, name: str, unit: int, growth: int = 0) -> int:
-        slot = len(self._unit_of_slot)
-        if unit == _UNKNOWN:
-            self._unresolved.append(len(self.events))
-        elif self._unresolved:
-            self._resolve(unit)
-        self._unit_of_slot.append(unit)
-        self.categories.append(self.category)
-        self.events.append(Event(slot, size, name, self.phase, unit, growth))
-        return slot
-
-    def _resolve(self, unit: int) -> None:
-        for index in self._unresolved:
-            event = self.events[index]
-            self.events[index] = event._replace(unit=unit)
-            self._unit_of_slot[event.slot] = unit
-        self._unresolved = []
-
-    def _free(self, slot: int, name: str) -> None:
-        if self.phase == "backward":
-            self._follow_phase()
-        # What the optimizer's phase frees, it frees parameter by parameter
-        unit = self._unit_of_slot[slot] if self.phase == "optimizer" else self.unit
-        self.events.append(Event(slot, FREE, name, self.phase, unit))
+        log = self.log
+        before, log.category = log.category, "workspaces"
+        log.allocate(WORKSPACE, f"cublas workspace, {thread} thread", log.unit)
+        self.log.category = before
 
 
 def custom_body(function: Any) -> Any:

@@ -1,0 +1,137 @@
+"""What a process of the pool does: trace a line where it is not on disk yet, and answer questions about it.
+
+Runs outside the driver: it imports torch.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .events import Trace
+from .fit import BatchSizes, Line, add_trace, trace_line
+from .line_files import read_line, write_line
+from .lines import Answer, LineKey, Question
+from .replay import Peaks, Program
+
+_CLEARLY_BELOW = 0.6
+"""A rough answer calls what stays under this share of the cap a fit: fragmentation takes less than that."""
+_JOBS_A_COLLECTION = 16
+_JOBS = itertools.count(1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LineJob:
+    """Questions about one line; `path` is the line's file."""
+
+    key: LineKey
+    questions: tuple[Question, ...]
+    path: Path
+
+
+def prepare_process() -> None:
+    """Imports once, without a GPU and without Triton's interpreter: nothing is run here."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    os.environ.pop("TRITON_INTERPRET", None)
+    import torch
+
+    torch.set_num_threads(1)
+    from . import stepping  # noqa: F401
+
+    gc.freeze()
+
+
+def answer(job: LineJob) -> list[Answer]:
+    """The answers to a job's questions, in order.
+
+    Raises: UnsupportedVersionError where the kernel version does not take the model.
+    """
+    from ...phase8.training import CAPTURED_VERSIONS
+
+    key = job.key
+    config = key.config()
+    tracing = _tracing(key)
+    line = read_line(job.path)
+    known = 0 if line is None else len(line.traced)
+    if line is None:
+        line = trace_line(tracing, config.n_layers)
+    is_captured = key.kernel_version in CAPTURED_VERSIONS
+    programs: dict[int, Program] = {}
+    answers: dict[Question, Answer] = {}
+    refused: dict[tuple[int | None, int], Answer] = {}
+    for question in sorted(job.questions, key=lambda question: question.batch_size):
+        limits = question.cap_bytes, question.workspace_bytes
+        sizes = line.at(question.batch_size)
+        if sizes is None and question.is_rough and limits in refused:
+            answers[question] = refused[limits]  # a smaller batch is over the cap already: at least that
+            continue
+        if sizes is None:
+            depth = line.structures[0].trace.depth
+            sizes = add_trace(line, question.batch_size, tracing(question.batch_size, depth), config.n_layers)
+        if sizes.structure not in programs:
+            programs[sizes.structure] = Program(line.structures[sizes.structure], is_captured=is_captured)
+        answers[question] = _answer(question, sizes, programs[sizes.structure], line, key)
+        if not answers[question].fits:
+            refused[limits] = answers[question]
+    if len(line.traced) != known:
+        write_line(job.path, line)
+    if next(_JOBS) % _JOBS_A_COLLECTION == 0:
+        gc.collect()
+    return [answers[question] for question in job.questions]
+
+
+def _tracing(key: LineKey) -> Callable[[int, int], Trace]:
+    from ...phase8.training import TrainingOptions
+    from .stepping import Limits, trace_training
+
+    options = TrainingOptions(
+        kernel_version=key.kernel_version,
+        gradient_checkpointing=key.gradient_checkpointing,
+        mixed_precision=key.mixed_precision,
+    )
+    limits = Limits(shared_memory_bytes=key.shared_memory_bytes, multiprocessors=key.multiprocessors)
+
+    def tracing(batch: int, depth: int) -> Trace:
+        return trace_training(
+            key.config(), options, batch_size=batch, limits=limits, mode=key.mode, depth=depth
+        )
+
+    return tracing
+
+
+def _answer(question: Question, sizes: BatchSizes, program: Program, line: Line, key: LineKey) -> Answer:
+    whole = line.structures[sizes.structure].whole(sizes.sizes)
+    fits, peaks = None, None
+    if question.is_rough and question.cap_bytes is not None:
+        peaks = program.live(whole, question.workspace_bytes)
+        if peaks.allocated_bytes > question.cap_bytes:
+            fits = False
+        elif peaks.allocated_bytes < question.cap_bytes * _CLEARLY_BELOW:
+            fits = True
+    if fits is None or peaks is None:
+        peaks = program.replay(
+            whole,
+            workspace_bytes=question.workspace_bytes,
+            cap_bytes=question.cap_bytes,
+            input_bytes=8 * question.batch_size * (key.n_seq + 1),
+        )
+        fits = peaks.fits
+    return _as_answer(peaks, fits, program, sizes)
+
+
+def _as_answer(peaks: Peaks, fits: bool, program: Program, sizes: BatchSizes) -> Answer:
+    return Answer(
+        fits=fits,
+        allocated_bytes=peaks.allocated_bytes,
+        reserved_bytes=peaks.reserved_bytes,
+        by_category=peaks.by_category,
+        peak_op=peaks.peak_op,
+        peak_phase=peaks.peak_phase,
+        retries=peaks.retries,
+        is_captured=program.is_captured,
+        costs={name: (c.flops, c.moved_bytes, c.launches) for name, c in sizes.costs.items()},
+    )

@@ -1,0 +1,90 @@
+"""What names a line of candidates, and what is asked and answered about it: no torch, safe to send between
+processes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+from ...phase8.config import Phase8Config, preset
+from ..candidate import Candidate, Mode, Precision
+from .events import Category, Phase
+from .profiles import GpuProfile
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LineKey:
+    """A candidate without its batch, and the limits of the GPU that its kernels choose their blocks by."""
+
+    model: str
+    variant: str
+    n_seq: int
+    kernel_version: str
+    gradient_checkpointing: bool
+    mixed_precision: Precision
+    mode: Mode
+    shared_memory_bytes: int
+    multiprocessors: int
+
+    def config(self) -> Phase8Config:
+        """Raises: ValueError for a model or a variant that does not exist."""
+        return preset(
+            self.model, n_seq=self.n_seq, variant="phase7" if self.variant == "phase7" else "phase8"
+        )
+
+    def digest(self, version: str) -> str:
+        """A file name for it: 24 hexadecimal digits of all it depends on and the version of the code."""
+        text = json.dumps([version, asdict(self)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def line_key(candidate: Candidate, profile: GpuProfile) -> LineKey:
+    """The line of a candidate on a card."""
+    return LineKey(
+        model=candidate.model,
+        variant=candidate.variant,
+        n_seq=candidate.n_seq,
+        kernel_version=candidate.kernel_version,
+        gradient_checkpointing=candidate.gradient_checkpointing,
+        mixed_precision=candidate.mixed_precision,
+        mode=candidate.mode,
+        shared_memory_bytes=profile.shared_memory_per_block_bytes,
+        multiprocessors=profile.multiprocessors,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Question:
+    """What torch's allocator takes at a batch, under a cap (None: none).
+
+    is_rough: whether a plain answer may do without the replay: where the live bytes alone exceed the cap, or
+    stay far below it.
+    """
+
+    batch_size: int
+    cap_bytes: int | None
+    workspace_bytes: int
+    is_rough: bool = False
+
+    def name(self) -> str:
+        return f"{self.batch_size}/{self.cap_bytes}/{self.workspace_bytes}/{int(self.is_rough)}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """Bytes of the allocator's peaks, and the work of a step.
+
+    reserved_bytes: None where it does not fit, or where a rough answer did not need it. costs: class of
+    operations → (FLOP, bytes moved, launches). is_captured: whether the step is replayed from a CUDA graph.
+    """
+
+    fits: bool
+    allocated_bytes: int
+    reserved_bytes: int | None
+    by_category: dict[Category, int]
+    peak_op: str
+    peak_phase: Phase
+    retries: int
+    is_captured: bool
+    costs: dict[str, tuple[float, float, float]]
