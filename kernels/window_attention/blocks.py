@@ -12,7 +12,7 @@ from ..versions import UnsupportedVersionError
 PROLOGUE_ROWS = 32  # rows of q, and of k, a program of the prologue has
 PROLOGUE_WARPS = 4
 _SMALLEST = 16  # what a matrix product takes
-_CARRIED_TILES = 3  # key blocks that a block of queries sees in `fast`
+CARRIED_TILES = 3  # key blocks that a block of queries sees in `fast`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +32,8 @@ def power_of_two(n: int) -> int:
 
 def loop_tile(dim: int, itemsize: int, *, backward: bool) -> Tile:
     """Configuration of v1, for any window: 64 rows against a loop over tiles of 32."""
-    block, span = (64, 32) if itemsize == 2 and not backward else (32, 32)
+    block = 64 if itemsize == 2 and not backward else 32
+    span = 32 if power_of_two(dim) * itemsize <= 256 else 16  # float32 rows of 128 need the smaller
     return Tile(block=block, span=span, warps=4, shared_bytes=_loop_bytes(block, span, dim, itemsize))
 
 
@@ -58,23 +59,18 @@ def one_shot_tile(window: int, dim: int, itemsize: int, shared_limit_bytes: int,
     return Tile(block=block, span=span, warps=warps, shared_bytes=shared)
 
 
-def carried_tile(window: int, dim: int, itemsize: int, shared_limit_bytes: int, *, backward: bool) -> Tile:
+def carried_tile(window: int, dim: int, itemsize: int, *, backward: bool) -> Tile | None:
     """Configuration of `fast`: the smallest block whose queries see no more than three key blocks.
 
     With 32 for a window of 64, a query's tiles have 96 entries, a quarter less than two tiles of 64.
-    Raises: UnsupportedVersionError for windows above 129, whose tiles do not fit the registers.
+    None for windows above 65: with blocks of 64 the backward keeps 6 KB a thread in local memory, and v1's
+    loops do less.
     """
-    block = power_of_two(-(-(window - 1) // (_CARRIED_TILES - 1)))
-    shared = _loop_bytes(block, block, dim, itemsize)
-    if block > 64 or shared > shared_limit_bytes:
-        raise UnsupportedVersionError(
-            f"window_attention version 'fast': a window of {window} with {dim} features of {itemsize} bytes "
-            f"does not fit a block's registers and {shared_limit_bytes} bytes of shared memory; "
-            "version 'v1' takes it"
-        )
-    warps = {16: 1, 32: 2, 64: 4}[block]
-    if backward:
-        warps *= 2
+    block = power_of_two(-(-(window - 1) // (CARRIED_TILES - 1)))
+    if block > 32:
+        return None
+    warps = block // 16 * (2 if backward else 1)
+    shared = (4 * block * power_of_two(dim) + 2 * block * block) * itemsize
     return Tile(block=block, span=block, warps=warps, shared_bytes=shared)
 
 
@@ -88,12 +84,12 @@ def carried_chunk(batch: int, heads: int, blocks: int) -> int:
 
 
 def _one_shot_bytes(block: int, span: int, dim: int, itemsize: int, *, backward: bool) -> int:
-    """What the products read from shared memory: q, k, v, in the backward dO, and one of their left operands."""
+    """What products read from shared memory: q, k, v, a left operand; in the backward dO and another."""
     rows = 2 * (block + span) if backward else block + 2 * span
-    return (rows * power_of_two(dim) + block * span) * itemsize
+    return (rows * power_of_two(dim) + (2 if backward else 1) * block * span) * itemsize
 
 
 def _loop_bytes(block: int, span: int, dim: int, itemsize: int) -> int:
     """Upper bound: q, k, v, dO, two left operands, and accumulators that change their layout."""
     width = power_of_two(dim)
-    return 2 * (block + span) * width * itemsize + 2 * block * (span + width) * 4
+    return 2 * (block + span) * width * itemsize + 2 * block * (span + width) * 4 + 1024

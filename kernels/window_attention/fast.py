@@ -1,35 +1,22 @@
 """Windowed hyperbolic attention, v2 made fast: rows' factors once, small tiles, one backward kernel.
 
-Forward: a block of queries sees three blocks of keys, in tiles small enough to stay in registers; what the
-band 0 ≤ i − j < window does not touch is never computed, and the middle tile needs no mask.
-Backward: a program walks over the key blocks of a sequence, or of a chunk of it. Each pair is recomputed
-once: a step finishes dK and dV of its key block and the dQ that its queries still lacked, and carries the dQ of the
-two next query blocks in registers to the next step. No gradient is written twice, and none needs atomics.
+A block of queries sees three blocks of keys, in tiles small enough to stay in registers; what the band
+0 ≤ i − j < window does not touch is never computed, and the middle tile needs no mask. The backward is in
+`carried.py`. For windows above 65, whose tiles do not stay in registers, these are v1's loops.
 """
 
-# ruff: noqa: SIM102, SIM300  (upper-case names are constants of the compilation: branches on them are apart)
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
+# ruff: noqa: SIM102, SIM300  (upper-case names are constants of the compilation, with branches of their own)
 from __future__ import annotations
-
-import sys
 
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..device_limits import shared_memory_limit
-from .blocks import Tile, carried_chunk, carried_tile
-from .geometry import (
-    LN2,
-    inside_clamp,
-    logarithm,
-    operand,
-    pair_distance,
-    pair_gradients,
-    power,
-    row_gradient,
-    weighted_rows,
-)
+from . import v1
+from .blocks import CARRIED_TILES, carried_chunk, carried_tile
+from .carried import backward_kernel
+from .geometry import LN2, logarithm, pair_distance, power
 from .operation import (
     Gradients,
     Outputs,
@@ -42,8 +29,10 @@ from .operation import (
     sizes,
     strides,
 )
-from .prologue import factor_count, load_factors, load_slopes, write_factors
-from .tiles import load_lse, load_rows, load_scalars, store_partials, store_rows, visible
+from .prologue import factor_count, load_factors, write_factors
+from .tiles import load_rows, load_scalars, store_rows, visible
+
+_TILES = tl.constexpr(CARRIED_TILES)
 
 
 @triton.jit
@@ -73,7 +62,7 @@ def forward_kernel(
     most = tl.zeros([BLOCK], tl.float32) + tl.load(sink_ptr) / UNIT
     total = tl.zeros([BLOCK], tl.float32) + 1
     out = tl.zeros([BLOCK, BLOCK_D], tl.float32)
-    for back in tl.static_range(3):
+    for back in tl.static_range(_TILES):
         if back * BLOCK - BLOCK + 1 < WINDOW:  # the band touches this tile
             if block >= back:
                 keys = queries - back * BLOCK
@@ -98,158 +87,6 @@ def forward_kernel(
     tl.store(lse_ptr + stream.to(tl.int64) * N + queries, lse, mask=queries < N)
 
 
-@triton.jit
-def _add_tile(
-    d_q, radial, delta, d_k, d_v, sums,
-    k, v, rows, slopes, keys, queries,
-    q_ptr, d_out_ptr, lse_ptr, factors_ptr, q_row, out_row, size, N, sqrt_c, scale, sink,
-    MASKED: tl.constexpr, WINDOW: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, UNIT: tl.constexpr,
-):  # fmt: skip
-    """Add what one tile [keys, queries] gives to dQ of its queries, dK and dV of its keys, and the scalars.
-
-    radial [R] gathers the radial part of dQ (see `row_gradient`). sums: the same of dK, dS·log(1 + …),
-    dL/d√c and dL/dsink, per pair, so that they are reduced once a key block; dL/dsink from Σ P·dP, because dO·O lacks
-    what rounding took from O.
-    """
-    DTYPE: tl.constexpr = k.dtype
-    PRECISE: tl.constexpr = DTYPE == tl.float32
-    q = load_rows(q_ptr, queries, q_row, N, D, BLOCK_D)
-    d_out = load_rows(d_out_ptr, queries, out_row, N, D, BLOCK_D)
-    lse = load_lse(lse_ptr, queries, N, UNIT)
-    columns = load_factors(factors_ptr, size, queries, N, sqrt_c)
-    slope_rho, slope_c = load_slopes(factors_ptr, size, queries, N)
-    inside = inside_clamp(columns[0], sqrt_c)
-
-    dot = tl.dot(k, tl.trans(q), input_precision="ieee")
-    pairs = pair_distance(dot, rows, columns, PRECISE)
-    weight = power(-scale * pairs[0] - lse[None, :], PRECISE)
-    if MASKED:
-        weight = tl.where(visible(queries[None, :], keys[:, None], WINDOW), weight, 0.0)
-    d_v += tl.dot(weight.to(DTYPE), d_out, input_precision="ieee")
-    d_weight = tl.dot(v, tl.trans(d_out), input_precision="ieee")
-    d_score = weight * (d_weight - delta[None, :])
-    by_s, by_factor, by_gap = pair_gradients(d_score, pairs, DTYPE)
-    left = operand(by_gap, DTYPE)
-    d_k += weighted_rows(left, operand(q, DTYPE), DTYPE)
-    d_q += weighted_rows(tl.trans(left), operand(k, DTYPE), DTYPE)
-
-    slope_rho_k, slope_c_k, inside_k = slopes
-    to_query = slope_rho[None, :] * by_factor - (4 * sqrt_c * inside)[None, :] * by_s
-    radial += tl.sum(to_query + by_gap * rows[0][:, None], axis=0)
-    to_key, d_log, by_sqrt_c, d_sink = sums
-    to_key += slope_rho_k[:, None] * by_factor + (4 * sqrt_c * inside_k)[:, None] * by_s
-    to_key += by_gap * columns[0][None, :]
-    d_log += d_score * pairs[0]
-    by_sqrt_c += (slope_c_k[:, None] + slope_c[None, :]) * by_factor
-    by_sqrt_c += ((4 * rows[0] * inside_k)[:, None] - (4 * columns[0] * inside)[None, :]) * by_s
-    d_sink -= power(sink - lse, PRECISE)[None, :] * (weight * d_weight)
-    return d_q, radial, d_k, d_v, (to_key, d_log, by_sqrt_c, d_sink)
-
-
-@triton.jit
-def backward_kernel(
-    d_out_ptr, q_ptr, k_ptr, v_ptr, curvature_ptr, beta_ptr, sink_ptr, out_ptr, lse_ptr, factors_ptr,
-    d_q_ptr, d_k_ptr, d_v_ptr, shares_ptr,
-    q_batch, q_row, q_head, k_batch, k_row, k_head, v_batch, v_row, v_head,
-    N, H, chunk, chunks,
-    WINDOW: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, ROOT_DIM: tl.constexpr,
-    BLOCK: tl.constexpr,
-):  # fmt: skip
-    """All gradients of one chunk of blocks of one head. Tiles are [keys, queries]."""
-    PRECISE: tl.constexpr = q_ptr.dtype.element_ty == tl.float32
-    UNIT: tl.constexpr = 1.0 if PRECISE else LN2
-    stream = tl.program_id(0) // chunks  # batch · H + head
-    batch, head = (stream // H).to(tl.int64), stream % H
-    start = tl.program_id(0) % chunks * chunk
-    blocks = tl.cdiv(N, BLOCK)
-    stop = tl.minimum(start + chunk, blocks)
-    size = (tl.num_programs(0) // chunks).to(tl.int64) * N
-    lse_ptr += stream.to(tl.int64) * N
-    factors_q = factors_ptr + stream.to(tl.int64) * N
-    factors_k = factors_q + 5 * size
-    q_ptr += batch * q_batch + head * q_head
-    k_ptr += batch * k_batch + head * k_head
-    v_ptr += batch * v_batch + head * v_head
-    first_row = (batch * N * H + head) * D
-    out_ptr += first_row
-    d_out_ptr += first_row
-    out_row = H * D
-    sqrt_c, scale = load_scalars(curvature_ptr, beta_ptr, ROOT_DIM)
-    sink = tl.load(sink_ptr) / UNIT
-
-    # Of the queries of blocks `at` and `at` + 1: what they have gathered from the keys before block `at`
-    d_q0 = tl.zeros([BLOCK, BLOCK_D], tl.float32)
-    d_q1 = tl.zeros([BLOCK, BLOCK_D], tl.float32)
-    radial0 = tl.zeros([BLOCK], tl.float32)
-    radial1 = tl.zeros([BLOCK], tl.float32)
-    delta0 = tl.zeros([BLOCK], tl.float32)
-    delta1 = tl.zeros([BLOCK], tl.float32)
-    d_log = tl.zeros([BLOCK], tl.float32)
-    by_sqrt_c = tl.zeros([BLOCK], tl.float32)
-    d_sink = tl.zeros([BLOCK], tl.float32)
-    # From two blocks before the first: its queries, and the next block's, see keys of the chunk before
-    for at in range(start - 2, stop):
-        keys = at * BLOCK + tl.arange(0, BLOCK)
-        ahead = keys + 2 * BLOCK
-        d_out = load_rows(d_out_ptr, ahead, out_row, N, D, BLOCK_D).to(tl.float32)
-        delta2 = tl.sum(d_out * load_rows(out_ptr, ahead, out_row, N, D, BLOCK_D).to(tl.float32), axis=1)
-        d_q2 = tl.zeros([BLOCK, BLOCK_D], tl.float32)
-        radial2 = tl.zeros([BLOCK], tl.float32)
-        if at >= 0:
-            k = load_rows(k_ptr, keys, k_row, N, D, BLOCK_D)
-            v = load_rows(v_ptr, keys, v_row, N, D, BLOCK_D)
-            rows = load_factors(factors_k, size, keys, N, sqrt_c)
-            slope_rho, slope_c = load_slopes(factors_k, size, keys, N)
-            slopes = (slope_rho, slope_c, inside_clamp(rows[0], sqrt_c))
-            d_k = tl.zeros([BLOCK, BLOCK_D], tl.float32)
-            d_v = tl.zeros([BLOCK, BLOCK_D], tl.float32)
-            none = tl.zeros([BLOCK, BLOCK], tl.float32)
-            sums = (none, none, none, none)
-            if at >= start:
-                d_q0, radial0, d_k, d_v, sums = _add_tile(
-                    d_q0, radial0, delta0, d_k, d_v, sums, k, v, rows, slopes, keys, keys,
-                    q_ptr, d_out_ptr, lse_ptr, factors_q, q_row, out_row, size, N, sqrt_c, scale, sink,
-                    True, WINDOW, D, BLOCK_D, UNIT,
-                )  # fmt: skip
-                q = load_rows(q_ptr, keys, q_row, N, D, BLOCK_D).to(tl.float32)
-                rho = tl.load(factors_q + keys, mask=keys < N, other=1.0)
-                gradient = -scale * row_gradient(q, d_q0, radial0, rho)
-                store_rows(d_q_ptr + first_row, keys, out_row, gradient, N, D, BLOCK_D)
-            if WINDOW > 1:
-                if (at + 1 >= start) & (at + 1 < blocks):
-                    d_q1, radial1, d_k, d_v, sums = _add_tile(
-                        d_q1, radial1, delta1, d_k, d_v, sums, k, v, rows, slopes, keys, keys + BLOCK,
-                        q_ptr, d_out_ptr, lse_ptr, factors_q, q_row, out_row, size, N, sqrt_c, scale, sink,
-                        2 * BLOCK > WINDOW, WINDOW, D, BLOCK_D, UNIT,
-                    )  # fmt: skip
-            if WINDOW > BLOCK + 1:
-                if at + 2 < blocks:
-                    d_q2, radial2, d_k, d_v, sums = _add_tile(
-                        d_q2, radial2, delta2, d_k, d_v, sums, k, v, rows, slopes, keys, ahead,
-                        q_ptr, d_out_ptr, lse_ptr, factors_q, q_row, out_row, size, N, sqrt_c, scale, sink,
-                        3 * BLOCK > WINDOW, WINDOW, D, BLOCK_D, UNIT,
-                    )  # fmt: skip
-            if at >= start:
-                store_rows(d_v_ptr + first_row, keys, out_row, d_v, N, D, BLOCK_D)
-                gradient = -scale * row_gradient(k.to(tl.float32), d_k, tl.sum(sums[0], axis=1), rows[0])
-                store_rows(d_k_ptr + first_row, keys, out_row, gradient, N, D, BLOCK_D)
-                d_log += tl.sum(sums[1], axis=1)
-                by_sqrt_c += tl.sum(sums[2], axis=1)
-                d_sink += tl.sum(sums[3], axis=1)
-        d_q0, radial0, delta0 = d_q1, radial1, delta1
-        d_q1, radial1, delta1 = d_q2, radial2, delta2
-
-    store_partials(
-        shares_ptr, tl.program_id(0), tl.num_programs(0),
-        tl.sum(d_log), tl.sum(by_sqrt_c), tl.sum(d_sink), sqrt_c, scale, ROOT_DIM, UNIT,
-    )  # fmt: skip
-
-
-def _tile(q: Tensor, window: int, *, backward: bool) -> Tile:
-    limit = shared_memory_limit(q.device)
-    return carried_tile(window, q.shape[3], q.element_size(), limit, backward=backward)
-
-
 def _chunks(q: Tensor, block: int) -> tuple[int, int]:
     """(blocks a chunk, chunks a sequence) of the backward."""
     batch, n, heads, _ = q.shape
@@ -260,8 +97,10 @@ def _chunks(q: Tensor, block: int) -> tuple[int, int]:
 def _forward(
     q: Tensor, k: Tensor, v: Tensor, curvature: Tensor, beta: Tensor, sink: Tensor, window: int
 ) -> Outputs:
-    tile = _tile(q, window, backward=False)
-    out, lse, factors = outputs = new_outputs(q, SCRATCH)
+    tile = carried_tile(window, q.shape[3], q.element_size(), backward=False)
+    if tile is None:
+        return v1.forward(q, k, v, curvature, beta, sink, window)
+    out, lse, factors = outputs = new_outputs(q, SCRATCH, window)
     write_factors(q, k, curvature, factors)
     forward_kernel[(row_blocks(q, tile.block),)](
         q, k, v, curvature, beta, sink, factors, out, lse, *strides(q, k, v), *sizes(q),
@@ -274,7 +113,9 @@ def _backward(
     d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, curvature: Tensor, beta: Tensor, sink: Tensor,
     out: Tensor, lse: Tensor, factors: Tensor, window: int,
 ) -> Gradients:  # fmt: skip
-    tile = _tile(q, window, backward=True)
+    tile = carried_tile(window, q.shape[3], q.element_size(), backward=True)
+    if tile is None:
+        return v1.backward(d_out, q, k, v, curvature, beta, sink, out, lse, factors, window)
     chunk, chunks = _chunks(q, tile.block)
     d_q, d_k, d_v, shares, _delta = gradients = new_gradients(q, SCRATCH, window)
     backward_kernel[(q.shape[0] * q.shape[2] * chunks,)](
@@ -285,11 +126,23 @@ def _backward(
     return gradients
 
 
+def _factors(q: Tensor, window: int) -> int:
+    tile = carried_tile(window, q.shape[3], q.element_size(), backward=False)
+    return v1.SCRATCH.factors(q, window) if tile is None else factor_count(q)
+
+
 def _shares(q: Tensor, window: int) -> int:
-    """A share a program; the block does not depend on the device's limit."""
-    block = carried_tile(window, q.shape[3], q.element_size(), sys.maxsize, backward=True).block
-    return q.shape[0] * q.shape[2] * _chunks(q, block)[1]
+    """A share a program."""
+    tile = carried_tile(window, q.shape[3], q.element_size(), backward=True)
+    if tile is None:
+        return v1.SCRATCH.shares(q, window)
+    return q.shape[0] * q.shape[2] * _chunks(q, tile.block)[1]
 
 
-SCRATCH = Scratch(factors=factor_count, shares=_shares, delta=lambda q: 0)
+def _delta(q: Tensor, window: int) -> int:
+    tile = carried_tile(window, q.shape[3], q.element_size(), backward=True)
+    return v1.SCRATCH.delta(q, window) if tile is None else 0
+
+
+SCRATCH = Scratch(factors=_factors, shares=_shares, delta=_delta)
 window_attention = define("fast", _forward, _backward, SCRATCH)

@@ -28,15 +28,15 @@ Backward = Callable[..., Gradients]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scratch:
-    """Numbers of float32 that a version keeps or passes on besides its results, from q (and window).
+    """Numbers of float32 that a version keeps or passes on besides its results, from q and window.
 
     factors: forward to backward. shares: columns of the scalars' gradients. delta: the rows' Σ P·dP between
     two kernels of a backward. All are outputs of the operations, which allocate nothing else.
     """
 
-    factors: Callable[[Tensor], int]
+    factors: Callable[[Tensor, int], int]
     shares: Callable[[Tensor, int], int]
-    delta: Callable[[Tensor], int]
+    delta: Callable[[Tensor, int], int]
 
 
 def define(version: str, forward: Forward, backward: Backward, scratch: Scratch) -> Callable[..., Tensor]:
@@ -53,7 +53,7 @@ def define(version: str, forward: Forward, backward: Backward, scratch: Scratch)
     def _(
         q: Tensor, k: Tensor, v: Tensor, curvature: Tensor, beta: Tensor, sink: Tensor, window: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        return new_outputs(q, scratch)
+        return new_outputs(q, scratch, window)
 
     @torch.library.custom_op(f"phase8::window_attention_{version}_backward", mutates_args=())
     def attention_backward(
@@ -118,13 +118,13 @@ def define(version: str, forward: Forward, backward: Backward, scratch: Scratch)
     return window_attention
 
 
-def new_outputs(q: Tensor, scratch: Scratch) -> Outputs:
+def new_outputs(q: Tensor, scratch: Scratch, window: int) -> Outputs:
     """Unwritten outputs of a forward."""
     batch, n, heads, _ = q.shape
     return (
         q.new_empty(q.shape),
         q.new_empty((batch, heads, n), dtype=torch.float32),
-        q.new_empty(scratch.factors(q), dtype=torch.float32),
+        q.new_empty(scratch.factors(q, window), dtype=torch.float32),
     )
 
 
@@ -135,7 +135,7 @@ def new_gradients(q: Tensor, scratch: Scratch, window: int) -> Gradients:
         q.new_empty(q.shape),
         q.new_empty(q.shape),
         q.new_empty((3, scratch.shares(q, window)), dtype=torch.float32),
-        q.new_empty(scratch.delta(q), dtype=torch.float32),
+        q.new_empty(scratch.delta(q, window), dtype=torch.float32),
     )
 
 
@@ -153,6 +153,11 @@ def row_blocks(q: Tensor, block: int) -> int:
     """Blocks of rows, over all batches and heads."""
     batch, n, heads, _ = q.shape
     return -(-n // block) * batch * heads
+
+
+def row_count(q: Tensor, window: int) -> int:
+    """B·N·H: the size of a number a row, whatever the window."""
+    return q.numel() // q.shape[3]
 
 
 def constants(q: Tensor, window: int) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from .operation import (
     new_gradients,
     new_outputs,
     row_blocks,
+    row_count,
     sizes,
     strides,
 )
@@ -228,10 +229,10 @@ def _tile(q: Tensor, *, backward: bool) -> Tile:
     return loop_tile(q.shape[3], q.element_size(), backward=backward)
 
 
-def _forward(
+def forward(
     q: Tensor, k: Tensor, v: Tensor, curvature: Tensor, beta: Tensor, sink: Tensor, window: int
 ) -> Outputs:
-    outputs, tile = new_outputs(q, SCRATCH), _tile(q, backward=False)
+    outputs, tile = new_outputs(q, SCRATCH, window), _tile(q, backward=False)
     forward_kernel[(row_blocks(q, tile.block),)](
         q, k, v, curvature, beta, sink, outputs[0], outputs[1], *strides(q, k, v), *sizes(q),
         **constants(q, window), BLOCK=tile.block, SPAN=tile.span, num_warps=tile.warps,
@@ -239,7 +240,7 @@ def _forward(
     return outputs
 
 
-def _backward(
+def backward(
     d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, curvature: Tensor, beta: Tensor, sink: Tensor,
     out: Tensor, lse: Tensor, factors: Tensor, window: int,
 ) -> Gradients:  # fmt: skip
@@ -270,8 +271,8 @@ def _backward(
 
 
 SCRATCH = Scratch(
-    factors=lambda q: 0,
+    factors=lambda q, window: 0,
     shares=lambda q, window: 2 * row_blocks(q, _tile(q, backward=True).block),
-    delta=lambda q: q.numel() // q.shape[3],
+    delta=row_count,
 )
-window_attention = define("v1", _forward, _backward, SCRATCH)
+window_attention = define("v1", forward, backward, SCRATCH)

@@ -39,6 +39,7 @@ from .operation import (
     new_gradients,
     new_outputs,
     row_blocks,
+    row_count,
     sizes,
     strides,
 )
@@ -203,7 +204,7 @@ def _tile(q: Tensor, window: int, *, backward: bool) -> Tile:
 def _forward(
     q: Tensor, k: Tensor, v: Tensor, curvature: Tensor, beta: Tensor, sink: Tensor, window: int
 ) -> Outputs:
-    outputs = new_outputs(q, SCRATCH)
+    outputs = new_outputs(q, SCRATCH, window)
     tile = _tile(q, window, backward=False)
     forward_kernel[(row_blocks(q, tile.block),)](
         q, k, v, curvature, beta, sink, outputs[0], outputs[1], *strides(q, k, v), *sizes(q),
@@ -248,5 +249,5 @@ def _shares(q: Tensor, window: int) -> int:
     return 2 * row_blocks(q, block)
 
 
-SCRATCH = Scratch(factors=lambda q: 0, shares=_shares, delta=lambda q: q.numel() // q.shape[3])
+SCRATCH = Scratch(factors=lambda q, window: 0, shares=_shares, delta=row_count)
 window_attention = define("v2", _forward, _backward, SCRATCH)
