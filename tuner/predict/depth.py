@@ -108,8 +108,8 @@ class _Repetition:
         return [self._repeat(part) for part in self.trace.parts()]
 
     def _repeat(self, part: Sequence[Event]) -> DeepPart:
-        slots: list[Ints] = []
-        sources: list[Ints] = []
+        slots: list[Ints] = [np.zeros(0, dtype=np.int64)]
+        sources: list[Ints] = [np.zeros(0, dtype=np.int64)]
         seen: set[Phase] = set()
         index = 0
         while index < len(part):

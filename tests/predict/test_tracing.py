@@ -1,0 +1,132 @@
+"""The tracer against what can be worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from phase8_tune.phase8 import capture
+from phase8_tune.tuner.predict.events import FREE, WORKSPACE
+from phase8_tune.tuner.predict.replay import CAPTURE_AFTER
+from phase8_tune.tuner.predict.tracer import Tracer
+
+from .traces import CONFIG, VERSIONS, live_peak, traced
+
+META = torch.device("meta")
+
+
+class Reader:
+    """What a tracer logs, as sizes: positive for an allocation, negative for a free."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._log = tracer.log
+        self._sizes: dict[int, int] = {}
+
+    def read(self) -> list[int]:
+        """Sizes since the last call."""
+        out = []
+        for event in self._log.take():
+            if event.size_bytes != FREE:
+                self._sizes[event.slot] = event.size_bytes
+            size = self._sizes[event.slot]
+            out.append(-size if event.size_bytes == FREE else size)
+        return out
+
+
+def test_linear_layer_forward_and_backward():
+    """y = x Wᵀ + b of 5×16 to 5×32: y, then dW, db, and dx; the workspaces of two threads once each."""
+    with torch.autograd.set_multithreading_enabled(False), Tracer(META) as tracer:
+        layer = nn.Linear(16, 32, device=META)
+        x = torch.zeros(5, 16, device=META, requires_grad=True)
+        gradient = torch.zeros(5, 32, device=META)
+        log = Reader(tracer)
+        log.read()
+        y = layer(x)
+        assert log.read() == [WORKSPACE, 4 * 5 * 32]
+        y.backward(gradient)
+        allocated = [size for size in log.read() if size > 0]
+        assert sorted(allocated) == sorted([4 * 5 * 16, 4 * 32 * 16, 4 * 32])
+        layer(x)
+        assert WORKSPACE not in log.read()
+
+
+def test_views_and_in_place_operations_take_nothing():
+    with Tracer(META) as tracer:
+        x = torch.zeros(4, 8, device=META)
+        log = Reader(tracer)
+        log.read()
+        view = x.t()[1:].unsqueeze(0).expand(3, -1, -1)
+        x.add_(1)
+        assert log.read() == []
+        del x
+        assert log.read() == []  # the view holds the storage
+        del view
+        assert log.read() == [-4 * 4 * 8]
+
+
+def test_a_remembered_operation_allocates_again():
+    with Tracer(META) as tracer:
+        x = torch.zeros(3, 5, device=META)
+        first, second = x + 1, x + 1
+        tracer.log.take()
+        assert first.stride() == second.stride() == (5, 1)
+        assert first.untyped_storage()._cdata != second.untyped_storage()._cdata
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_state_is_sixteen_bytes_a_parameter(version):
+    """Float32 weights, gradients and AdamW's two moments, and one step counter a tensor."""
+    trace = traced(version, depth=CONFIG.n_layers)
+    freed = {event.slot for part in trace.parts() for event in part if event.size_bytes == FREE}
+    kept: dict[str, int] = {}
+    tensors = gradients = 0
+    for part in (trace.setup, trace.first):
+        for event in part:
+            category = trace.categories[event.slot]
+            if event.size_bytes >= 0 and event.slot not in freed:
+                kept[category] = kept.get(category, 0) + event.size_bytes
+                tensors += category == "weights"
+            if event.size_bytes >= 0 and category == "gradients":
+                gradients += event.size_bytes
+    buffers = 4 * CONFIG.ar_ssm_rank * CONFIG.n_layers
+    count = CONFIG.parameter_count()
+    assert kept["weights"] == 4 * count + buffers
+    # The scalars' gradients may be views of two or three numbers in one storage
+    assert 0 <= gradients - 4 * count <= 12 * CONFIG.n_layers
+    assert kept["optimizer"] == 2 * 4 * count + 4 * (tensors - CONFIG.n_layers)
+
+
+def test_checkpointing_keeps_one_input_a_block():
+    """Between forward and backward, one more block costs one more activation [B, N, d] and no more."""
+    batch, dtype_bytes = 2, 2
+
+    def held(depth: int) -> int:
+        live: dict[int, int] = {}
+        trace = traced(checkpointing=True, depth=depth, batch=batch)
+        for event in trace.first:
+            if event.phase == "backward":
+                break
+            if event.size_bytes == FREE:
+                live.pop(event.slot, None)
+            elif trace.categories[event.slot] == "activations" and event.size_bytes > 0:
+                live[event.slot] = event.size_bytes
+        return sum(live.values())
+
+    assert held(6) - held(5) == batch * CONFIG.n_seq * CONFIG.d_model * dtype_bytes
+
+
+def test_checkpointing_saves_memory():
+    plain, saving = (live_peak(traced(checkpointing=c, depth=8, batch=8)) for c in (False, True))
+    assert saving < 0.4 * plain
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_nothing_waits_for_the_garbage_collector(version):
+    """A reference cycle would free memory at a moment that no trace can know; the collector is off here."""
+    trace = traced(version, checkpointing=True, steps=2)
+    assert sum(1 if event.size_bytes != FREE else -1 for event in trace.repeat) == 0
+
+
+def test_the_replay_captures_when_the_trainer_does():
+    assert CAPTURE_AFTER == capture.EAGER_CALLS
