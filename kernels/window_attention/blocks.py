@@ -34,7 +34,12 @@ def loop_tile(dim: int, itemsize: int, *, backward: bool) -> Tile:
     """Configuration of v1, for any window: 64 rows against a loop over tiles of 32."""
     block = 64 if itemsize == 2 and not backward else 32
     span = 32 if power_of_two(dim) * itemsize <= 256 else 16  # float32 rows of 128 need the smaller
-    return Tile(block=block, span=span, warps=4, shared_bytes=_loop_bytes(block, span, dim, itemsize))
+    return Tile(
+        block=block,
+        span=span,
+        warps=4,
+        shared_bytes=_loop_bytes(block, span, dim, itemsize, backward=backward),
+    )
 
 
 def one_shot_tile(window: int, dim: int, itemsize: int, shared_limit_bytes: int, *, backward: bool) -> Tile:
@@ -89,7 +94,9 @@ def _one_shot_bytes(block: int, span: int, dim: int, itemsize: int, *, backward:
     return (rows * power_of_two(dim) + (2 if backward else 1) * block * span) * itemsize
 
 
-def _loop_bytes(block: int, span: int, dim: int, itemsize: int) -> int:
-    """Upper bound: q, k, v, dO, two left operands, and accumulators that change their layout."""
+def _loop_bytes(block: int, span: int, dim: int, itemsize: int, *, backward: bool) -> int:
+    """Upper bound: q, k, v, in the backward dO, a left operand, and accumulators that change their layout."""
     width = power_of_two(dim)
-    return 2 * (block + span) * width * itemsize + 2 * block * (span + width) * 4 + 1024
+    rows = 2 * (block + span) if backward else block + 2 * span
+    accumulators = 2 * block * (span + width) * (4 if backward else itemsize)
+    return rows * width * itemsize + accumulators + 1024

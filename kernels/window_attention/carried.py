@@ -1,8 +1,8 @@
 """The backward of `fast`: one kernel, each pair recomputed once.
 
 A program walks over the key blocks of a sequence, or of a chunk of it. A step finishes dK and dV of its key
-block and the dQ that its queries still lacked, and carries the dQ of the two next query blocks in registers to
-the next step. No gradient is written twice, and none needs atomics.
+block and the dQ that its queries still lacked, and carries the dQ of the two next query blocks in registers.
+No gradient is written twice, and none needs atomics.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
