@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from .errors import InterruptedStudyError, Phase8TuneError, UserInputError
+from .predict.command import predict
 from .sizes import parse_duration, parse_size
 
 _RUNS_DIR = click.option(
@@ -88,6 +89,9 @@ def frontier(run: str, runs_dir: Path, as_csv: bool, **chosen: Any) -> None:
     from .redraw import FrontierFilter, show_frontier
 
     show_frontier(run, runs_dir, FrontierFilter(**chosen), as_csv=as_csv)
+
+
+cli.add_command(predict)
 
 
 def main(arguments: list[str] | None = None) -> None:

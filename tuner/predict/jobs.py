@@ -20,6 +20,8 @@ from .replay import Peaks, Program
 
 _CLEARLY_BELOW = 0.6
 """A rough answer calls what stays under this share of the cap a fit: fragmentation takes less than that."""
+LARGEST_BATCH = 1 << 16
+"""No search for a batch goes beyond it."""
 _JOBS_A_COLLECTION = 16
 _JOBS = itertools.count(1)
 
@@ -43,6 +45,29 @@ def prepare_process() -> None:
     from . import stepping  # noqa: F401
 
     gc.freeze()
+
+
+def largest_batch(key: LineKey, path: Path, cap_bytes: int, workspace_bytes: int) -> int:
+    """The largest batch that a replay under the cap lets through; 0 for none.
+
+    Raises: UnsupportedVersionError where the kernel version does not take the model.
+    """
+
+    def fits(batch: int) -> bool:
+        question = Question(
+            batch_size=batch, cap_bytes=cap_bytes, workspace_bytes=workspace_bytes, is_rough=True
+        )
+        return answer(LineJob(key=key, questions=(question,), path=path))[0].fits
+
+    if not fits(1):
+        return 0
+    low, high = 1, 2
+    while high <= LARGEST_BATCH and fits(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
 
 
 def answer(job: LineJob) -> list[Answer]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from .jobs import LineJob, answer, prepare_process
+from .jobs import LineJob, answer, largest_batch, prepare_process
 from .line_files import write_atomically
 from .lines import Answer, LineKey, Question
 
@@ -89,12 +89,32 @@ class PredictionStore:
             self._write(key, known[key])
         return [known[key][question.name()] for key, question in questions]
 
+    def largest_batch(self, key: LineKey, cap_bytes: int, workspace_bytes: int) -> int:
+        """The largest batch of a line that fits under a cap; 0 for none.
+
+        Raises: UnsupportedVersionError (kernels.versions) where the version does not take the model.
+        """
+        path = self._path(key, f"largest-{cap_bytes}-{workspace_bytes}")
+        try:
+            return int(path.read_text())
+        except (OSError, ValueError):  # not asked yet
+            pass
+        pool = self._processes_ready()
+        largest = pool.submit(
+            largest_batch, key, self._path(key, "line"), cap_bytes, workspace_bytes
+        ).result()
+        write_atomically(path, str(largest).encode())
+        return largest
+
     def _submit(self, job: LineJob) -> Future[list[Answer]]:
+        return self._processes_ready().submit(answer, job)
+
+    def _processes_ready(self) -> ProcessPoolExecutor:
         if self._pool is None:
             self._pool = ProcessPoolExecutor(
                 self._processes, multiprocessing.get_context("spawn"), initializer=prepare_process
             )
-        return self._pool.submit(answer, job)
+        return self._pool
 
     def _path(self, key: LineKey, suffix: str) -> Path:
         return self._folder / f"{key.digest(code_version())}.{suffix}"

@@ -1,0 +1,144 @@
+"""Figures of the card that is here: measured once in a child process, kept in the user's cache folder.
+
+    python -m phase8_tune.tuner.predict.calibration
+
+prints them as one JSON line.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..errors import DeviceError
+from ..nvml import open_nvml
+from .profiles import DEFAULT_PROFILE, GpuProfile, gpu_profile, profile_by_title
+
+_TIMEOUT_S = 300.0
+_REPEATS = 20
+
+
+def present_profile() -> GpuProfile:
+    """Of the first card that NVML lists: its calibration, else its named profile; else the default's."""
+    nvml = open_nvml().nvml
+    for title in () if nvml is None else nvml.names():
+        profile = _read(_path(title)) or profile_by_title(title)
+        if profile is not None:
+            return profile
+    return gpu_profile(DEFAULT_PROFILE)
+
+
+def calibrate_present() -> GpuProfile:
+    """Measure the card that is here, and keep its profile.
+
+    Raises: DeviceError where there is none, or it fails.
+    """
+    command = [sys.executable, "-m", __name__]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True)
+        profile = GpuProfile.model_validate_json(done.stdout.strip().splitlines()[-1])
+    except subprocess.CalledProcessError as error:
+        last = (error.stderr.strip().splitlines() or [f"exit code {error.returncode}"])[-1]
+        raise DeviceError(f"--calibrate: expected a usable CUDA GPU, got: {last}") from error
+    except (OSError, subprocess.TimeoutExpired, ValidationError, IndexError) as error:
+        raise DeviceError(f"--calibrate: the measuring process failed: {error}") from error
+    from .line_files import write_atomically
+
+    write_atomically(_path(profile.title), profile.model_dump_json(indent=1).encode())
+    return profile
+
+
+def _path(title: str) -> Path:
+    from importlib.metadata import version
+
+    from .store import cache_folder
+
+    name = "-".join(title.lower().split())
+    return cache_folder() / "calibrations" / f"{name}-torch-{version('torch')}.json"
+
+
+def _read(path: Path) -> GpuProfile | None:
+    try:
+        return GpuProfile.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None  # not calibrated, or by another version
+
+
+def measure() -> GpuProfile:
+    """Measure this process's CUDA device. Imports torch; takes some seconds.
+
+    Raises: RuntimeError (torch's) where there is no usable card.
+    """
+    import torch
+
+    from ..cuda_accounting import open_cuda
+
+    opened = open_cuda()
+    properties = torch.cuda.get_device_properties(0)
+    total = torch.cuda.mem_get_info()[1]
+    forward_bytes = _workspace_bytes(torch)
+
+    def figure(value: float, source: str) -> dict[str, Any]:
+        return {"value": value, "basis": "measured", "source": source}
+
+    big = torch.empty(1 << 28, dtype=torch.float32, device="cuda")
+    half = torch.randn(4096, 4096, dtype=torch.bfloat16, device="cuda")
+    single = torch.randn(4096, 4096, device="cuda")
+    tiny = torch.zeros(1, device="cuda")
+    bandwidth = 2 * big.nbytes / _seconds(torch, lambda: big.add_(1.0))
+    fast = 2 * 4096**3 / _seconds(torch, lambda: half @ half)
+    slow = 2 * 4096**3 / _seconds(torch, lambda: single @ single)
+    launches = 1000
+    launch_s = _seconds(torch, lambda: [tiny.add_(1.0) for _ in range(launches)]) / launches
+    libraries = total - torch.cuda.mem_get_info()[0] - torch.cuda.memory_reserved() - opened.context_bytes
+    named = profile_by_title(properties.name)
+    return GpuProfile.model_validate(
+        {
+            "name": named.name if named is not None else "-".join(properties.name.lower().split()),
+            "title": properties.name,
+            "compute_capability": f"{properties.major}.{properties.minor}",
+            "capacity_bytes": properties.total_memory,
+            "multiprocessors": properties.multi_processor_count,
+            "shared_memory_per_block_bytes": opened.info.shared_memory_per_block_bytes,
+            "bandwidth": figure(bandwidth, "1 GiB read and written in place"),
+            "matrix_16bit": figure(fast, "4096³ product in bfloat16"),
+            "matrix_32bit": figure(slow, "4096³ product in float32"),
+            # A step's operations run autograd as well, which costs the host about as much again
+            "launch_s": figure(2 * launch_s, "twice an in-place addition's: autograd runs beside it"),
+            "context_bytes": figure(opened.context_bytes, opened.context_source),
+            "libraries_bytes": figure(max(0, libraries), "device used - reserved - context, after products"),
+            "workspace_bytes": forward_bytes,
+        }
+    )
+
+
+def _workspace_bytes(torch: Any) -> int:
+    """What the first product on this thread leaves allocated."""
+    a = torch.zeros(64, 64, device="cuda")
+    before = torch.cuda.memory_allocated()
+    product = a @ a
+    left = torch.cuda.memory_allocated() - before - product.nbytes
+    return int(max(0, left))
+
+
+def _seconds(torch: Any, run: Callable[[], Any]) -> float:
+    """Median seconds of one call, synchronised."""
+    times = []
+    for _ in range(_REPEATS):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        run()
+        torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return sorted(times)[_REPEATS // 2]
+
+
+if __name__ == "__main__":
+    print(json.dumps(json.loads(measure().model_dump_json())))

@@ -1,0 +1,218 @@
+"""What is predicted of a candidate on a card: its memory ledger, whether it fits, its throughput.
+
+Every number here is predicted, none is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ...kernels.versions import UnsupportedVersionError
+from ..candidate import Candidate
+from ..errors import UserInputError
+from ..measurement import LedgerLine
+from ..memory import cap_bytes
+from .events import CATEGORIES, Cost, Phase
+from .lines import Answer, Question, line_key
+from .profiles import GpuProfile
+from .store import PredictionStore
+from .throughput import Correction, LimitedBy, MeasuredStep, StepEstimate, correct, estimate_step
+
+SKIP_MARGIN = 0.03
+"""A candidate counts as certainly over the budget only where this share more would not do: allocated bytes
+are predicted to within three percent."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rate:
+    """Predicted tokens a second, in an interval that should hold nine of ten."""
+
+    low: float
+    expected: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prediction:
+    """What one candidate would take of a card, line by line, and how fast it would be.
+
+    peak_bytes: of the whole process, the ledger's sum. peak_op, peak_phase: the allocation at the peak.
+    largest_batch: 0 where not even one sequence fits.
+    """
+
+    candidate: Candidate
+    gpu: str
+    budget_bytes: int
+    parameters: int
+    ledger: tuple[LedgerLine, ...]
+    peak_bytes: int
+    peak_allocated_bytes: int
+    peak_reserved_bytes: int
+    peak_op: str
+    peak_phase: Phase
+    fits: bool
+    largest_batch: int
+    tokens_per_s: Rate
+    limited_by: LimitedBy
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Forecast:
+    """What a search needs to know of a candidate before it is launched.
+
+    is_certainly_over: not even a budget of SKIP_MARGIN more would do. step: its uncorrected roofline.
+    allocated_bytes: at least this much of the cap.
+    """
+
+    is_certainly_over: bool
+    allocated_bytes: int
+    tokens_per_s: Rate
+    limited_by: LimitedBy
+    step: StepEstimate
+
+
+@dataclass(kw_only=True, slots=True)
+class Predictor:
+    """Predictions for one card, corrected by what was measured there.
+
+    reserve_bytes: part of the budget that is left to other programs.
+    """
+
+    profile: GpuProfile
+    store: PredictionStore
+    reserve_bytes: int = 0
+    correction: Correction = field(default_factory=Correction)
+
+    def predict(self, candidate: Candidate, budget_bytes: int) -> Prediction:
+        """The whole prediction of one candidate.
+
+        Raises: UserInputError for a model, variant or version that cannot be built.
+        """
+        key, batch = line_key(candidate, self.profile), candidate.batch_size
+        cap, workspace = self._cap(budget_bytes), self.profile.blas_workspace_bytes()
+        try:
+            parameters = key.config().parameter_count()
+            capped, free = self.store.ask(
+                [
+                    (key, Question(batch_size=batch, cap_bytes=c, workspace_bytes=workspace))
+                    for c in (cap, None)
+                ]
+            )
+            largest = self.store.largest_batch(key, cap, workspace)
+        except (ValueError, UnsupportedVersionError) as error:
+            raise UserInputError(f"{candidate.describe()}: {error}") from error
+        # Under the cap where it fits there: with less room the allocator keeps less
+        answer = capped if capped.fits else free
+        assert answer.reserved_bytes is not None  # it fits under its own cap, or there is none
+        ledger = self._ledger(answer, answer.reserved_bytes)
+        step = self._step(candidate, answer)
+        return Prediction(
+            candidate=candidate,
+            gpu=self.profile.name,
+            budget_bytes=budget_bytes,
+            parameters=parameters,
+            ledger=ledger,
+            peak_bytes=sum(line.size_bytes for line in ledger),
+            peak_allocated_bytes=answer.allocated_bytes,
+            peak_reserved_bytes=answer.reserved_bytes,
+            peak_op=answer.peak_op,
+            peak_phase=answer.peak_phase,
+            fits=capped.fits,
+            largest_batch=largest,
+            tokens_per_s=self._rate(candidate, step),
+            limited_by=step.limited_by,
+        )
+
+    def survey(self, candidates: Sequence[Candidate], budget_bytes: int) -> list[Forecast]:
+        """Forecasts of many candidates, in order; what is clearly over or under is not replayed.
+
+        Raises: UnsupportedVersionError where a version does not take a model.
+        """
+        cap = int(self._cap(budget_bytes) * (1 + SKIP_MARGIN))
+        workspace = self.profile.blas_workspace_bytes()
+        questions = [
+            (
+                line_key(candidate, self.profile),
+                Question(
+                    batch_size=candidate.batch_size, cap_bytes=cap, workspace_bytes=workspace, is_rough=True
+                ),
+            )
+            for candidate in candidates
+        ]
+        forecasts = []
+        for candidate, answer in zip(candidates, self.store.ask(questions), strict=True):
+            step = self._step(candidate, answer)
+            forecasts.append(
+                Forecast(
+                    is_certainly_over=not answer.fits,
+                    allocated_bytes=answer.allocated_bytes,
+                    tokens_per_s=self._rate(candidate, step),
+                    limited_by=step.limited_by,
+                    step=step,
+                )
+            )
+        return forecasts
+
+    def learn(self, measured: Sequence[MeasuredStep]) -> None:
+        """Correct all later predictions by what was measured so far (all of it, not only what is new)."""
+        self.correction = correct(measured)
+
+    def _cap(self, budget_bytes: int) -> int:
+        """What torch may reserve: the budget without the context, the libraries and the reserve.
+
+        Raises: UserInputError where that leaves nothing.
+        """
+        outside = int(self.profile.context_bytes.value + self.profile.libraries_bytes.value)
+        cap = cap_bytes(
+            budget_bytes=budget_bytes,
+            reserve_bytes=self.reserve_bytes,
+            held_bytes=outside,
+            capacity_bytes=self.profile.capacity_bytes,
+        )
+        if cap <= 0:
+            raise UserInputError(
+                f"--vram: expected more than the {outside + self.reserve_bytes} bytes that the CUDA context, "
+                f"its libraries and --reserve take on {self.profile.name}, got {budget_bytes}"
+            )
+        return cap
+
+    def _ledger(self, answer: Answer, reserved_bytes: int) -> tuple[LedgerLine, ...]:
+        lines = [
+            LedgerLine(name=name, size_bytes=answer.by_category[name], source="predicted: trace, at the peak")
+            for name in CATEGORIES
+        ]
+        counted = sum(line.size_bytes for line in lines)
+        context, libraries = self.profile.context_bytes, self.profile.libraries_bytes
+        lines += [
+            LedgerLine(
+                name="fragmentation",
+                size_bytes=reserved_bytes - counted,
+                source="predicted: allocator replay, reserved - live",
+            ),
+            LedgerLine(
+                name="context", size_bytes=int(context.value), source=f"{context.basis}: {context.source}"
+            ),
+            LedgerLine(
+                name="libraries",
+                size_bytes=int(libraries.value),
+                source=f"{libraries.basis}: {libraries.source}",
+            ),
+        ]
+        return tuple(lines)
+
+    def _step(self, candidate: Candidate, answer: Answer) -> StepEstimate:
+        return estimate_step(
+            {name: Cost(*values) for name, values in answer.costs.items()},
+            self.profile,
+            precision=candidate.mixed_precision,
+            n_seq=candidate.n_seq,
+            is_captured=answer.is_captured,
+        )
+
+    def _rate(self, candidate: Candidate, step: StepEstimate) -> Rate:
+        low_s, step_s, high_s = self.correction.interval(
+            step.step_s, candidate.kernel_version, step.limited_by
+        )
+        tokens = candidate.tokens_per_step
+        return Rate(low=tokens / high_s, expected=tokens / step_s, high=tokens / low_s)
