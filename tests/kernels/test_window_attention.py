@@ -54,18 +54,21 @@ def results(function: Callable[..., Tensor], inputs: tuple[Tensor, ...], window:
 
 def assert_within_budget(version: str, draws: list[tuple[Tensor, ...]], window: int) -> None:
     """Every tensor within twice the reference's error, pooled over draws; the gate's rule for few numbers."""
-    found = []
+    truths, own_results, found = [], [], []
     for inputs in draws:
+        truths.append(results(reference, tuple(x.double() for x in inputs), window))
+        own_results.append(results(reference, inputs, window))
         with poisoned_memory():
-            got = results(version_of(version), inputs, window)
-        truth = results(reference, tuple(x.double() for x in inputs), window)
-        found.append((truth, results(reference, inputs, window), got))
-    for tensors in zip(*(zip(*draw, strict=True) for draw in found), strict=True):
-        columns = zip(*tensors, strict=True)
-        exact, own, got = (torch.cat([x.double().flatten() for x in column]) for column in columns)
+            found.append(results(version_of(version), inputs, window))
+    for exact, own, got in zip(pooled(truths), pooled(own_results), pooled(found), strict=True):
         factor = 2 + (4 / exact.numel() ** 0.5 if exact.numel() < 64 else 0)
         floor = 4 * torch.finfo(torch.float32).eps * exact.norm()
         assert (got - exact).norm() <= torch.maximum(factor * (own - exact).norm(), floor)
+
+
+def pooled(draws: list[list[Tensor]]) -> list[Tensor]:
+    """One float64 vector a tensor, over all draws."""
+    return [torch.cat([x.double().flatten() for x in tensors]) for tensors in zip(*draws, strict=True)]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
@@ -141,9 +144,9 @@ def test_chunks_of_a_sequence_give_the_same_gradients(
 @pytest.mark.parametrize("version", VERSIONS)
 def test_operations_are_well_registered(version: str, device: torch.device) -> None:
     inputs = fused(device, n=5, heads=1)
+    version_of(version)  # importing registers
     forward = getattr(torch.ops.phase8, f"window_attention_{version}")
     backward = getattr(torch.ops.phase8, f"window_attention_{version}_backward")
-    version_of(version)
     torch.library.opcheck(forward, (*(x.detach().requires_grad_() for x in inputs), 4))
     outputs = forward(*inputs, 4)
     torch.library.opcheck(backward, (torch.ones_like(outputs[0]), *inputs, *outputs, 4))
