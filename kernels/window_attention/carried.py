@@ -74,7 +74,7 @@ def _add_tile(
     return d_q, radial, d_k, d_v, (to_key, d_log, by_sqrt_c, d_sink)
 
 
-# One chunk a sequence is the common case, and a kernel compiled for that number spills four times the registers
+# One chunk a sequence is the common case; a kernel compiled for that number spills four times the registers
 @triton.jit(do_not_specialize=["chunk", "chunks"])
 def backward_kernel(
     d_out_ptr, q_ptr, k_ptr, v_ptr, curvature_ptr, beta_ptr, sink_ptr, out_ptr, lse_ptr, factors_ptr,
