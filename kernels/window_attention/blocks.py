@@ -82,8 +82,8 @@ def carried_tile(window: int, dim: int, itemsize: int, *, backward: bool) -> Til
 def carried_chunk(batch: int, heads: int, blocks: int) -> int:
     """Key blocks a program of `fast`'s backward walks over: all of a sequence where that fills a GPU.
 
-    A shorter chunk repeats three tiles at its start, and yet pays: at 512 streams of 8 blocks (B=64, N=256, H=8)
-    an H200 takes 278 µs with chunks of 8, 201 with 4, 244 with 2.
+    A shorter chunk repeats three tiles at its start, and yet pays while programs are few: at 512 streams of
+    8 blocks (B=64, N=256, H=8) an H200 takes 278 µs with chunks of 8, 201 with 4, 244 with 2.
     """
     chunks = -(-1024 // (batch * heads))
     return max(1, -(-blocks // chunks))
