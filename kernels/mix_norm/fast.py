@@ -1,5 +1,6 @@
 """The block's epilogue in one kernel forward; backward one pass, the convolution's transpose, and the sums.
 
+The low-rank product of the global path is cuBLAS's, each way: its result stays in L2 for the kernel after it.
 Kept for the backward: the inputs and a row's mean and reciprocal deviation; mixed values are computed again.
 Scratch of the backward (the gradient of the global path, the programs' sums) is an output of its op: whoever
 traces it sees that memory.
@@ -14,11 +15,10 @@ import triton
 from torch import Tensor
 
 from ..rows import as_rows, require_rows
-from ..versions import UnsupportedVersionError
 from . import parameters, tiles
 
 _EPS = 1e-5  # that of torch.nn.functional.layer_norm
-_MAX_WIDTH = 1 << 16
+_MAX_WIDTH = 1 << 13  # columns that a program's registers hold
 
 
 def mix_norm(
@@ -40,9 +40,9 @@ def mix_norm(
 ) -> Tensor:
     """y = LayerNorm(m·local + (1 − m)·global) + b_s ⊙ (W_g [Re g, Im g] + b_g), plus residual.
 
-    Shapes as in the reference: local, n, residual [B, N, d] and ranked [B, N, R ≤ 256] in the compute dtype;
+    Shapes as in the reference: local, n, residual [B, N, d] and ranked [B, N, R] in the compute dtype;
     g_re, g_im [B, N] and all weights float32. Returns [B, N, d] in local's dtype.
-    Raises: UnsupportedVersionError for a device, dtype or rank that the kernel does not take.
+    Raises: UnsupportedVersionError for a device, dtype or width that the kernel does not take.
     """
     y: Tensor = _mix_norm(
         local, ranked, n, g_re, g_im, theta, global_weight, global_bias, conv_weight, norm_weight, norm_bias,
@@ -71,26 +71,19 @@ def _mix_norm(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y, and a row's mean and reciprocal deviation [B, N] float32."""
     require_rows(local, "mix_norm", _MAX_WIDTH)
-    rank = ranked.shape[-1]
-    if rank > tiles.MAX_RANK:
-        raise UnsupportedVersionError(
-            f"mix_norm: expected a rank of at most {tiles.MAX_RANK}, got {rank}; "
-            "kernel version 'reference' takes every rank"
-        )
-    local_rows, ranked_rows, n_rows = as_rows(local), as_rows(ranked), as_rows(n)
+    local_rows, n_rows = as_rows(local), as_rows(n)
     residual_rows = None if residual is None else as_rows(residual)
     count, d = local_rows.shape
-    tile = tiles.token_tiles(count, d, rank, local.dtype)
+    tile = tiles.row_tiles(count, d, backward=False)
+    projected = _project(ranked, global_weight, global_bias)
     y, mean, rstd = _new_outputs(local)
-    tiles.forward_kernel[(triton.cdiv(count, tile.tokens),)](
-        local_rows, ranked_rows, n_rows, g_re.contiguous(), g_im.contiguous(), theta,
-        global_weight, global_bias, conv_weight, norm_weight, norm_bias,
-        resolvent_scale, resolvent_weight, resolvent_bias, residual_rows, y, mean, rstd,
-        count, n.shape[1], local_rows.stride(0), ranked_rows.stride(0), n_rows.stride(0),
+    tiles.forward_kernel[(tile.programs,)](
+        local_rows, projected, n_rows, g_re.contiguous(), g_im.contiguous(), theta,
+        conv_weight, norm_weight, norm_bias, resolvent_scale, resolvent_weight, resolvent_bias,
+        residual_rows, y, mean, rstd, count, n.shape[1], local_rows.stride(0), n_rows.stride(0),
         0 if residual_rows is None else residual_rows.stride(0),
-        D=d, RANK=rank, EPS=_EPS, HAS_RESIDUAL=residual is not None,
-        TOKENS=tile.tokens, COLUMNS=tile.columns, RANK_BLOCK=tile.rank,
-        num_warps=tile.warps, num_stages=tile.stages,
+        D=d, EPS=_EPS, HAS_RESIDUAL=residual is not None,
+        ROWS=tile.rows, WIDTH=tile.width, num_warps=tile.warps,
     )  # fmt: skip
     return y, mean, rstd
 
@@ -115,29 +108,35 @@ def _backward(
     rstd: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of local, global path, n, g_re, g_im; of the vectors and θ, packed; and the partial sums."""
-    grad_rows, local_rows, ranked_rows, n_rows = as_rows(grad), as_rows(local), as_rows(ranked), as_rows(n)
-    (count, d), rank, n_seq = local_rows.shape, ranked.shape[-1], n.shape[1]
-    tile = tiles.token_tiles(count, d, rank, local.dtype)
-    programs = triton.cdiv(count, tile.tokens)
-    outputs = _new_gradients(local, ranked)
+    grad_rows, local_rows, n_rows = as_rows(grad), as_rows(local), as_rows(n)
+    (count, d), n_seq = local_rows.shape, n.shape[1]
+    tile = tiles.row_tiles(count, d, backward=True)
+    projected = _project(ranked, global_weight, global_bias)
+    outputs = _new_gradients(local)
     grad_local, grad_total, grad_n, grad_re, grad_im, packed, partials = outputs
-    tiles.backward_kernel[(programs,)](
-        grad_rows, local_rows, ranked_rows, n_rows, g_re.contiguous(), g_im.contiguous(), theta,
-        global_weight, global_bias, conv_weight, norm_weight, resolvent_scale, resolvent_weight, mean, rstd,
+    tiles.backward_kernel[(tile.programs,)](
+        grad_rows, local_rows, projected, n_rows, g_re.contiguous(), g_im.contiguous(), theta,
+        conv_weight, norm_weight, resolvent_scale, resolvent_weight, mean, rstd,
         grad_local, grad_total, grad_re, grad_im, partials,
-        count, n_seq, grad_rows.stride(0), local_rows.stride(0), ranked_rows.stride(0), n_rows.stride(0),
-        D=d, RANK=rank, SUMS=tiles.SUMS, PAD=tiles.PAD,
-        TOKENS=tile.tokens, COLUMNS=tile.columns, RANK_BLOCK=tile.rank,
-        num_warps=tile.warps, num_stages=tile.stages,
+        count, n_seq, grad_rows.stride(0), local_rows.stride(0), n_rows.stride(0),
+        D=d, SUMS=tiles.SUMS, PAD=tiles.PAD, ROWS=tile.rows, WIDTH=tile.width, num_warps=tile.warps,
     )  # fmt: skip
-    tiles.conv_backward_kernel[(triton.cdiv(count, 32), triton.cdiv(d, tile.columns))](
-        grad_total, conv_weight, grad_n, count, n_seq, D=d, TOKENS=32, COLUMNS=tile.columns, num_warps=4
-    )
+    wide = tiles.row_tiles(count, d, backward=False)
+    tiles.conv_backward_kernel[(wide.programs,)](
+        grad_total, conv_weight, grad_n, count, n_seq,
+        D=d, ROWS=wide.rows, WIDTH=wide.width, num_warps=wide.warps,
+    )  # fmt: skip
     parameters.parameters_kernel[(triton.cdiv(d, parameters.COLUMNS),)](
-        partials, resolvent_scale, resolvent_weight, resolvent_bias, packed, programs,
-        D=d, SUMS=tiles.SUMS, PAD=tiles.PAD, ROWS=parameters.ROWS, COLUMNS=parameters.COLUMNS, num_warps=4,
+        partials.sum(0), resolvent_scale, resolvent_weight, resolvent_bias, packed,
+        D=d, SUMS=tiles.SUMS, COLUMNS=parameters.COLUMNS, num_warps=4,
     )  # fmt: skip
     return outputs
+
+
+def _project(ranked: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """The global path before its convolution, [tokens, d] in ranked's dtype, rounded as the reference's."""
+    dtype = ranked.dtype
+    return torch.addmm(bias.to(dtype), as_rows(ranked), weight.to(dtype).T)
 
 
 def _new_outputs(local: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -146,13 +145,9 @@ def _new_outputs(local: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return y, mean, rstd
 
 
-def _new_gradients(
-    local: Tensor, ranked: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _new_gradients(local: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     d, device = local.shape[-1], local.device
-    count = local.numel() // d
-    tile = tiles.token_tiles(count, d, ranked.shape[-1], local.dtype)
-    programs = triton.cdiv(count, tile.tokens)
+    programs = tiles.row_tiles(local.numel() // d, d, backward=True).programs
     wide = [torch.empty(local.shape, dtype=local.dtype, device=device) for _ in range(3)]
     per_row = [torch.empty(local.shape[:-1], dtype=torch.float32, device=device) for _ in range(2)]
     packed = torch.empty(10 * d + 1, dtype=torch.float32, device=device)
@@ -167,9 +162,9 @@ def _(local: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 @_backward.register_fake
 def _(
-    grad: Tensor, local: Tensor, ranked: Tensor, *_: Tensor
+    grad: Tensor, local: Tensor, *_: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return _new_gradients(local, ranked)
+    return _new_gradients(local)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

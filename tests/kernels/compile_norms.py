@@ -24,7 +24,7 @@ _COMPUTE = {
     "grad_n",
     "grad_x",
     "local",
-    "ranked",
+    "projected",
     "residual",
     "y",
     "grad",
@@ -54,34 +54,29 @@ def shared_bytes(
     return shared
 
 
-def report(count: int, d: int, rank: int, dtype: torch.dtype, capability: tuple[int, int]) -> dict[str, int]:
+def report(count: int, d: int, dtype: torch.dtype, capability: tuple[int, int]) -> dict[str, int]:
     """Bytes by kernel, in the configurations chosen for `count` tokens of width d."""
-    rows, tokens = row_tiles(count, d), tiles.token_tiles(count, d, rank, dtype)
+    rows = row_tiles(count, d)
     normal = {"D": d, "V_MAX": 5.0, "HAS_POTENTIAL": True, "ROWS": rows.rows, "WIDTH": rows.width}
-    mix = {
-        "D": d,
-        "RANK": rank,
-        "TOKENS": tokens.tokens,
-        "COLUMNS": tokens.columns,
-        "RANK_BLOCK": tokens.rank,
-    }
-    sums = {"SUMS": tiles.SUMS, "PAD": tiles.PAD}
     row_options = {"num_warps": rows.warps}
-    mix_options = {"num_warps": tokens.warps, "num_stages": tokens.stages}
+    sums = {"SUMS": tiles.SUMS, "PAD": tiles.PAD}
+
+    def mix(*, backward: bool) -> tuple[dict[str, int], dict[str, int]]:
+        tile = tiles.row_tiles(count, d, backward=backward)
+        return {"num_warps": tile.warps}, {"D": d, "ROWS": tile.rows, "WIDTH": tile.width}
+
+    options, forward = mix(backward=False)
+    backward_options, backward = mix(backward=True)
     chosen: dict[str, tuple[Any, dict[str, int], dict[str, Any]]] = {
         "layer_norm": (forward_kernel, row_options, {**normal, "EPS": 1e-5}),
         "layer_norm_backward": (backward_kernel, row_options, normal),
-        "mix_norm": (tiles.forward_kernel, mix_options, {**mix, "EPS": 1e-5, "HAS_RESIDUAL": True}),
-        "mix_norm_backward": (tiles.backward_kernel, mix_options, mix | sums),
-        "mix_norm_conv_backward": (
-            tiles.conv_backward_kernel,
-            {"num_warps": 4},
-            {"D": d, "TOKENS": 32, "COLUMNS": tokens.columns},
-        ),
+        "mix_norm": (tiles.forward_kernel, options, {**forward, "EPS": 1e-5, "HAS_RESIDUAL": True}),
+        "mix_norm_backward": (tiles.backward_kernel, backward_options, backward | sums),
+        "mix_norm_conv_backward": (tiles.conv_backward_kernel, options, forward),
         "mix_norm_parameters": (
             parameters.parameters_kernel,
             {"num_warps": 4},
-            {"D": d, **sums, "ROWS": parameters.ROWS, "COLUMNS": parameters.COLUMNS},
+            {"D": d, "SUMS": tiles.SUMS, "COLUMNS": parameters.COLUMNS},
         ),
     }
     return {
@@ -92,7 +87,7 @@ def report(count: int, d: int, rank: int, dtype: torch.dtype, capability: tuple[
 
 if __name__ == "__main__":
     for capability in ((8, 6), (8, 9), (9, 0)):
-        for dtype, rank in ((torch.bfloat16, 32), (torch.float32, tiles.MAX_RANK)):
-            taken = report(16_384, 1536, rank, dtype, capability)
+        for dtype in (torch.bfloat16, torch.float32):
+            taken = report(16_384, 1536, dtype, capability)
             limit = SHARED_MEMORY_BYTES[capability]
             print(json.dumps({"capability": capability, "limit_bytes": limit, "shared_bytes": taken}))

@@ -9,7 +9,6 @@ from torch import Tensor
 from phase8_tune.kernels.gate import check_operation
 from phase8_tune.kernels.gate_inputs import ODD_SHAPES, GateShape, draw_inputs
 from phase8_tune.kernels.mix_norm import fast, reference, tiles
-from phase8_tune.kernels.mix_norm.tiles import MAX_RANK
 from phase8_tune.kernels.versions import UnsupportedVersionError
 
 # Several column tiles, the last not full; a rank that is no power of two
@@ -22,18 +21,17 @@ def test_fast_is_within_the_error_budget(dtype: torch.dtype, device: torch.devic
     assert result.ok, result
 
 
-def test_larger_tiles_are_within_the_budget(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tiles of real sizes, at a size the interpreter can run: 130 tokens are four tiles and a part."""
-    monkeypatch.setattr(tiles, "_ENOUGH_PROGRAMS", 1)
-    assert tiles.token_tiles(130, 48, 32, torch.float32).tokens == 32
+def test_a_program_takes_many_tiles(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As at real sizes: 130 tokens are 65 tiles of the backward, for 3 programs here."""
+    monkeypatch.setattr(tiles, "_PROGRAMS", 3)
+    assert tiles.row_tiles(130, 48, backward=True).programs == 3
     result = check_operation("mix_norm", "fast", device, torch.float32, ODD_SHAPES[2:], draws=1)
     assert result.ok, result
 
 
-def test_tiles_grow_with_the_tokens() -> None:
-    half = torch.bfloat16
-    assert [tiles.token_tiles(t, 512, 32, half).tokens for t in (64, 8191, 8192)] == [16, 16, 32]
-    assert tiles.token_tiles(16384, 512, MAX_RANK, half).tokens == 16  # the product's operands stay small
+def test_a_row_is_spread_over_enough_threads() -> None:
+    """8 columns a thread: rows and their sums fit the registers at every width of the presets."""
+    assert [tiles.row_tiles(64, d, backward=True).warps for d in (128, 512, 1024, 1536)] == [1, 2, 4, 8]
 
 
 def operands(device: torch.device) -> tuple[Any, ...]:
@@ -94,6 +92,3 @@ def test_what_the_kernel_does_not_take_is_refused(device: torch.device) -> None:
     given = operands(device)
     with pytest.raises(UnsupportedVersionError, match=r"mix_norm: expected one of float32, .*got float64"):
         fast.mix_norm(given[0].double(), *given[1:])
-    ranked = torch.zeros(2, 5, MAX_RANK + 1, device=device)
-    with pytest.raises(UnsupportedVersionError, match=f"at most {MAX_RANK}, got {MAX_RANK + 1}"):
-        fast.mix_norm(given[0], ranked, *given[2:])
