@@ -83,11 +83,18 @@ def predict(
     click.echo(f"{candidate.describe()} on {profile.title}: predicted, not measured")
     rows = [(line.name, format_mb(line.size_bytes), line.source) for line in prediction.ledger]
     rows.append(("peak of the process", format_mb(prediction.peak_bytes), "sum"))
-    click.echo(tabulate(rows, headers=("memory", "size", "source"), colalign=("left", "right", "left")))
+    click.echo(
+        tabulate(
+            rows,
+            headers=("memory", "MB", "source"),
+            colalign=("left", "right", "left"),
+            disable_numparse=True,
+        )
+    )
     where = f"{prediction.peak_op} {_PHASE_NAMES[prediction.peak_phase]}"
     click.echo(
-        f"torch: {format_mb(prediction.peak_allocated_bytes)} allocated at the peak ({where}), "
-        f"{format_mb(prediction.peak_reserved_bytes)} reserved"
+        f"torch: {format_mb(prediction.peak_allocated_bytes)} MB allocated at the peak ({where}), "
+        f"{format_mb(prediction.peak_reserved_bytes)} MB reserved"
     )
     verdict = "fits" if prediction.fits else "does not fit"
     largest = f"largest batch that fits: {prediction.largest_batch}" if prediction.largest_batch else (

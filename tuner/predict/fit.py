@@ -2,7 +2,8 @@
 
 Peaks are not straight in the batch, because they move from one phase to another; single allocations are.
 Two traces give a and b, a third checks them. Where sizes bend (a kernel's buffers that stop growing), the
-batch itself is traced. A batch of one has its own events: what is contiguous then need not be copied.
+batch itself is traced. (A buffer of so much a tile is straight in whole tiles only: at odd batches it may be
+part of a tile off.) A batch of one has its own events: what is contiguous then need not be copied.
 """
 
 from __future__ import annotations

@@ -17,6 +17,23 @@ GEMMS = frozenset(
 )
 """Operations that cuBLAS runs: the first on a thread takes a workspace."""
 
+_POINTWISE = frozenset(
+    {
+        "mul",
+        "add",
+        "sub",
+        "div",
+        "neg",
+        "reciprocal",
+        "sigmoid",
+        "tanh",
+        "relu",
+        "sqrt",
+        "exp",
+        "log",
+        "log1p",
+    }
+)
 _VIEWS_BY_IMPLEMENTATION = frozenset({"_unsafe_view", "_reshape_alias"})
 
 
@@ -43,6 +60,7 @@ class Operation:
         self.is_pure = not returns_alias and not mutates and not self.is_view
         # Products with float32 results of narrower operands exist on CUDA only; they write into `out`
         self.writes_out_on_cuda = schema.overload_name == "dtype_out"
+        self.is_pointwise = self.is_pure and self.namespace == "aten" and self.short_name in _POINTWISE
         self.is_gemm = self.namespace == "aten" and self.short_name in GEMMS
         self.cost_class = "gemm" if self.is_gemm else "memory"
         self.scratch: ScratchRule | None = SCRATCH.get(self.short_name) if self.namespace == "aten" else None
@@ -112,6 +130,27 @@ def remember(
     layouts = tuple(None if v is None else (v.shape, v.stride(), v.dtype) for v in values)
     moved = tensor_bytes(tensors_of(arguments)) + tensor_bytes(outputs)
     return Outputs(layouts, type(result) if is_list else None, flops(operation, arguments), float(moved))
+
+
+def pointwise(operation: Operation, arguments: Sequence[Any]) -> Outputs | None:
+    """The plain case of a pointwise operation: floating tensors of one dtype, dense and
+    all of one layout, or scalars. None for any other case.
+    """
+    if not operation.is_pointwise:
+        return None
+    tensors = [value for value in arguments if isinstance(value, Tensor)]
+    first = tensors[0]
+    if not (first.is_contiguous() and (first.is_floating_point() or first.is_complex())):
+        return None
+    for value in arguments[1:]:
+        if isinstance(value, Tensor):
+            if value.dtype != first.dtype or value.shape != first.shape or value.stride() != first.stride():
+                return None
+        elif type(value) not in (int, float):
+            return None
+    size = first.numel() * first.element_size()
+    layout = (first.shape, first.stride(), first.dtype)
+    return Outputs((layout,), None, 0.0, float(size * (len(tensors) + 1)))
 
 
 def recreate(outputs: Outputs, device: torch.device) -> Any:

@@ -135,14 +135,14 @@ def repeated_step(first: Sequence[Event], setup_slots: int, log: EventLog) -> li
     freed = {event.slot for event in first if event.size_bytes == FREE}
     if any(slot < setup_slots for slot in freed):
         raise ValueError("the first step frees what was made before it: trace the second too")
-    renamed: dict[int, int] = {}
-    events = []
-    for event in first:
-        if event.slot in freed:
-            if event.slot not in renamed:
-                renamed[event.slot] = log.new_slot_like(event.slot)
-            events.append(event._replace(slot=renamed[event.slot]))
-    return events
+    renamed = {
+        slot: log.new_slot_like(slot) for slot in dict.fromkeys(e.slot for e in first) if slot in freed
+    }
+    return [
+        Event(renamed[slot], size, op, phase, unit, growth)
+        for slot, size, op, phase, unit, growth in first
+        if slot in freed
+    ]
 
 
 def _run(trainer: Trainer, tokens: Tensor, mode: Mode, tracer: Tracer, gradients: set[int]) -> Tensor:

@@ -23,7 +23,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ...kernels.scratch import scratch_rule
 from .event_log import UNKNOWN, EventLog
 from .events import GLOBAL, WORKSPACE, Cost
-from .operations import Operation, Outputs, flops, recreate, remember, signature, tensor_bytes, tensors_of
+from .operations import (
+    Operation,
+    Outputs,
+    flops,
+    pointwise,
+    recreate,
+    remember,
+    signature,
+    tensor_bytes,
+    tensors_of,
+)
 
 _STACKS = ("stack", "cat")
 _CREATIONS = ("zeros", "zeros_like", "full")
@@ -125,6 +135,9 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if operation.is_pure and not self.has_data:
             key = (func, signature(args), signature(tuple(kwargs.items())))
             known = _MEMORY.get(key)
+            if known is None:
+                known = None if kwargs else pointwise(operation, args)
+                _MEMORY[key] = known
             if known is not None:
                 return recreate(known, self.device), known.flops, known.moved_bytes
         if operation.writes_out_on_cuda and not self.has_data:

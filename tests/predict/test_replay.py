@@ -1,0 +1,90 @@
+"""Replaying events: peaks and their parts, the cap, and the schedule of a captured step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from phase8_tune.tuner.predict.allocator import MIB
+from phase8_tune.tuner.predict.events import FREE, WORKSPACE, Category, Event, Trace
+from phase8_tune.tuner.predict.fit import Structure
+from phase8_tune.tuner.predict.replay import Program
+
+from .traces import VERSIONS, live_peak, traced
+
+SIZES_MIB = [40, 30, 20]  # weights; an activation; the optimizer's state
+
+
+def _structure() -> Structure:
+    """Weights stay; a step makes and frees an activation beside a workspace; its first leaves a state."""
+    setup = [Event(0, 0, "weights", "setup", 0)]
+    first = [
+        Event(1, WORKSPACE, "blas", "forward", 0),
+        Event(2, 1, "product", "forward", 0),
+        Event(2, FREE, "product", "forward", 0),
+        Event(3, 2, "zeros", "optimizer", -1),
+    ]
+    repeat = [Event(4, 1, "product", "forward", 0), Event(4, FREE, "product", "forward", 0)]
+    categories: list[Category] = ["weights", "workspaces", "activations", "optimizer", "activations"]
+    trace = Trace(depth=1, setup=setup, first=first, repeat=repeat, categories=categories)
+    return Structure(trace=trace, depth=1, growth_bytes=[0, 0, 0])
+
+
+def _replay(*, is_captured: bool = False, cap_mib: int | None = None, **options: Any) -> Any:
+    program = Program(_structure(), is_captured=is_captured)
+    cap = None if cap_mib is None else cap_mib * MIB
+    sizes = [size * MIB for size in SIZES_MIB]
+    return program.replay(sizes, workspace_bytes=10 * MIB, cap_bytes=cap, **options)
+
+
+def test_peak_and_its_parts():
+    peaks = _replay()
+    assert peaks.allocated_bytes == (40 + 10 + 20 + 30) * MIB
+    assert peaks.by_category["weights"] == 40 * MIB
+    assert peaks.by_category["optimizer"] == 20 * MIB
+    assert peaks.by_category["activations"] == 30 * MIB
+    assert peaks.by_category["workspaces"] == 10 * MIB
+    assert (peaks.peak_op, peaks.peak_phase) == ("product", "forward")
+    # The state is cut off the activation's freed segment (20 of 30): the next activation needs a new one
+    assert peaks.reserved_bytes == (40 + 10 + 30 + 30) * MIB
+
+
+def test_the_cap_decides_and_not_the_peak():
+    assert _replay(cap_mib=110).fits
+    refused = _replay(cap_mib=109)
+    assert not refused.fits
+    assert refused.allocated_bytes == 100 * MIB  # what it would take at least
+
+
+def test_a_captured_step_has_its_own_pool():
+    """Eager steps on the side stream, then their cache is given back, and the graph takes its own segment.
+
+    The state holds the side stream's first segment of 30 MiB; the second is given back. The graph takes 30 MiB
+    for its activation and 2 for its loss, the copied batch and the loss that is returned share another 2.
+    """
+    peaks = _replay(is_captured=True, input_bytes=4096)
+    assert peaks.allocated_bytes == 100 * MIB + 4096
+    assert peaks.reserved_bytes == (40 + 10 + 30 + 30 + 2 + 2) * MIB
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_rounding_only_adds(version):
+    trace = traced(version, batch=3)
+    sizes = [event.size_bytes for part in trace.parts() for event in part if event.size_bytes >= 0]
+    structure = Structure(trace=_indexed(trace), depth=3, growth_bytes=[0] * len(sizes))
+    program = Program(structure, is_captured=version == "fast")
+    live = program.live(sizes, 0)
+    peaks = program.replay(sizes, workspace_bytes=0)
+    assert peaks.reserved_bytes is not None
+    assert live_peak(trace) <= live.allocated_bytes <= peaks.allocated_bytes <= peaks.reserved_bytes
+    assert sum(live.by_category.values()) == live.allocated_bytes
+
+
+def _indexed(trace: Trace) -> Trace:
+    numbers = iter(range(10**9))
+    parts = [
+        [event if event.size_bytes < 0 else event._replace(size_bytes=next(numbers)) for event in part]
+        for part in trace.parts()
+    ]
+    return Trace(depth=3, setup=parts[0], first=parts[1], repeat=parts[2], categories=trace.categories)

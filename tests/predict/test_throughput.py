@@ -1,0 +1,106 @@
+"""The roofline's arithmetic, and its correction by measurements."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+
+import pytest
+
+from phase8_tune.tuner.predict.events import Cost
+from phase8_tune.tuner.predict.profiles import gpu_profile
+from phase8_tune.tuner.predict.throughput import (
+    Correction,
+    MeasuredStep,
+    correct,
+    estimate_step,
+)
+
+PROFILE = gpu_profile("h200")
+COSTS = {
+    "gemm": Cost(flops=1e13, moved_bytes=1e9, launches=10),
+    "memory": Cost(moved_bytes=1e12, launches=90),
+}
+
+
+def _estimate(costs, **options):
+    return estimate_step(
+        costs, PROFILE, **{"precision": "bf16", "n_seq": 256, "is_captured": False, **options}
+    )
+
+
+def test_a_class_takes_the_longer_of_arithmetic_and_traffic():
+    step = _estimate(COSTS)
+    assert step.arithmetic_s > 1e13 / PROFILE.matrix_16bit.value
+    assert step.traffic_s > 1e12 / PROFILE.bandwidth.value
+    assert step.gpu_s == pytest.approx(step.arithmetic_s + step.traffic_s + step.floor_s)
+    assert step.limited_by == "memory traffic"
+
+
+def test_float32_products_run_at_the_float32_rate():
+    fast, slow = (_estimate({"gemm": COSTS["gemm"]}, precision=p) for p in ("bf16", "none"))
+    assert slow.arithmetic_s > 5 * fast.arithmetic_s
+    assert fast.limited_by == slow.limited_by == "arithmetic"
+
+
+def test_a_captured_step_does_not_wait_for_the_host():
+    costs = {"memory": Cost(moved_bytes=1e6, launches=1000)}
+    eager, captured = _estimate(costs), _estimate(costs, is_captured=True)
+    assert eager.step_s == pytest.approx(1000 * PROFILE.launch_s.value)
+    assert captured.step_s < 0.5 * eager.step_s
+    assert eager.limited_by == "launches"
+
+
+def _points(count: int, noise: float) -> list[MeasuredStep]:
+    """Steps that take 1.5 times their estimate, of version v1 three times."""
+    chance = random.Random(0)
+    points = []
+    for index in range(count):
+        version = ("v1", "fast")[index % 2]
+        estimated = 10 ** chance.uniform(-3, 0)
+        factor = {"v1": 3.0, "fast": 1.5}[version] * math.exp(chance.gauss(0, noise))
+        points.append(
+            MeasuredStep(
+                kernel_version=version,
+                limited_by="arithmetic",
+                estimated_s=estimated,
+                measured_s=estimated * factor,
+            )
+        )
+    return points
+
+
+def test_no_measurements_no_correction():
+    assert correct([]) == Correction()
+
+
+def test_ten_measurements_halve_the_error():
+    points = _points(60, noise=0.03)
+    correction = correct(points[:10])
+
+    def error(point: MeasuredStep, corrected: bool) -> float:
+        factor = correction.log_factor(point.kernel_version, point.limited_by) if corrected else 0.0
+        return abs(point.log_ratio - factor)
+
+    before = statistics.median(error(p, False) for p in points[10:])
+    after = statistics.median(error(p, True) for p in points[10:])
+    assert after < 0.5 * before
+
+
+def test_one_outlier_moves_little():
+    points = _points(11, noise=0.01)
+    spoiled = [*points[:-1], MeasuredStep(
+        kernel_version="v1", limited_by="arithmetic", estimated_s=1.0, measured_s=100.0
+    )]  # fmt: skip
+    clean, moved = (correct(p).log_factor("v1", "arithmetic") for p in (points, spoiled))
+    assert abs(clean - moved) < 0.2
+
+
+def test_the_interval_narrows_with_measurements():
+    low, expected, high = Correction().interval(1.0, "fast", "launches")
+    assert low < expected == 1.0 < high
+    measured = correct(_points(60, noise=0.02))
+    low, expected, high = measured.interval(1.0, "fast", "arithmetic")
+    assert high / low < 1.5
+    assert low < expected < high
