@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,10 @@ from .transformer import VOCAB_SIZE, TransformerTrainer
 # 32, for which the factored head is no cheaper than the dense one.
 ROOFLINE = {"small": (69e6, 426e3, 118e6, 154e6), "medium": (491e6, 1704e3, 133e6, 309e6)}
 SEQUENCES = {"small": 256, "medium": 512}
-BATCHES = (8, 16, 32, 64, 96, 128, 192, 256, 320)
+BATCHES = {  # tried in this order, up to the first that does not fit
+    "small": {"transformer": (48, 64, 72), "fast": (64, 128, 256, 288, 320), "other": (16, 64)},
+    "medium": {"transformer": (6, 8, 9), "fast": (16, 32, 40, 44), "other": (4, 16)},
+}
 
 
 def _free() -> None:
@@ -47,7 +50,7 @@ def _measure(make: Callable[[], Any], batch: int, n_seq: int, method: str) -> di
     trainer = None
     try:
         trainer = make()
-        states = torch.cuda.memory_allocated() - base
+        weights = torch.cuda.memory_allocated() - base
         tokens = torch.randint(0, VOCAB_SIZE, (batch, n_seq + 1), device="cuda")
         run = getattr(trainer, method)
         timing = summarise(time_calls(lambda: run(tokens)))
@@ -66,7 +69,9 @@ def _measure(make: Callable[[], Any], batch: int, n_seq: int, method: str) -> di
         "tokens_per_s_high": count / timing.low_s,
         "peak_allocated_bytes": peak,
         "peak_reserved_bytes": reserved,
-        "weights_bytes": states,
+        "weights_bytes": weights,
+        # Weights, gradients and two moments of AdamW are the same for every batch
+        "activation_bytes_per_token": (peak - (4 if method == "step" else 1) * weights) / count,
         "samples_s": timing.samples_s,
     }
 
@@ -113,58 +118,61 @@ def main() -> None:
         "vram_bytes": cap,
         "runs": {},
     }
-    runs = results["runs"]
-    rows = []
-
-    def add(label: str, found: list[dict[str, Any]], share: str = "") -> None:
-        runs[label] = found
-        if not found:
-            rows.append([label, "out of memory", "", "", ""])
-            return
-        best = max(found, key=lambda r: float(r["tokens_per_s"]))
-        peak = f"{best['peak_reserved_bytes'] / 2**20:,.0f}"
-        shape = f"{best['batch']}x{best['n_seq']}"
-        rows.append([label, shape, f"{best['tokens_per_s']:,.0f}", peak, share])
-
+    rows: list[list[str]] = []
     for name in arguments.models:
-        n_seq = SEQUENCES[name]
-        print(name, flush=True)
-        add(f"{name} transformer train", _best(_transformer(name, n_seq), n_seq, "step", BATCHES))
-        body, traffic, *heads = ROOFLINE[name]
-        floors = [
-            min(ceiling["flop_per_s"] / (body + head), ceiling["bytes_per_s"] / traffic) for head in heads
-        ]
-        for version in arguments.versions:
-            batches = BATCHES if version in ("fast", "v2") else BATCHES[:3]
-            found = _best(_phase8(name, n_seq, version, False), n_seq, "step", batches)
-            best = max((r["tokens_per_s"] for r in found), default=0.0)
-            add(
-                f"{name} phase8 {version} train", found, " / ".join(f"{best / floor:.0%}" for floor in floors)
-            )
-        found = _best(_phase8(name, n_seq, arguments.versions[0], True), n_seq, "step", BATCHES)
-        add(f"{name} phase8 {arguments.versions[0]} checkpointing train", found)
-    forward = _best(_phase8("small", 256, arguments.versions[0], False), 256, "evaluate", (8,))
-    add(f"small phase8 {arguments.versions[0]} forward", forward)
-    add(
-        f"medium phase8 {arguments.versions[0]} train at 1024",
-        _best(_phase8("medium", 1024, arguments.versions[0], False), 1024, "step", (16,)),
-    )
-    print(
-        tabulate(
-            rows, headers=["run", "batch", "tokens/s", "peak reserved MB", "of roofline (factored / dense)"]
-        )
-    )
-    text = json.dumps(results)
+        for label, found in _runs(name, arguments.versions):
+            results["runs"][label] = found
+            rows.append(_row(label, found, ceiling))
+    headers = ["run", "batch", "tokens/s", "peak reserved MB", "KB a token", "of roofline (factored / dense)"]
+    table = tabulate(rows, headers=headers)
+    print(table)
     if arguments.output is not None:
         arguments.output.mkdir(parents=True, exist_ok=True)
         (arguments.output / "results.json").write_text(json.dumps(results, indent=1))
-        (arguments.output / "table.txt").write_text(
-            tabulate(
-                rows,
-                headers=["run", "batch", "tokens/s", "peak reserved MB", "of roofline (factored / dense)"],
-            )
+        (arguments.output / "table.txt").write_text(table + "\n")
+    print(json.dumps(results))
+
+
+def _runs(name: str, versions: list[str]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Every run of one model size, measured as it is asked for: (label, all batches that fit)."""
+    n_seq, batches, first = SEQUENCES[name], BATCHES[name], versions[0]
+    yield f"{name} transformer train", _best(_transformer(name, n_seq), n_seq, "step", batches["transformer"])
+    for version in versions:
+        tried = batches.get(version, batches["other"])
+        yield (
+            f"{name} phase8 {version} train",
+            _best(_phase8(name, n_seq, version, False), n_seq, "step", tried),
         )
-    print(text)
+    largest = tuple(4 * batch for batch in batches["fast"][-2:])
+    found = _best(_phase8(name, n_seq, first, True), n_seq, "step", largest)
+    yield f"{name} phase8 {first} checkpointing train", found
+    if name == "small":
+        yield f"small phase8 {first} forward", _best(_phase8(name, 256, first, False), 256, "evaluate", (8,))
+    if name == "medium":
+        found = _best(_phase8(name, 1024, first, False), 1024, "step", (16,))
+        yield f"medium phase8 {first} train at 1024", found
+
+
+def _row(label: str, found: list[dict[str, Any]], ceiling: dict[str, float]) -> list[str]:
+    """The best batch of a run; for our training runs its share of the roofline."""
+    if not found:
+        return [label, "out of memory", "", "", "", ""]
+    best = max(found, key=lambda r: float(r["tokens_per_s"]))
+    share = ""
+    if "phase8" in label and "train" in label:
+        body, traffic, *heads = ROOFLINE[label.split()[0]]
+        floors = (
+            min(ceiling["flop_per_s"] / (body + head), ceiling["bytes_per_s"] / traffic) for head in heads
+        )
+        share = " / ".join(f"{best['tokens_per_s'] / floor:.0%}" for floor in floors)
+    return [
+        label,
+        f"{best['batch']}x{best['n_seq']}",
+        f"{best['tokens_per_s']:,.0f}",
+        f"{best['peak_reserved_bytes'] / 2**20:,.0f}",
+        f"{best['activation_bytes_per_token'] / 1e3:.1f}",
+        share,
+    ]
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ class TransformerTrainer:
         torch.manual_seed(0)
         with torch.device("cuda"):
             self.model = Transformer(d_model, n_layers, n_heads, n_seq)
-        self.compiled = torch.compile(self.model)
+        self.compiled = torch.compile(self.model, dynamic=False)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, fused=True)
 
     def step(self, tokens: Tensor) -> Tensor:
