@@ -60,8 +60,8 @@ def test_the_cap_decides_and_not_the_peak():
 def test_a_captured_step_has_its_own_pool():
     """Eager steps on the side stream, then their cache is given back, and the graph takes its own segment.
 
-    The state holds the side stream's first segment of 30 MiB; the second is given back. The graph takes 30 MiB
-    for its activation and 2 for its loss, the copied batch and the loss that is returned share another 2.
+    The state holds the side stream's first segment of 30 MiB, the second is given back. The graph takes 30
+    MiB for its activation and 2 for its loss; the copied batch and the returned loss share another 2.
     """
     peaks = _replay(is_captured=True, input_bytes=4096)
     assert peaks.allocated_bytes == 100 * MIB + 4096

@@ -106,7 +106,7 @@ class Predictor:
         answer = capped if capped.fits else free
         assert answer.reserved_bytes is not None  # it fits under its own cap, or there is none
         ledger = self._ledger(answer, answer.reserved_bytes)
-        step = self._step(candidate, answer)
+        step = self.step(candidate, answer)
         return Prediction(
             candidate=candidate,
             gpu=self.profile.name,
@@ -142,7 +142,7 @@ class Predictor:
         ]
         forecasts = []
         for candidate, answer in zip(candidates, self.store.ask(questions), strict=True):
-            step = self._step(candidate, answer)
+            step = self.step(candidate, answer)
             forecasts.append(
                 Forecast(
                     is_certainly_over=not answer.fits,
@@ -201,7 +201,8 @@ class Predictor:
         ]
         return tuple(lines)
 
-    def _step(self, candidate: Candidate, answer: Answer) -> StepEstimate:
+    def step(self, candidate: Candidate, answer: Answer) -> StepEstimate:
+        """The uncorrected roofline of a candidate."""
         return estimate_step(
             {name: Cost(*values) for name, values in answer.costs.items()},
             self.profile,

@@ -1,0 +1,248 @@
+"""Predicted against measured, on the GPU that is here: memory, what fits under a cap, throughput.
+
+    python -m phase8_tune.benchmarks.prediction [--count 72] [--seconds 330] [--output DIR] [--gpu NAME]
+    python -m phase8_tune.benchmarks.prediction --record FILE
+
+Random configurations (seeded) are predicted in other processes, without the GPU, and then trained a few
+steps each in this one. Prints tables and one JSON line; writes results.json, environment.json and report.md
+into DIR.
+--record stores what the tracer writes down on this GPU for a small model, the fixture of the tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import multiprocessing
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..kernels.device_limits import multiprocessor_count, shared_memory_limit
+from ..tuner.candidate import Candidate, Precision
+from ..tuner.predict.calibration import calibrate_present, present_profile
+from ..tuner.predict.lines import Answer, Question, line_key
+from ..tuner.predict.prediction import Predictor
+from ..tuner.predict.profiles import GpuProfile, gpu_profile
+from ..tuner.predict.store import PredictionStore
+from .environment import environment
+from .prediction_cases import compile_kernels, draw, fits_under, process_peak_bytes, run
+from .prediction_report import report_of, summary_of
+
+GIB = 1 << 30
+CAPS_GIB = (4, 6, 8, 12)
+LARGEST_GIB = 48  # larger configurations are left out
+PROCESS_RUNS = 3
+_COMPILING = 10  # processes
+
+
+def main() -> None:
+    arguments = _parse()
+    if arguments.record is not None:
+        record(arguments.record)
+        return
+    deadline = time.monotonic() + arguments.seconds
+    if arguments.calibrate:
+        profile = calibrate_present()
+    else:
+        profile = present_profile() if arguments.gpu is None else gpu_profile(arguments.gpu)
+    workspace = profile.blas_workspace_bytes()
+    with PredictionStore() as store:
+        drawn = draw(2 * arguments.count, arguments.seed)
+        start = time.monotonic()
+        answers = _ask(store, profile, drawn, None, workspace)
+        predicting_s = time.monotonic() - start
+        chosen = [
+            (candidate, answer)
+            for candidate, answer in zip(drawn, answers, strict=True)
+            if answer.reserved_bytes is not None and answer.reserved_bytes < LARGEST_GIB * GIB
+        ][: arguments.count]
+        print(f"{len(drawn)} configurations predicted in {predicting_s:.1f} s, {len(chosen)} to be measured")
+        _compile([candidate for candidate, _ in chosen])
+        predictor = Predictor(profile=profile, store=store)
+        rows = _measure(chosen, predictor, deadline - 0.3 * arguments.seconds)
+        caps = _decide(rows, store, profile, workspace, deadline)
+    processes = _processes(rows, profile, deadline)
+    summary = summary_of(rows, caps, processes)
+    results = {
+        "profile": profile.model_dump(),
+        "predicting_s": predicting_s,
+        "configurations": [{k: v for k, v in row.items() if k != "case"} for row in rows],
+        "summary": summary,
+        "caps": caps,
+        "processes": processes,
+    }
+    report = report_of(rows, summary)
+    print(report)
+    print(json.dumps(summary))
+    if arguments.output is not None:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        (arguments.output / "results.json").write_text(json.dumps(results, indent=1))
+        (arguments.output / "environment.json").write_text(json.dumps(environment(), indent=1))
+        (arguments.output / "report.md").write_text(report + "\n", encoding="utf-8")
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--count", type=int, default=72)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=330.0)
+    parser.add_argument("--gpu", help="profile to predict with; default: the card's own")
+    parser.add_argument("--calibrate", action="store_true", help="measure the card's figures first")
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--record", type=Path)
+    return parser.parse_args()
+
+
+def _ask(
+    store: PredictionStore, profile: GpuProfile, cases: Sequence[Candidate], cap: int | None, workspace: int
+) -> list[Answer]:
+    return store.ask(
+        [
+            (
+                line_key(case, profile),
+                Question(batch_size=case.batch_size, cap_bytes=cap, workspace_bytes=workspace),
+            )
+            for case in cases
+        ]
+    )
+
+
+def _compile(cases: Sequence[Candidate]) -> None:
+    """Compile all kernels at once in several processes; Triton keeps them on disk."""
+    start = time.monotonic()
+    small = [
+        Candidate.from_dict({**case.to_dict(), "batch_size": min(case.batch_size, 2)})
+        for case in cases
+        if case.kernel_version != "reference"
+    ]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(_COMPILING, context) as pool:
+        done = list(pool.map(compile_kernels, small))
+    print(f"{len(done)} configurations' kernels compiled in {time.monotonic() - start:.1f} s", flush=True)
+
+
+def _measure(
+    chosen: Sequence[tuple[Candidate, Answer]], predictor: Predictor, deadline: float
+) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for case, answer in chosen:
+        if time.monotonic() > deadline:
+            print(f"time is up after {len(rows)} configurations")
+            break
+        measured = run(case)
+        step = predictor.step(case, answer)
+        assert answer.reserved_bytes is not None  # chosen for it
+        rows.append(
+            {
+                "case": case,
+                "candidate": case.to_dict(),
+                "description": case.describe(),
+                "predicted_allocated_bytes": answer.allocated_bytes,
+                "measured_allocated_bytes": measured.allocated_bytes,
+                "allocated_error": answer.allocated_bytes / measured.allocated_bytes - 1,
+                "predicted_reserved_bytes": answer.reserved_bytes,
+                "measured_reserved_bytes": measured.reserved_bytes,
+                "reserved_error": answer.reserved_bytes / measured.reserved_bytes - 1,
+                "peak": f"{answer.peak_op} ({answer.peak_phase})",
+                "predicted_step_s": step.step_s,
+                "measured_step_s": measured.step_s,
+                "limited_by": step.limited_by,
+                "measuring_s": measured.seconds,
+            }
+        )
+        print(json.dumps({k: v for k, v in rows[-1].items() if k not in ("case", "candidate")}), flush=True)
+    return rows
+
+
+def _decide(
+    rows: Sequence[dict[str, Any]],
+    store: PredictionStore,
+    profile: GpuProfile,
+    workspace: int,
+    deadline: float,
+) -> list[dict[str, Any]]:
+    """Predicted and real decisions under caps: where the peaks leave no doubt by them, else by running."""
+    decisions = []
+    for cap in (gib * GIB for gib in CAPS_GIB):
+        answers = _ask(store, profile, [row["case"] for row in rows], cap, workspace)
+        for row, answer in zip(rows, answers, strict=True):
+            if row["measured_reserved_bytes"] <= cap:
+                fits, how = True, "reserved without a cap"
+            elif row["measured_allocated_bytes"] > cap:
+                fits, how = False, "allocated without a cap"
+            elif time.monotonic() > deadline:
+                continue
+            else:
+                fits, how = fits_under(row["case"], cap), "run under the cap"
+            decisions.append(
+                {
+                    "description": row["description"],
+                    "cap_bytes": cap,
+                    "predicted_fits": answer.fits,
+                    "fits": fits,
+                    "decided_by": how,
+                }
+            )
+    return decisions
+
+
+def _processes(rows: Sequence[dict[str, Any]], profile: GpuProfile, deadline: float) -> list[dict[str, Any]]:
+    """The whole process as NVML sees it, for a few configurations."""
+    seen = []
+    outside = profile.context_bytes.value + profile.libraries_bytes.value
+    for row in [row for row in rows if row["measured_reserved_bytes"] > 2 * GIB][:PROCESS_RUNS]:
+        if time.monotonic() > deadline:
+            break
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            used, reserved = pool.submit(process_peak_bytes, row["candidate"]).result()
+        predicted = row["predicted_reserved_bytes"] + outside
+        seen.append(
+            {
+                "description": row["description"],
+                "predicted_bytes": predicted,
+                "nvml_bytes": used,
+                "reserved_bytes": reserved,
+                "error": predicted / used - 1,
+            }
+        )
+    return seen
+
+
+def record(path: Path) -> None:
+    """Store the tracer's events of a small model on this GPU: slot, bytes, operation and phase of each."""
+    from ..phase8.training import TrainingOptions
+    from ..tests.predict.traces import CONFIG, canonical
+    from ..tuner.predict.stepping import record_training
+
+    cases: dict[str, Any] = {}
+    kinds: tuple[tuple[str, bool, Precision], ...] = (("reference", False, "bf16"), ("v2", True, "fp16"))
+    for version, checkpointing, precision in kinds:
+        options = TrainingOptions(
+            kernel_version=version, gradient_checkpointing=checkpointing, mixed_precision=precision
+        )
+        trace = record_training(CONFIG, options, batch_size=2)
+        cases[version] = {
+            "gradient_checkpointing": checkpointing,
+            "mixed_precision": precision,
+            "parts": [[[slot, size, op, phase] for slot, size, op, phase, _ in p] for p in canonical(trace)],
+        }
+    device = torch.device("cuda", 0)
+    data = {
+        "environment": environment(),
+        "shared_memory_bytes": shared_memory_limit(device),
+        "multiprocessors": multiprocessor_count(device),
+        "cases": cases,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(json.dumps(data, separators=(",", ":")).encode(), 9, mtime=0))
+    print(f"{path}: {path.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""Predictions end to end: a process that traces, answers on disk, the ledger, and the command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from phase8_tune.tuner import cli
+from phase8_tune.tuner.candidate import Candidate
+from phase8_tune.tuner.errors import UserInputError
+from phase8_tune.tuner.predict.prediction import SKIP_MARGIN, Prediction, Predictor
+from phase8_tune.tuner.predict.profiles import gpu_profile
+from phase8_tune.tuner.predict.store import PredictionStore
+from phase8_tune.tuner.predict.throughput import MeasuredStep
+
+GIB = 1 << 30
+PROFILE = gpu_profile("rtx-3080-laptop")
+CANDIDATE = Candidate(
+    model="nano",
+    n_seq=256,
+    batch_size=8,
+    kernel_version="v2",
+    gradient_checkpointing=True,
+    mixed_precision="bf16",
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def store(folder):
+    with PredictionStore(folder, processes=1) as store:
+        yield store
+
+
+@pytest.fixture
+def predictor(store):
+    return Predictor(profile=PROFILE, store=store)
+
+
+@pytest.fixture
+def prediction(predictor) -> Prediction:
+    return predictor.predict(CANDIDATE, 8 * GIB)
+
+
+def test_ledger_adds_up(prediction):
+    lines = {line.name: line.size_bytes for line in prediction.ledger}
+    assert sum(lines.values()) == prediction.peak_bytes
+    outside = lines["context"] + lines["libraries"]
+    assert prediction.peak_reserved_bytes == prediction.peak_bytes - outside
+    assert all(size >= 0 for size in lines.values())
+    assert lines["workspaces"] == 2 * PROFILE.blas_workspace_bytes({})
+    assert lines["weights"] >= 4 * prediction.parameters
+    assert prediction.peak_allocated_bytes <= prediction.peak_reserved_bytes
+    assert all(line.source.startswith(("predicted", "estimate", "measured")) for line in prediction.ledger)
+
+
+def test_the_largest_batch_is_the_largest(predictor, prediction):
+    budget = 2 * GIB
+    largest = predictor.predict(CANDIDATE, budget).largest_batch
+    assert largest > CANDIDATE.batch_size
+    assert predictor.predict(replace(CANDIDATE, batch_size=largest), budget).fits
+    assert not predictor.predict(replace(CANDIDATE, batch_size=largest + 1), budget).fits
+    assert prediction.largest_batch > largest
+
+
+def test_a_survey_skips_only_what_cannot_fit(predictor):
+    budget = 2 * GIB
+    candidates = [replace(CANDIDATE, batch_size=batch) for batch in (1, 8, 64, 512, 4096)]
+    for candidate, forecast in zip(candidates, predictor.survey(candidates, budget), strict=True):
+        wider = predictor.predict(candidate, int(budget * (1 + 2 * SKIP_MARGIN)))
+        assert not (forecast.is_certainly_over and predictor.predict(candidate, budget).fits)
+        assert wider.fits or forecast.is_certainly_over
+
+
+def test_answers_are_kept(folder, prediction):
+    class Refusing(PredictionStore):
+        def _processes_ready(self):
+            raise AssertionError("a process was asked for what is known")
+
+    kept = Predictor(profile=PROFILE, store=Refusing(folder))
+    assert kept.predict(CANDIDATE, 8 * GIB) == prediction
+
+
+def test_a_damaged_answer_is_asked_again(folder, store, prediction):
+    for path in (folder / "predictions").glob("*.json"):
+        path.write_text("{]")
+    assert Predictor(profile=PROFILE, store=store).predict(CANDIDATE, 8 * GIB) == prediction
+
+
+def test_measurements_correct_the_rate(predictor, prediction):
+    [forecast] = predictor.survey([CANDIDATE], 8 * GIB)
+    slow = MeasuredStep(
+        kernel_version="v2",
+        limited_by=forecast.limited_by,
+        estimated_s=forecast.step.step_s,
+        measured_s=4 * forecast.step.step_s,
+    )
+    predictor.learn([slow] * 12)
+    corrected = predictor.predict(CANDIDATE, 8 * GIB).tokens_per_s
+    assert corrected.expected == pytest.approx(prediction.tokens_per_s.expected / 4, rel=0.01)
+    before, after = prediction.tokens_per_s, corrected
+    assert after.high / after.low < before.high / before.low
+
+
+def test_a_budget_below_the_context_is_the_users_error(predictor):
+    with pytest.raises(UserInputError, match="--vram"):
+        predictor.predict(CANDIDATE, 1 << 20)
+
+
+def test_a_model_that_is_not_there_is_the_users_error(predictor):
+    with pytest.raises(UserInputError, match="model"):
+        predictor.predict(replace(CANDIDATE, model="giant"), 8 * GIB)
+
+
+ARGUMENTS = [
+    "predict",
+    "--model",
+    "nano",
+    "--seq",
+    "256",
+    "--batch",
+    "8",
+    "--kernel",
+    "v2",
+    "--checkpointing",
+]
+
+
+def test_the_command(folder, monkeypatch, capsys, prediction):
+    monkeypatch.setenv("PHASE8_TUNE_CACHE", str(folder))
+    where = ["--gpu", "rtx-3080-laptop", "--vram", "8GB"]
+    cli.main([*ARGUMENTS, *where, "--json"])
+    data = json.loads(capsys.readouterr().out)
+    assert data["basis"] == "predicted"
+    assert data["peak_bytes"] == prediction.peak_bytes
+    assert data["fits"] is True
+    cli.main([*ARGUMENTS, *where])
+    text = capsys.readouterr().out
+    assert "predicted, not measured" in text
+    assert "budget 8GB: fits" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--gpu", "voodoo"], "--gpu: expected one of rtx-3080-laptop"),
+        (["--kernel", "v9"], "--kernel: expected one of reference"),
+        (["--vram", "lots"], "--vram: expected a size"),
+        (["--model", "giant"], "--model: expected one of nano"),
+        (["--gpu", "h200", "--calibrate"], "--calibrate"),
+    ],
+)
+def test_bad_input_is_one_line(options, expected, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([*ARGUMENTS, *options])
+    assert stopped.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert expected in lines[0]
+
+
+def test_the_driver_imports_no_torch():
+    code = (
+        "import sys, phase8_tune.tuner.predict.prediction, phase8_tune.tuner.predict.command,"
+        "phase8_tune.tuner.predict.calibration; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
