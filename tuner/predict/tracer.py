@@ -230,9 +230,10 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         size, unit, growth = storage.nbytes(), self.log.unit, 0
         if self.log.phase == "optimizer":
             unit, growth = self._unit_by_arguments(args, index, operation, size)
-        slot = self.log.allocate(size, operation.name, unit, growth)
+        name = operation.name if self._custom is None else f"{self._custom}: {operation.name}"
+        slot = self.log.allocate(size, name, unit, growth)
 
-        def forget(_: Any, key: int = key, slot: int = slot, name: str = operation.name) -> None:
+        def forget(_: Any, key: int = key, slot: int = slot, name: str = name) -> None:
             del self._slot_of[key]
             if self.log.phase == "backward":
                 self._follow_phase()  # the backward pass may have ended with nothing more to dispatch
