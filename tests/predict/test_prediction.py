@@ -41,12 +41,12 @@ def store(folder):
 
 
 @pytest.fixture
-def predictor(store):
+def predictor(store: PredictionStore) -> Predictor:
     return Predictor(profile=PROFILE, store=store)
 
 
 @pytest.fixture
-def prediction(predictor) -> Prediction:
+def prediction(predictor: Predictor) -> Prediction:
     return predictor.predict(CANDIDATE, 8 * GIB)
 
 
