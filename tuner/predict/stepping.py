@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor
@@ -156,8 +155,23 @@ def _run(trainer: Trainer, tokens: Tensor, mode: Mode, tracer: Tracer, gradients
         gradients.update(tracer.slot(p.grad) for p in parameters if p.grad is not None)
         return clip(parameters, *args, **kwargs)
 
-    with mock.patch.object(torch.nn.utils, "clip_grad_norm_", noting):
+    with _replaced(torch.nn.utils, "clip_grad_norm_", noting):
         return trainer._step(tokens)
+
+
+@contextlib.contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Inside, owner.name is `value`; afterwards it is as before, also where it was a method of the class."""
+    is_own = name in vars(owner)
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        if is_own:
+            setattr(owner, name, before)
+        else:
+            delattr(owner, name)
 
 
 @contextlib.contextmanager
@@ -189,7 +203,7 @@ def _marks(tracer: Tracer, trainer: Trainer) -> Iterator[None]:
         tracer.begin_loss()
         return loss(*args)
 
-    with mock.patch.object(trainer.model.embedding, "loss", marked):
+    with _replaced(trainer.model.embedding, "loss", marked):
         yield
     for handle in handles:
         handle.remove()
@@ -201,7 +215,7 @@ def _as_on_cuda() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for module in map(import_module, ("torch.optim.optimizer", "torch.utils._foreach_utils")):
             for name in ("_get_fused_kernels_supported_devices", "_get_foreach_kernels_supported_devices"):
-                stack.enter_context(mock.patch.object(module, name, return_value=["meta", "cuda"]))
+                stack.enter_context(_replaced(module, name, lambda: ["meta", "cuda"]))
         yield
 
 
@@ -214,5 +228,5 @@ def _without_launches(tracer: Tracer) -> Iterator[None]:
     def run(kernel: Any, *args: Any, **kwargs: Any) -> None:
         tracer.note_launch([*args, *kwargs.values()])
 
-    with mock.patch.object(JITFunction, "run", run), mock.patch.object(InterpretedFunction, "run", run):
+    with _replaced(JITFunction, "run", run), _replaced(InterpretedFunction, "run", run):
         yield
