@@ -1,8 +1,8 @@
 """LayerNorm and the potential, fused: one read of x forward; one read of x and of the gradient backward.
 
 The statistics, the sums and the potential are float32; the potential is taken from n before n is rounded.
-Kept for the backward: x, and a row's mean and reciprocal deviation. Parameters' gradients are summed in a fixed
-order, by a fixed number of programs and then over them.
+Kept for the backward: x, and a row's mean and reciprocal deviation. Parameters' gradients are summed in a
+fixed order, by a fixed number of programs and then over them.
 """
 
 from __future__ import annotations
