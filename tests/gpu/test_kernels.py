@@ -6,7 +6,6 @@ With `pytest -n 8 --dist loadgroup` the kernels compile side by side; a group sh
 from __future__ import annotations
 
 import gc
-import itertools
 import math
 from collections.abc import Iterator
 
@@ -62,7 +61,7 @@ def operation_cases() -> Iterator[tuple[str, str, torch.dtype]]:
                     yield operation, version, dtype
 
 
-@pytest.mark.parametrize(("operation", "version", "dtype"), operation_cases())
+@pytest.mark.parametrize(("operation", "version", "dtype"), list(operation_cases()))
 def test_operation_keeps_its_budget_and_repeats_bitwise(
     operation: str, version: str, dtype: torch.dtype
 ) -> None:
