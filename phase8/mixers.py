@@ -56,7 +56,7 @@ class Block(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(()))
         self.epsilon = nn.Parameter(torch.ones(()))
         # Everything projected from n in one product: q, k, v [d each], the AR-SSM's u, v [R each], gate [d/4]
-        self.splits = [3 * d, rank, rank, hidden]
+        self.splits = [d, d, d, rank, rank, hidden]
         self.in_weight = nn.Parameter(
             torch.cat(
                 [torch.randn(2 * d, d) * d**-0.5, torch.randn(d, d) * _STD]
@@ -90,8 +90,9 @@ class Block(nn.Module):
         eta = F.softplus(self.epsilon) + _ENERGY_FLOOR
         g_re, g_im = kernels.bk_scan(potential, None, self.gamma, eta)
 
-        qkv, u, v_ssm, hidden = torch.split(linear(n, self.in_weight), self.splits, dim=-1)
-        q, k, v = qkv.view(batch, n_seq, 3, self.config.n_heads, self.config.head_dim).unbind(2)
+        # One split, not a nested unbind: its backward writes the gradient of the product once
+        *qkv, u, v_ssm, hidden = torch.split(linear(n, self.in_weight), self.splits, dim=-1)
+        q, k, v = (t.view(batch, n_seq, self.config.n_heads, self.config.head_dim) for t in qkv)
         curvature = F.softplus(self.log_curvature).clamp(*_CURVATURE_BOUNDS)
         beta = F.softplus(self.beta)
         heads = kernels.window_attention(q, k, v, curvature, beta, self.attention_bias, self.config.window)
