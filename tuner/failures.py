@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .outcome import Outcome
@@ -77,6 +78,14 @@ _COMPILE_TYPES = frozenset(
     }
 )
 _HOST_REFUSAL = re.compile(r"DefaultCPUAllocator|not enough memory: you tried to allocate", re.IGNORECASE)
+# What says that the device or a library on it is in doubt, whatever else was refused in the same trial. A
+# stream capture that an allocation ended leaves the stream, the graph and its pool behind.
+_DEVICE_DOUBT = re.compile(
+    r"CUDA (driver )?error|cudaError|CUDA_ERROR|Triton Error|C(UBLAS|UDNN|USOLVER|USPARSE)_STATUS|CUFFT_|NCCL"
+    r"|during capture|captur(e|ing) (was|is) |stream.?captur",
+    re.IGNORECASE,
+)
+_PRECEDENCE = (*(outcome for outcome, _ in _RULES), Outcome.ERROR)
 _CRASH_SIGNALS = frozenset({"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE"})
 
 
@@ -89,6 +98,37 @@ def classify_exception(type_name: str, message: str) -> Failure:
     outcome = _outcome_of(name, message)
     plain_refusal = name in _ALLOCATOR_TYPES or name == "MemoryError" or bool(_HOST_REFUSAL.search(message))
     return Failure(outcome=outcome, worker_usable=outcome is Outcome.OOM and plain_refusal)
+
+
+def exception_chain(error: BaseException) -> list[BaseException]:
+    """The exception and all that it was raised from or while handling, outermost first."""
+    chain: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        current = waiting.pop(0)
+        if current is None or any(current is known for known in chain):
+            continue
+        chain.append(current)
+        waiting += (current.__cause__, current.__context__)
+    return chain
+
+
+def classify_chain(chain: Sequence[BaseException]) -> tuple[Failure, BaseException]:
+    """The failure a whole chain stands for, and the exception in it that decides.
+
+    An allocation refused while a step is captured surfaces as an error of the capture, and Inductor and
+    Triton wrap theirs in an error of the compiler: so memory decides wherever in the chain it stands. The
+    worker may be kept only where the outermost is a plain refusal and nothing else puts the device in doubt.
+    """
+    found = [classify_exception(type(part).__name__, str(part)) for part in chain]
+    first = min(range(len(found)), key=lambda i: _PRECEDENCE.index(found[i].outcome))
+    in_doubt = any(
+        not failure.worker_usable
+        and (failure.outcome is not Outcome.ERROR or _DEVICE_DOUBT.search(str(part)))
+        for part, failure in zip(chain, found, strict=True)
+    )
+    usable = found[0].worker_usable and not in_doubt
+    return Failure(outcome=found[first].outcome, worker_usable=usable), chain[first]
 
 
 def _outcome_of(name: str, message: str) -> Outcome:

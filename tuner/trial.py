@@ -14,7 +14,7 @@ import torch
 
 from .accounting import Account
 from .candidate import Candidate
-from .failures import classify_exception
+from .failures import classify_chain, exception_chain
 from .measurement import Measurement
 from .outcome import Outcome
 from .protocol import MeasureRequest, Progress, Result
@@ -139,28 +139,17 @@ def _synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _chain(error: BaseException) -> list[BaseException]:
-    """The exception and those it was raised from, outermost first."""
-    chain: list[BaseException] = []
-    current: BaseException | None = error
-    while current is not None and current not in chain:
-        chain.append(current)
-        current = current.__cause__ or current.__context__
-    return chain
-
-
 def _explain(error: BaseException) -> tuple[Outcome, str, str | None]:
     """Outcome, message, and why the worker must be replaced (None: it may be kept)."""
-    text = "\n".join(str(part) for part in _chain(error))
-    failure = classify_exception(type(error).__name__, text)
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    message = f"{type(error).__name__}: {first}"[:MESSAGE_CHARACTERS]
+    failure, decisive = classify_chain(exception_chain(error))
+    first = next((line.strip() for line in str(decisive).splitlines() if line.strip()), "")
+    message = f"{type(decisive).__name__}: {first}"[:MESSAGE_CHARACTERS]
     return failure.outcome, message, None if failure.worker_usable else f"it failed ({failure.outcome})"
 
 
 def _drop_frames(error: BaseException) -> None:
     """The frames of a traceback hold the tensors that did not fit: let go of them."""
-    for part in _chain(error):
+    for part in exception_chain(error):
         traceback.clear_frames(part.__traceback__)
         part.__traceback__ = None
     gc.collect()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from phase8_tune.tuner.failures import classify_exception, classify_exit
+from phase8_tune.tuner.failures import classify_chain, classify_exception, classify_exit, exception_chain
 from phase8_tune.tuner.outcome import Outcome
 
 OOM, CRASH, COMPILE = Outcome.OOM, Outcome.ILLEGAL_ACCESS, Outcome.COMPILE_ERROR
@@ -81,6 +81,85 @@ def test_only_a_refusal_of_the_allocator_leaves_the_worker_usable(
     name: str, message: str, is_usable: bool
 ) -> None:
     assert classify_exception(name, message).worker_usable is is_usable
+
+
+class OutOfMemoryError(RuntimeError):
+    """Classified by its name, as torch's own."""
+
+
+class AcceleratorError(RuntimeError):
+    """As torch's own."""
+
+
+class InductorError(RuntimeError):
+    """As torch's own."""
+
+
+REFUSED = "CUDA out of memory. Tried to allocate 20.00 MiB"
+CAPTURE_ERRORS = [
+    "CUDA error: operation failed due to a previous error during capture",
+    "CUDA error: operation would make the legacy stream depend on a capturing blocking stream",
+    "cudaErrorStreamCaptureInvalidated",
+    "cudaErrorStreamCaptureUnjoined: capture was not joined",
+]
+
+
+def raised_while_handling(outer: BaseException, inner: BaseException, *, is_cause: bool) -> BaseException:
+    """`outer` as Python leaves it: raised from `inner`, or only while `inner` was handled."""
+    try:
+        try:
+            raise inner
+        except type(inner) as handled:
+            if is_cause:
+                raise outer from handled
+            raise outer  # noqa: B904 - without a cause, as a context manager's exit raises it
+    except type(outer) as caught:
+        return caught
+
+
+@pytest.mark.parametrize("is_cause", [True, False])
+@pytest.mark.parametrize("said", CAPTURE_ERRORS)
+@pytest.mark.parametrize("kind", [AcceleratorError, RuntimeError])
+@pytest.mark.parametrize("refusal", [REFUSED, "Allocation on device"])
+def test_an_allocation_refused_inside_a_capture(
+    kind: type[RuntimeError], said: str, refusal: str, is_cause: bool
+) -> None:
+    error = raised_while_handling(kind(said), OutOfMemoryError(refusal), is_cause=is_cause)
+    failure, decisive = classify_chain(exception_chain(error))
+    assert (failure.outcome, failure.worker_usable) == (OOM, False)
+    assert str(decisive) == refusal  # what the user is told
+
+
+@pytest.mark.parametrize("is_cause", [True, False])
+@pytest.mark.parametrize("said", CAPTURE_ERRORS)
+def test_a_refusal_after_a_broken_capture_does_not_keep_the_worker(said: str, is_cause: bool) -> None:
+    error = raised_while_handling(OutOfMemoryError(REFUSED), AcceleratorError(said), is_cause=is_cause)
+    failure, _ = classify_chain(exception_chain(error))
+    assert (failure.outcome, failure.worker_usable) == (OOM, False)
+
+
+def test_a_refusal_while_something_harmless_was_handled_keeps_the_worker() -> None:
+    error = raised_while_handling(OutOfMemoryError(REFUSED), KeyError("not cached"), is_cause=False)
+    failure, _ = classify_chain(exception_chain(error))
+    assert (failure.outcome, failure.worker_usable) == (OOM, True)
+
+
+def test_a_capture_that_fails_by_itself_is_an_error() -> None:
+    failure, _ = classify_chain(exception_chain(AcceleratorError(CAPTURE_ERRORS[0])))
+    assert (failure.outcome, failure.worker_usable) == (Outcome.ERROR, False)
+
+
+def test_cause_and_context_both_count() -> None:
+    error = raised_while_handling(InductorError("compiling"), OutOfMemoryError(REFUSED), is_cause=False)
+    error.__cause__ = ValueError("a lowering")
+    assert [type(part) for part in exception_chain(error)] == [InductorError, ValueError, OutOfMemoryError]
+    assert classify_chain(exception_chain(error))[0].outcome is OOM
+
+
+def test_a_chain_that_ends_in_itself() -> None:
+    first, second = ValueError("a"), ValueError("b")
+    first.__context__, second.__context__ = second, first
+    assert exception_chain(first) == [first, second]
 
 
 @pytest.mark.parametrize(
