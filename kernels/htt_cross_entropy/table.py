@@ -2,17 +2,15 @@
 """The expanded table E of the head: from the cores in the compute dtype, and its gradient back to the cores.
 
 With p = (i1, a) and q = (i2, b) E is a product of two flat factors, E[p, q] = Σ_k L[p, k] · R[k, q], only
-stored folded: at row i1·v2 + i2, entry a·d2 + b < d. So whatever the folding is, tiles of [p, q] have no
-padding, and the addresses of a tile are a sum of one number a p and one a q.
+stored folded: at row i1·v2 + i2, entry a·d2 + b < d. So tiles of [p, q] have no padding whatever the folding
+is, and the address of a number is the sum of an offset of p and one of q.
 
-Bytes at small (V = 50257, d = 512): 52 MB written; 103 MB of float32 gradient read once for both cores, whose
-partial sums are 18 MB. 0.8 GFLOP forward, 1.6 backward, a few percent of one chunk's matrix products; on tensor
-cores where the table is in 16 bits, as tf32x3, which keeps float32's precision within the last two bits.
+Bytes at small (V = 50257, d = 512): 52 MB written; 103 MB of float32 gradient read twice, by loops that load
+ahead: reading it once for both cores takes 255 registers a thread and loads nothing ahead. 0.8 GFLOP forward,
+1.6 backward; where the table is in 16 bits they run on tensor cores as tf32x3: float32 but for its last bits.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 import triton
@@ -21,36 +19,12 @@ from torch import Tensor
 
 from .plan import Buffer, HeadShape
 
-_LARGEST_RANK_BLOCK = 64
-_FACTOR_NUMBERS = 8192  # of one tile of R, which stays with a program: 32 KB, whatever the rank
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TableTile:
-    """Blocks of p, q and k; steps: blocks of p that one program takes, one after the other."""
-
-    p: int
-    q: int
-    k: int
-    steps: int
-    num_warps: int
-
-
-def expansion_tile(shape: HeadShape) -> TableTile:
-    """Tiles of E in expand_kernel."""
-    k = _rank_block(shape.rank)
-    return TableTile(p=64, q=128, k=k, steps=8, num_warps=4)
-
-
-def contraction_tile(shape: HeadShape) -> TableTile:
-    """Tiles of the gradient in contract_kernel.
-
-    A tile of p·q numbers adds p·k partial sums for core1: q is 8·k where R's tile stays small enough for it.
-    The same on every device: sizes of scratch follow from it, and sums have one order.
-    """
-    k = _rank_block(shape.rank)
-    q = min(8 * k, _FACTOR_NUMBERS // k)
-    return TableTile(p=32, q=q, k=k, steps=12, num_warps=q // 32)
+_RANK_BLOCK = 64  # of the rank at most in one tile
+_EXPAND_P, _EXPAND_Q, _EXPAND_STEPS = 64, 128, 8
+_CONTRACT_X, _CONTRACT_Y = 128, 32
+_PROGRAMS = 528
+"""Programs that read the gradient, at most: four for each multiprocessor of an H200. The same on every
+device: parts, and with them the order of sums and the size of scratch, follow from it."""
 
 
 @triton.jit
@@ -59,7 +33,10 @@ def expand_kernel(
     RANK: tl.constexpr, D1: tl.constexpr, D2: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_P: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_R: tl.constexpr, STEPS: tl.constexpr,
 ):  # fmt: skip
-    """table[i1·v2 + i2, a·d2 + b] = Σ_k core1[i1, k, a] · cos φ_k · core2[i2, k, b]: STEPS tiles below each other."""
+    """table[i1·v2 + i2, a·d2 + b] = Σ_k core1[i1, k, a] · cos φ_k · core2[i2, k, b].
+
+    A program writes STEPS tiles [p, q], one p after the other: R stays.
+    """
     P, Q = V1 * D1, V2 * D2
     q = tl.program_id(0) * BLOCK_Q + tl.arange(0, BLOCK_Q)
     b = q % D2
@@ -98,61 +75,81 @@ def scaled_right(core2, phase, q, Q, FIRST, RANK: tl.constexpr, D2: tl.constexpr
 
 @triton.jit
 def contract_kernel(
-    gradient, core1, core2, phase, out1, out2, V1, V2, D, SCALE,
-    RANK: tl.constexpr, D1: tl.constexpr, D2: tl.constexpr, PRECISION: tl.constexpr,
-    BLOCK_P: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_R: tl.constexpr, STEPS: tl.constexpr,
+    gradient, core, phase, out, X_ROWS, Y_ROWS, V2, D, STEPS, SCALE,
+    RANK: tl.constexpr, D1: tl.constexpr, D2: tl.constexpr, FIRST: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_X: tl.constexpr, BLOCK_Y: tl.constexpr, BLOCK_R: tl.constexpr,
 ):  # fmt: skip
-    """Partial sums of both cores' gradients from one reading of SCALE · gradient, STEPS tiles below each other.
+    """out[part of y, row of x, k, entry of x] = SCALE · Σ_{y in part} gradient[x, y] · core[y, k] in float32.
 
-    out1[block of q, i1, k, a] = Σ_q gradient[p, q] · core2[i2, k, b], the gradient of cos φ · core1;
-    out2[part of p, i2, k, b] = cos φ_k · Σ_p gradient[p, q] · core1[i1, k, a]; float32.
+    FIRST: x = (i1, a), y = (i2, b), the gradient of cos φ · core1 through core2. Else x and y change places
+    and the sum is times cos φ_k: the gradient of core2 through core1. A part is STEPS blocks of y.
     """
-    P, Q = V1 * D1, V2 * D2
-    q = tl.program_id(0) * BLOCK_Q + tl.arange(0, BLOCK_Q)
+    X_SIZE: tl.constexpr = D1 if FIRST else D2
+    Y_SIZE: tl.constexpr = D2 if FIRST else D1
+    x = tl.program_id(0) * BLOCK_X + tl.arange(0, BLOCK_X)
     k = tl.program_id(2) * BLOCK_R + tl.arange(0, BLOCK_R)
-    b = q % D2
-    column = q // D2 * D + b
-    right_at = (q // D2 * RANK * D2 + b)[:, None] + (k * D2)[None, :]
-    in_right = (q < Q)[:, None] & (k < RANK)[None, :]
-    right = tl.load(core2 + right_at, mask=in_right, other=0.0)
-    out1 += tl.program_id(0).to(tl.int64) * P * RANK
-    out2 += tl.program_id(1).to(tl.int64) * Q * RANK
-    total = tl.zeros([BLOCK_Q, BLOCK_R], tl.float32)
+    in_x = x < X_ROWS * X_SIZE
+    # Offsets from the first row of the block: as small as numbers of 32 bits
+    x_first = tl.program_id(0) * BLOCK_X // X_SIZE
+    x_offset = table_offset(x // X_SIZE - x_first, x % X_SIZE, V2, D, D2, FIRST)
+    x_entry = table_offset(0, x % X_SIZE, V2, D, D2, FIRST)
+    source = gradient + table_offset(x_first.to(tl.int64), 0, V2, D, D2, FIRST)
+    total = tl.zeros([BLOCK_R, BLOCK_X], tl.float32)
     begin = tl.program_id(1) * STEPS
-    for block in range(begin, tl.minimum(begin + STEPS, tl.cdiv(P, BLOCK_P))):
-        p = block * BLOCK_P + tl.arange(0, BLOCK_P)
-        i1, a = p // D1, p % D1
-        first_i1 = block * BLOCK_P // D1
-        row = (i1 - first_i1) * V2 * D + a * D2
-        inside = (p < P)[:, None] & (q < Q)[None, :] & ((a * D2)[:, None] + b[None, :] < D)
-        source = gradient + first_i1.to(tl.int64) * V2 * D + (row[:, None] + column[None, :])
-        tile = tl.load(source, mask=inside, other=0.0)
-        left_at = (i1 * RANK * D1 + a)[:, None] + (k * D1)[None, :]
-        in_left = (p < P)[:, None] & (k < RANK)[None, :]
-        left = tl.load(core1 + left_at, mask=in_left, other=0.0)
-        total = tl.dot(tl.trans(tile), left, total, input_precision=PRECISION)
-        partial = tl.dot(tile, right, input_precision=PRECISION)
-        tl.store(out1 + left_at, partial * SCALE, mask=in_left)
-    weight = tl.cos(tl.load(phase + k, mask=k < RANK, other=0.0)) * SCALE
-    tl.store(out2 + right_at, total * weight[None, :], mask=in_right)
+    for block in range(begin, tl.minimum(begin + STEPS, tl.cdiv(Y_ROWS * Y_SIZE, BLOCK_Y))):
+        y = block * BLOCK_Y + tl.arange(0, BLOCK_Y)
+        in_y = y < Y_ROWS * Y_SIZE
+        y_first = block * BLOCK_Y // Y_SIZE
+        y_offset = table_offset(y // Y_SIZE - y_first, y % Y_SIZE, V2, D, D2, not FIRST)
+        y_entry = table_offset(0, y % Y_SIZE, V2, D, D2, not FIRST)
+        start = source + table_offset(y_first.to(tl.int64), 0, V2, D, D2, not FIRST)
+        # Neighbouring threads read neighbouring b
+        if FIRST:
+            inside = in_x[:, None] & in_y[None, :] & (x_entry[:, None] + y_entry[None, :] < D)
+            tile = tl.load(start + (x_offset[:, None] + y_offset[None, :]), mask=inside, other=0.0)
+            tile = tl.trans(tile)
+        else:
+            inside = in_y[:, None] & in_x[None, :] & (y_entry[:, None] + x_entry[None, :] < D)
+            tile = tl.load(start + (y_offset[:, None] + x_offset[None, :]), mask=inside, other=0.0)
+        at = (k * Y_SIZE)[:, None] + (y // Y_SIZE * RANK * Y_SIZE + y % Y_SIZE)[None, :]
+        factor = tl.load(core + at, mask=(k < RANK)[:, None] & in_y[None, :], other=0.0)
+        total = tl.dot(factor, tile, total, input_precision=PRECISION)
+    weight = tl.zeros([BLOCK_R], tl.float32) + SCALE
+    if not FIRST:
+        weight *= tl.cos(tl.load(phase + k, mask=k < RANK, other=0.0))
+    out += tl.program_id(1).to(tl.int64) * X_ROWS * RANK * X_SIZE
+    at = (k * X_SIZE)[:, None] + (x // X_SIZE * RANK * X_SIZE + x % X_SIZE)[None, :]
+    tl.store(out + at, total * weight[:, None], mask=(k < RANK)[:, None] & in_x[None, :])
+
+
+@triton.jit
+def table_offset(row, entry, V2, D, D2: tl.constexpr, FIRST: tl.constexpr):
+    """What (i1, a), with FIRST, or (i2, b) adds to an offset in the table."""
+    if FIRST:
+        return row * V2 * D + entry * D2
+    return row * D + entry
 
 
 def expand_table(core1: Tensor, core2: Tensor, phase: Tensor, shape: HeadShape, table: Tensor) -> None:
     """Write E into table [columns, d], in its dtype; rows beyond v1·v2 become zero."""
-    tile = expansion_tile(shape)
-    blocks_q, parts = _blocks(shape, tile)
-    expand_kernel[(blocks_q, parts)](
-        core1, core2, phase, table, shape.v1, shape.v2, shape.d_model, **_constants(shape, tile, table.dtype)
-    )
+    blocks_p = triton.cdiv(shape.v1 * shape.d1, _EXPAND_P)
+    grid = (triton.cdiv(shape.v2 * shape.d2, _EXPAND_Q), triton.cdiv(blocks_p, _EXPAND_STEPS))
+    expand_kernel[grid](
+        core1, core2, phase, table, shape.v1, shape.v2, shape.d_model,
+        RANK=shape.rank, D1=shape.d1, D2=shape.d2, PRECISION=table_precision(table.dtype),
+        BLOCK_P=_EXPAND_P, BLOCK_Q=_EXPAND_Q, BLOCK_R=min(block(shape.rank), _RANK_BLOCK),
+        STEPS=_EXPAND_STEPS, num_warps=4, num_stages=2,
+    )  # fmt: skip
     table[shape.v1 * shape.v2 :].zero_()
 
 
 def contraction_buffers(shape: HeadShape) -> dict[str, Buffer]:
     """Parts of the cores' gradients, before they are summed."""
-    blocks_q, parts = _blocks(shape, contraction_tile(shape))
+    p, q = shape.v1 * shape.d1, shape.v2 * shape.d2
+    size1, size2 = (shape.v1, shape.rank, shape.d1), (shape.v2, shape.rank, shape.d2)
     return {
-        "core1_parts": Buffer(size=(blocks_q, shape.v1, shape.rank, shape.d1), dtype=torch.float32),
-        "core2_parts": Buffer(size=(parts, shape.v2, shape.rank, shape.d2), dtype=torch.float32),
+        "core1_parts": Buffer(size=(_parts(p, q)[0], *size1), dtype=torch.float32),
+        "core2_parts": Buffer(size=(_parts(q, p)[0], *size2), dtype=torch.float32),
     }
 
 
@@ -167,13 +164,12 @@ def contract_table(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of core1, core2 and phase from scale · gradient, the table's [columns, d] in float32.
 
-    scratch: the table, whose dtype says how exact the gradient can be, and contraction_buffers.
+    scratch: contraction_buffers, and the table, whose dtype bounds how exact its gradient is.
     """
-    tile, parts1, parts2 = contraction_tile(shape), scratch["core1_parts"], scratch["core2_parts"]
-    contract_kernel[(len(parts1), len(parts2), triton.cdiv(shape.rank, tile.k))](
-        gradient, core1, core2, phase, parts1, parts2, shape.v1, shape.v2, shape.d_model, scale,
-        **_constants(shape, tile, scratch["table"].dtype),
-    )  # fmt: skip
+    parts1, parts2 = scratch["core1_parts"], scratch["core2_parts"]
+    precision = table_precision(scratch["table"].dtype)
+    _contract(gradient, core2, phase, parts1, shape, scale, precision, first=True)
+    _contract(gradient, core1, phase, parts2, shape, scale, precision, first=False)
     grad_core1, grad_phase = scaled_core_gradients(parts1.sum(0), core1, phase)
     return grad_core1, parts2.sum(0), grad_phase
 
@@ -189,23 +185,35 @@ def table_precision(dtype: torch.dtype) -> str:
     return "ieee" if dtype == torch.float32 else "tf32x3"
 
 
-def _constants(shape: HeadShape, tile: TableTile, dtype: torch.dtype) -> dict[str, int | str]:
-    """What both kernels are compiled for."""
-    return {
-        "RANK": shape.rank, "D1": shape.d1, "D2": shape.d2, "PRECISION": table_precision(dtype),
-        "BLOCK_P": tile.p, "BLOCK_Q": tile.q, "BLOCK_R": tile.k, "STEPS": tile.steps,
-        "num_warps": tile.num_warps, "num_stages": 2,
-    }  # fmt: skip
+def _contract(
+    gradient: Tensor,
+    core: Tensor,
+    phase: Tensor,
+    out: Tensor,
+    shape: HeadShape,
+    scale: float,
+    precision: str,
+    *,
+    first: bool,
+) -> None:
+    """Parts of the gradient of cos φ · core1 (first, through core2) or of core2 (through core1)."""
+    x_rows, y_rows = (shape.v1, shape.v2) if first else (shape.v2, shape.v1)
+    x_size, y_size = (shape.d1, shape.d2) if first else (shape.d2, shape.d1)
+    parts, steps = _parts(x_rows * x_size, y_rows * y_size)
+    rank_block = min(block(shape.rank), _RANK_BLOCK)
+    grid = (triton.cdiv(x_rows * x_size, _CONTRACT_X), parts, triton.cdiv(shape.rank, rank_block))
+    contract_kernel[grid](
+        gradient, core, phase, out, x_rows, y_rows, shape.v2, shape.d_model, steps, scale,
+        RANK=shape.rank, D1=shape.d1, D2=shape.d2, FIRST=first, PRECISION=precision,
+        BLOCK_X=_CONTRACT_X, BLOCK_Y=_CONTRACT_Y, BLOCK_R=rank_block, num_warps=4, num_stages=3,
+    )  # fmt: skip
 
 
-def _blocks(shape: HeadShape, tile: TableTile) -> tuple[int, int]:
-    """Blocks of q, and parts of p."""
-    return triton.cdiv(shape.v2 * shape.d2, tile.q), triton.cdiv(shape.v1 * shape.d1, tile.p * tile.steps)
-
-
-def _rank_block(rank: int) -> int:
-    """Numbers of the rank that a tile has room for."""
-    return min(block(rank), _LARGEST_RANK_BLOCK)
+def _parts(x: int, y: int) -> tuple[int, int]:
+    """Parts in which y numbers are summed for x results, and blocks of y a part."""
+    blocks = triton.cdiv(y, _CONTRACT_Y)
+    steps = triton.cdiv(blocks, max(_PROGRAMS // triton.cdiv(x, _CONTRACT_X), 1))
+    return triton.cdiv(blocks, steps), steps
 
 
 def block(n: int) -> int:
