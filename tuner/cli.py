@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from .doctor.command import doctor
 from .errors import InterruptedStudyError, Phase8TuneError, UserInputError
 from .predict.command import predict
 from .sizes import parse_duration, parse_size
@@ -92,6 +93,7 @@ def frontier(run: str, runs_dir: Path, as_csv: bool, **chosen: Any) -> None:
 
 
 cli.add_command(predict)
+cli.add_command(doctor)
 
 
 def main(arguments: list[str] | None = None) -> None:

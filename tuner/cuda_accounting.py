@@ -39,18 +39,8 @@ def open_cuda() -> OpenedCuda:
     nvml = open_nvml().nvml
     before = _used_by_uuid(nvml)
     torch.cuda.synchronize()
-    properties = torch.cuda.get_device_properties(0)
-    uuid = f"GPU-{properties.uuid}"
-    info = DeviceInfo(
-        kind="cuda",
-        name=properties.name,
-        total_bytes=properties.total_memory,
-        uuid=uuid,
-        compute_capability=f"{properties.major}.{properties.minor}",
-        shared_memory_per_block_bytes=getattr(
-            properties, "shared_memory_per_block_optin", properties.shared_memory_per_block
-        ),
-    )
+    info = describe_card()
+    uuid = str(info.uuid)
     after = _used_by_uuid(nvml)
     driver = nvml.driver_version() if nvml is not None else None
     taken = after.get(uuid, 0) - before.get(uuid, 0)
@@ -59,6 +49,24 @@ def open_cuda() -> OpenedCuda:
     else:
         taken, source = _context_by_probe()
     return OpenedCuda(info=info, driver=driver, context_bytes=taken, context_source=source)
+
+
+def describe_card() -> DeviceInfo:
+    """The first visible card as torch tells it.
+
+    Raises: RuntimeError (torch's) where there is no usable card.
+    """
+    properties = torch.cuda.get_device_properties(0)
+    return DeviceInfo(
+        kind="cuda",
+        name=properties.name,
+        total_bytes=properties.total_memory,
+        uuid=f"GPU-{properties.uuid}",
+        compute_capability=f"{properties.major}.{properties.minor}",
+        shared_memory_per_block_bytes=getattr(
+            properties, "shared_memory_per_block_optin", properties.shared_memory_per_block
+        ),
+    )
 
 
 def _used_by_uuid(nvml: Nvml | None) -> dict[str, int]:

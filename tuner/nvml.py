@@ -56,10 +56,11 @@ class Card:
 
     def processes(self) -> Mapping[int, int | None] | None:
         """Bytes that each process with a CUDA context holds; None where NVML does not tell."""
-        listed = self._ask(lambda: self._library.nvmlDeviceGetComputeRunningProcesses(self._handle))
-        if listed is None:
-            return None
-        return {int(process.pid): process.usedGpuMemory or None for process in listed}
+        return _held(self._ask(lambda: self._library.nvmlDeviceGetComputeRunningProcesses(self._handle)))
+
+    def graphics_processes(self) -> Mapping[int, int | None] | None:
+        """Bytes that each process drawing with the card holds; None where NVML does not tell."""
+        return _held(self._ask(lambda: self._library.nvmlDeviceGetGraphicsRunningProcesses(self._handle)))
 
     def name(self) -> str | None:
         return _text(self._ask(lambda: self._library.nvmlDeviceGetName(self._handle)))
@@ -153,6 +154,12 @@ def _answer(library: Any, question: Callable[[], T]) -> T | None:
         return question()
     except library.NVMLError:
         return None
+
+
+def _held(listed: Any) -> Mapping[int, int | None] | None:
+    if listed is None:
+        return None
+    return {int(process.pid): process.usedGpuMemory or None for process in listed}
 
 
 def _whole(value: Any) -> int | None:

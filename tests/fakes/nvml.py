@@ -22,6 +22,7 @@ class FakeNvml:
     total: int = 16 << 30
     used: int = 1000 * MIB
     processes: dict[int, int | None] = field(default_factory=dict)
+    graphics: dict[int, int | None] = field(default_factory=dict)
     reasons: int = 0
     energy_mj: int = 0
     grows_by: int = 0
@@ -86,6 +87,10 @@ class FakeNvml:
     def nvmlDeviceGetComputeRunningProcesses(self, handle: int) -> Any:
         listed = [SimpleNamespace(pid=p, usedGpuMemory=used) for p, used in self.processes.items()]
         return self.answer("nvmlDeviceGetComputeRunningProcesses", listed)
+
+    def nvmlDeviceGetGraphicsRunningProcesses(self, handle: int) -> Any:
+        listed = [SimpleNamespace(pid=p, usedGpuMemory=used) for p, used in self.graphics.items()]
+        return self.answer("nvmlDeviceGetGraphicsRunningProcesses", listed)
 
     def nvmlDeviceGetTotalEnergyConsumption(self, handle: int) -> Any:
         return self.answer("nvmlDeviceGetTotalEnergyConsumption", self.energy_mj)

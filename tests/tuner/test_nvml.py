@@ -41,6 +41,7 @@ def test_card_is_found_by_uuid_only() -> None:
 QUESTIONS = {
     "memory": "nvmlDeviceGetMemoryInfo",
     "processes": "nvmlDeviceGetComputeRunningProcesses",
+    "graphics_processes": "nvmlDeviceGetGraphicsRunningProcesses",
     "name": "nvmlDeviceGetName",
     "energy_j": "nvmlDeviceGetTotalEnergyConsumption",
     "sm_clock_mhz": "nvmlDeviceGetClockInfo",
