@@ -76,21 +76,6 @@ def _calls(
     return forward, train
 
 
-def _graphed(call: Callable[[], object]) -> Callable[[], object]:
-    """The call replayed from a CUDA graph, so that the time is the device's; as it is where it cannot be."""
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            call()
-    torch.cuda.current_stream().wait_stream(stream)
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        call()
-    return graph.replay
-
-
 def measure(operation: str, name: str, ceiling: dict[str, float], with_anchors: bool) -> list[dict[str, Any]]:
     """All versions and anchors of an operation at one size."""
     shape = SHAPES[name]
@@ -119,11 +104,13 @@ def measure(operation: str, name: str, ceiling: dict[str, float], with_anchors: 
         others = anchors(operation, shape) if with_anchors else {}
         for label, anchor in (functions | others).items():
             try:
-                calls = _calls(anchor, inputs, dtype)
-                forward[label], train[label] = (_graphed(call) for call in calls)
-            except Exception as error:  # an anchor that cannot be captured or run is reported, not hidden
+                forward[label], train[label] = calls = _calls(anchor, inputs, dtype)
+                for call in calls:
+                    call()
+            except Exception as error:  # an anchor that cannot run is reported, not hidden
                 found.append({"version": label, "skipped": f"{type(error).__name__}: {error}"[:200]})
-                torch.cuda.synchronize()
+                forward.pop(label, None)
+                train.pop(label, None)
         tokens = shape.batch * shape.n_seq
         floor_bytes, floor_flop = least_work(operation, shape, form)
         forward_times, train_times = interleave(forward), interleave(train)

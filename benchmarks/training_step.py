@@ -106,10 +106,12 @@ def main() -> None:
     arguments = parser.parse_args()
     ceiling = ceilings()
     _free()
-    total = torch.cuda.get_device_properties(0).total_memory
-    free, _ = torch.cuda.mem_get_info()
-    context = total - free
+    free, total = torch.cuda.mem_get_info()
+    # All that is taken on the card counts as ours: run alone on it
+    context = total - free - torch.cuda.memory_reserved()
     cap = arguments.vram_gib * 2**30
+    if context >= cap:
+        raise SystemExit(f"training_step: {context / 2**30:.1f} GiB of the card are taken; run alone on it")
     torch.cuda.set_per_process_memory_fraction((cap - context) / total)
     results: dict[str, Any] = {
         "environment": environment(),
@@ -122,12 +124,13 @@ def main() -> None:
         for label, found in _runs(name, arguments.versions):
             results["runs"][label] = found
             rows.append(_row(label, found, ceiling))
+            if arguments.output is not None:  # what is measured is kept if a later run does not end
+                arguments.output.mkdir(parents=True, exist_ok=True)
+                (arguments.output / "results.json").write_text(json.dumps(results, indent=1))
     headers = ["run", "batch", "tokens/s", "peak reserved MB", "KB a token", "of roofline (factored / dense)"]
     table = tabulate(rows, headers=headers)
     print(table)
     if arguments.output is not None:
-        arguments.output.mkdir(parents=True, exist_ok=True)
-        (arguments.output / "results.json").write_text(json.dumps(results, indent=1))
         (arguments.output / "table.txt").write_text(table + "\n")
     print(json.dumps(results))
 
