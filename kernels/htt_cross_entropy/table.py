@@ -12,6 +12,8 @@ ahead: reading it once for both cores takes 255 registers a thread and loads not
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -19,9 +21,9 @@ from torch import Tensor
 
 from .plan import Buffer, HeadShape
 
-_RANK_BLOCK = 64  # of the rank at most in one tile
-_EXPAND_P, _EXPAND_Q, _EXPAND_STEPS = 64, 128, 8
-_CONTRACT_X, _CONTRACT_Y = 128, 32
+# Blocks of p, q, and at most of the rank; blocks of p a program
+_EXPAND_P, _EXPAND_Q, _EXPAND_RANK, _EXPAND_STEPS = 64, 128, 32, 8
+_CONTRACT_X, _CONTRACT_Y, _CONTRACT_RANK = 128, 32, 64
 _PROGRAMS = 528
 """Programs that read the gradient, at most: four for each multiprocessor of an H200. The same on every
 device: parts, and with them the order of sums and the size of scratch, follow from it."""
@@ -35,27 +37,33 @@ def expand_kernel(
 ):  # fmt: skip
     """table[i1·v2 + i2, a·d2 + b] = Σ_k core1[i1, k, a] · cos φ_k · core2[i2, k, b].
 
-    A program writes STEPS tiles [p, q], one p after the other: R stays.
+    A program writes STEPS tiles [p, q], one p after the other: where one block holds the rank, R stays.
     """
     P, Q = V1 * D1, V2 * D2
     q = tl.program_id(0) * BLOCK_Q + tl.arange(0, BLOCK_Q)
     b = q % D2
     column = q // D2 * D + b
-    right = scaled_right(core2, phase, q, Q, 0, RANK, D2, BLOCK_R)
+    if RANK <= BLOCK_R:
+        right = scaled_right(core2, phase, q, Q, 0, RANK, D2, BLOCK_R)
     begin = tl.program_id(1) * STEPS
     for block in range(begin, tl.minimum(begin + STEPS, tl.cdiv(P, BLOCK_P))):
         p = block * BLOCK_P + tl.arange(0, BLOCK_P)
         i1, a = p // D1, p % D1
-        k = tl.arange(0, BLOCK_R)
-        in_left = (p < P)[:, None] & (k < RANK)[None, :]
-        left = tl.load(core1 + (i1 * RANK * D1 + a)[:, None] + (k * D1)[None, :], mask=in_left, other=0.0)
-        tile = tl.dot(left, right, input_precision=PRECISION)
-        for first in tl.static_range(BLOCK_R, RANK, BLOCK_R):
-            k = first + tl.arange(0, BLOCK_R)
-            in_left = (p < P)[:, None] & (k < RANK)[None, :]
-            left = tl.load(core1 + (i1 * RANK * D1 + a)[:, None] + (k * D1)[None, :], mask=in_left, other=0.0)
-            more = scaled_right(core2, phase, q, Q, first, RANK, D2, BLOCK_R)
-            tile = tl.dot(left, more, tile, input_precision=PRECISION)
+        left_at = core1 + (i1 * RANK * D1 + a)[:, None]
+        if RANK <= BLOCK_R:
+            k = tl.arange(0, BLOCK_R)
+            left = tl.load(
+                left_at + (k * D1)[None, :], mask=(p < P)[:, None] & (k < RANK)[None, :], other=0.0
+            )
+            tile = tl.dot(left, right, input_precision=PRECISION)
+        else:
+            tile = tl.zeros([BLOCK_P, BLOCK_Q], tl.float32)
+            for first in tl.range(0, RANK, BLOCK_R, num_stages=1):
+                k = first + tl.arange(0, BLOCK_R)
+                in_left = (p < P)[:, None] & (k < RANK)[None, :]
+                left = tl.load(left_at + (k * D1)[None, :], mask=in_left, other=0.0)
+                factor = scaled_right(core2, phase, q, Q, first, RANK, D2, BLOCK_R)
+                tile = tl.dot(left, factor, tile, input_precision=PRECISION)
         first_i1 = block * BLOCK_P // D1
         row = (i1 - first_i1) * V2 * D + a * D2
         inside = (p < P)[:, None] & (q < Q)[None, :] & ((a * D2)[:, None] + b[None, :] < D)
@@ -135,11 +143,8 @@ def expand_table(core1: Tensor, core2: Tensor, phase: Tensor, shape: HeadShape, 
     blocks_p = triton.cdiv(shape.v1 * shape.d1, _EXPAND_P)
     grid = (triton.cdiv(shape.v2 * shape.d2, _EXPAND_Q), triton.cdiv(blocks_p, _EXPAND_STEPS))
     expand_kernel[grid](
-        core1, core2, phase, table, shape.v1, shape.v2, shape.d_model,
-        RANK=shape.rank, D1=shape.d1, D2=shape.d2, PRECISION=table_precision(table.dtype),
-        BLOCK_P=_EXPAND_P, BLOCK_Q=_EXPAND_Q, BLOCK_R=min(block(shape.rank), _RANK_BLOCK),
-        STEPS=_EXPAND_STEPS, num_warps=4, num_stages=2,
-    )  # fmt: skip
+        core1, core2, phase, table, shape.v1, shape.v2, shape.d_model, **expansion_options(shape, table.dtype)
+    )
     table[shape.v1 * shape.v2 :].zero_()
 
 
@@ -167,9 +172,9 @@ def contract_table(
     scratch: contraction_buffers, and the table, whose dtype bounds how exact its gradient is.
     """
     parts1, parts2 = scratch["core1_parts"], scratch["core2_parts"]
-    precision = table_precision(scratch["table"].dtype)
-    _contract(gradient, core2, phase, parts1, shape, scale, precision, first=True)
-    _contract(gradient, core1, phase, parts2, shape, scale, precision, first=False)
+    dtype = scratch["table"].dtype
+    _contract(gradient, core2, phase, parts1, shape, scale, dtype, first=True)
+    _contract(gradient, core1, phase, parts2, shape, scale, dtype, first=False)
     grad_core1, grad_phase = scaled_core_gradients(parts1.sum(0), core1, phase)
     return grad_core1, parts2.sum(0), grad_phase
 
@@ -180,9 +185,24 @@ def scaled_core_gradients(grad_scaled: Tensor, core1: Tensor, phase: Tensor) -> 
     return grad_scaled * torch.cos(phase)[:, None], grad_phase
 
 
-def table_precision(dtype: torch.dtype) -> str:
-    """How products of float32 factors are made for a table in dtype."""
-    return "ieee" if dtype == torch.float32 else "tf32x3"
+def expansion_options(shape: HeadShape, dtype: torch.dtype) -> dict[str, Any]:
+    """What expand_kernel is compiled for."""
+    tile = {"BLOCK_P": _EXPAND_P, "BLOCK_Q": _EXPAND_Q, "STEPS": _EXPAND_STEPS}
+    return _options(shape, dtype, _EXPAND_RANK) | tile | {"num_warps": 4, "num_stages": 2}
+
+
+def contraction_options(shape: HeadShape, dtype: torch.dtype, *, first: bool) -> dict[str, Any]:
+    """What contract_kernel is compiled for; dtype: that of the table."""
+    tile = {"BLOCK_X": _CONTRACT_X, "BLOCK_Y": _CONTRACT_Y, "FIRST": first}
+    return _options(shape, dtype, _CONTRACT_RANK) | tile | {"num_warps": 4, "num_stages": 3}
+
+
+def _options(shape: HeadShape, dtype: torch.dtype, largest_rank_block: int) -> dict[str, Any]:
+    """What both kernels are compiled for."""
+    precision = "ieee" if dtype == torch.float32 else "tf32x3"
+    rank_block = min(block(shape.rank), largest_rank_block)
+    sizes = {"RANK": shape.rank, "D1": shape.d1, "D2": shape.d2, "BLOCK_R": rank_block}
+    return sizes | {"PRECISION": precision}
 
 
 def _contract(
@@ -192,7 +212,7 @@ def _contract(
     out: Tensor,
     shape: HeadShape,
     scale: float,
-    precision: str,
+    dtype: torch.dtype,
     *,
     first: bool,
 ) -> None:
@@ -200,13 +220,11 @@ def _contract(
     x_rows, y_rows = (shape.v1, shape.v2) if first else (shape.v2, shape.v1)
     x_size, y_size = (shape.d1, shape.d2) if first else (shape.d2, shape.d1)
     parts, steps = _parts(x_rows * x_size, y_rows * y_size)
-    rank_block = min(block(shape.rank), _RANK_BLOCK)
-    grid = (triton.cdiv(x_rows * x_size, _CONTRACT_X), parts, triton.cdiv(shape.rank, rank_block))
+    options = contraction_options(shape, dtype, first=first)
+    grid = (triton.cdiv(x_rows * x_size, _CONTRACT_X), parts, triton.cdiv(shape.rank, options["BLOCK_R"]))
     contract_kernel[grid](
-        gradient, core, phase, out, x_rows, y_rows, shape.v2, shape.d_model, steps, scale,
-        RANK=shape.rank, D1=shape.d1, D2=shape.d2, FIRST=first, PRECISION=precision,
-        BLOCK_X=_CONTRACT_X, BLOCK_Y=_CONTRACT_Y, BLOCK_R=rank_block, num_warps=4, num_stages=3,
-    )  # fmt: skip
+        gradient, core, phase, out, x_rows, y_rows, shape.v2, shape.d_model, steps, scale, **options
+    )
 
 
 def _parts(x: int, y: int) -> tuple[int, int]:
