@@ -28,7 +28,7 @@ OPERATIONS: dict[str, str] = {
 _WITHOUT_SIMPLE_FORMS = ("layer_norm", "norm_potential", "mix_norm")
 """Operations that are worth a kernel only when it fuses: v1 and v2 have the reference's."""
 
-_NOTHING_TO_FUSE = ("bk_scan", "rank_scan")
+_NOTHING_TO_FUSE = ("bk_scan", "rank_scan", "htt_embedding")
 """Operations whose v2 is already one kernel each way, without neighbours to take in: fast has v2's."""
 
 
@@ -39,7 +39,7 @@ def _simple(module: str) -> dict[str, str]:
 _TABLE: dict[str, dict[str, str]] = {
     # version: operation: module in the operation's folder
     "reference": dict.fromkeys(OPERATIONS, "reference"),
-    "v1": _simple("v1"),
+    "v1": _simple("v1") | {"htt_embedding": "v2"},  # one implementation: a simpler one won nowhere
     "v2": _simple("v2"),
     "fast": dict.fromkeys(OPERATIONS, "fast") | dict.fromkeys(_NOTHING_TO_FUSE, "v2"),
 }

@@ -67,17 +67,14 @@ def core_gradient_kernel(
     """out[program, k, p] = Σ_{t in its tokens} Σ_q grad[t, p, q] · core[other row of t, k, q], in float32.
 
     `order`: positions sorted by core row, `tokens`: the tokens there, `starts` [ROWS + 1]: where rows begin.
-    PART = 0: program x takes all tokens of row x. Else every row is cut into parts of PART tokens, counted
-    over the rows in order, and program i takes the i-th part (none beyond the last, it writes nothing).
+    Every row is cut into parts of PART tokens, counted over the rows in order, and program i takes the i-th
+    part (none beyond the last, it writes nothing).
     FIRST: gradient of cos φ · core1 through core2, p = a, q = b; else of core2 through core1, p = b, q = a.
     """
     program = tl.program_id(0)
-    if PART == 0:
-        begin, end = tl.load(starts + program), tl.load(starts + program + 1)
-    else:
-        begin, end = part_bounds(starts, program, ROWS, PART, ROW_BLOCK)
-        if begin >= end:
-            return
+    begin, end = part_bounds(starts, program, ROWS, PART, ROW_BLOCK)
+    if begin >= end:
+        return
     begin, end = begin.to(tl.int32), end.to(tl.int32)
     p, k = tl.program_id(1) * BLOCK_P + tl.arange(0, BLOCK_P), tl.arange(0, BLOCK_R)
     total = tl.zeros([BLOCK_P, BLOCK_R], tl.float32)

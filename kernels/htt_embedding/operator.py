@@ -30,7 +30,7 @@ def backward_scratch_bytes(
     """
     sorting = tokens * (4 + 4 + 8 + 8)
     return sorting + max(
-        8 * (2 * rows + 1) + (4 * _n_parts(tokens, rows, part) * rank * size if part else 0)
+        8 * (2 * rows + 1) + 4 * _n_parts(tokens, rows, part) * rank * size
         for rows, rank, size in (core1_size, core2_size)
     )
 
@@ -38,7 +38,7 @@ def backward_scratch_bytes(
 def define_htt_embedding(version: str, part: int) -> Embedding:
     """Register phase8::htt_embedding_<version> and its backward, and return the public function over them.
 
-    part: tokens a program of the core gradients takes; 0: all tokens of a core row.
+    part: tokens a program of the core gradients takes.
     """
 
     @torch.library.custom_op(
@@ -147,8 +147,8 @@ def _core_gradient(
     keys, order = torch.sort((flat // v2 if first else flat % v2).to(torch.int32), stable=True)
     starts = torch.searchsorted(keys, torch.arange(rows + 1, dtype=torch.int32, device=keys.device))
     out = torch.empty_like(own)
-    programs = _n_parts(flat.numel(), rows, part) if part else rows
-    sums = torch.empty((programs, rank, p), dtype=torch.float32, device=own.device) if part else out
+    programs = _n_parts(flat.numel(), rows, part)
+    sums = torch.empty((programs, rank, p), dtype=torch.float32, device=own.device)
     block_p, block_q = (min(max(triton.next_power_of_2(n), 16), _FACTOR_BLOCK) for n in (p, q))
     row_block = triton.next_power_of_2(rows)
     core_gradient_kernel[(programs, triton.cdiv(p, block_p))](
@@ -158,11 +158,10 @@ def _core_gradient(
         FIRST=first, PART=part, ROW_BLOCK=row_block, BLOCK_P=block_p, BLOCK_Q=block_q,
         BLOCK_R=max(triton.next_power_of_2(rank), 16), num_warps=4,
     )  # fmt: skip
-    if part:
-        block = min(triton.next_power_of_2(rank * p), _BLOCK)
-        sum_parts_kernel[(rows, triton.cdiv(rank * p, block))](
-            sums, starts, out, rank * p, PART=part, ROW_BLOCK=row_block, BLOCK=block, num_warps=4
-        )
+    block = min(triton.next_power_of_2(rank * p), _BLOCK)
+    sum_parts_kernel[(rows, triton.cdiv(rank * p, block))](
+        sums, starts, out, rank * p, PART=part, ROW_BLOCK=row_block, BLOCK=block, num_warps=4
+    )
     return out
 
 

@@ -1,7 +1,9 @@
-"""Version 2 of the embedding: version 1 with core rows cut into short parts, summed in order afterwards.
+"""The embedding of every Triton version: gather-contract, and a backward over short parts of sorted tokens.
 
-One row of 224 frequent tokens can hold half of a text: at 16384 tokens a single program would walk 8192 of
+Tokens are sorted by core row, rows cut into parts, and the parts' sums added in order. One row of 224 frequent tokens can hold half of a text: at 16384 tokens a single program would walk 8192 of
 them. Parts of equal length keep every program short, and their sums are added in a fixed order: no atomics.
+With one program a row (a version 1 that is gone) the long float32 sums also missed the error budget: 2.2 times
+it at 600 tokens on an H200.
 """
 
 from __future__ import annotations
