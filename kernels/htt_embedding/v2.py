@@ -1,9 +1,9 @@
 """The embedding of every Triton version: gather-contract, and a backward over short parts of sorted tokens.
 
-Tokens are sorted by core row, rows cut into parts, and the parts' sums added in order. One row of 224 frequent tokens can hold half of a text: at 16384 tokens a single program would walk 8192 of
-them. Parts of equal length keep every program short, and their sums are added in a fixed order: no atomics.
-With one program a row (a version 1 that is gone) the long float32 sums also missed the error budget: 2.2 times
-it at 600 tokens on an H200.
+Tokens are sorted by core row, rows are cut into parts of equal length, and the parts' sums are added in a fixed
+order: no atomics. One row of 224 frequent tokens can hold half of a text; at 16384 tokens a single program
+would walk 8192 of them. With one program a row (a version 1 that is gone) the long float32 sums also missed
+the error budget: 2.2 times it at 600 tokens on an H200.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from torch import Tensor
 
 from .operator import backward_scratch_bytes, define_htt_embedding
 
-_PART = (
-    32  # tokens a program: about 512 + 225 programs at 16384 tokens, five for each multiprocessor of an H200
-)
+_PART = 32  # tokens a program: about 512 + 225 programs at 16384 tokens, five a multiprocessor of an H200
 
 _version = define_htt_embedding("v2", _PART)
 
