@@ -17,6 +17,7 @@ from ..versions import UnsupportedVersionError
 from .gather import core_gradient_kernel, gather_kernel, position_gradient_kernel, sum_parts_kernel
 
 _BLOCK = 1024  # entries of d a program of the element-wise kernels takes
+_ENTRIES_PER_WARP = 512  # of a token: 16 a thread share one cosine of each phase
 _FACTOR_BLOCK = 64  # of d1 or d2 a gradient program holds: bounds its shared memory whatever htt_dims
 Embedding = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, torch.dtype], Tensor]
 
@@ -58,7 +59,7 @@ def define_htt_embedding(version: str, part: int) -> Embedding:
         gather_kernel[(batch * n_seq, triton.cdiv(d, block))](
             tokens, core1.contiguous(), core2.contiguous(), phase.contiguous(), positions.contiguous(), out,
             *tokens.stride(), d, n_seq, v1 * v2, v2, d,
-            RANK=rank, D1=d1, D2=d2, BLOCK=block, num_warps=4,
+            RANK=rank, D1=d1, D2=d2, BLOCK=block, num_warps=max(block // _ENTRIES_PER_WARP, 1),
         )  # fmt: skip
         return out
 
@@ -156,7 +157,9 @@ def _core_gradient(
         grad.stride(0), grad.stride(1), tokens.shape[1], rows, v2, grad.shape[2],
         RANK=rank, P=p, STRIDE_P=d2 if first else 1, Q=q, STRIDE_Q=1 if first else d2,
         FIRST=first, PART=part, ROW_BLOCK=row_block, BLOCK_P=block_p, BLOCK_Q=block_q,
-        BLOCK_R=max(triton.next_power_of_2(rank), 16), num_warps=4,
+        BLOCK_R=max(triton.next_power_of_2(rank), 16), num_warps=max(block_p // 16, 1),
+        # 16-bit gradients are exact in tf32, and three products keep the core's float32 but for its last bits
+        PRECISION="ieee" if grad.dtype == torch.float32 else "tf32x3",
     )  # fmt: skip
     block = min(triton.next_power_of_2(rank * p), _BLOCK)
     sum_parts_kernel[(rows, triton.cdiv(rank * p, block))](

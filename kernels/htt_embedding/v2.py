@@ -1,6 +1,6 @@
 """The embedding of every Triton version: gather-contract, and a backward over short parts of sorted tokens.
 
-Tokens are sorted by core row, rows are cut into parts of equal length, and the parts' sums are added in a fixed
+Tokens are sorted by core row, rows are cut into parts of equal length, the parts' sums are added in a fixed
 order: no atomics. One row of 224 frequent tokens can hold half of a text; at 16384 tokens a single program
 would walk 8192 of them. With one program a row (a version 1 that is gone) the long float32 sums also missed
 the error budget: 2.2 times it at 600 tokens on an H200.
