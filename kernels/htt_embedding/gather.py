@@ -3,8 +3,9 @@
 
 Nothing of size [T, r, d1] is written: a row is contracted where it is needed. Forward, a token reads 2·r·√d
 numbers from cores that stay in cache (0.3 MB at small) and writes d. Bound by L1, 8·r·d bytes, 65 KB a token
-at small, and by the 2·d bytes written in 16 bits. Backward: 2·d bytes read three times, 4·r·d FLOP, 33 kFLOP a
-token at small; what bounds it is the latency of a token's loads, so programs are short and many.
+at small, and by the 2·d bytes written in 16 bits. Backward: 2·d bytes read three times, 4·r·d FLOP in float32
+without tensor cores (the reference's sums are float32 too), 33 kFLOP a token at small. What bounds it is the
+latency of a token's loads: programs are short and many.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def core_gradient_kernel(
     grad, tokens, order, starts, core, phase, out,
     STRIDE_B, STRIDE_N, N, ROWS, V2, D,
     RANK: tl.constexpr, P: tl.constexpr, STRIDE_P: tl.constexpr, Q: tl.constexpr, STRIDE_Q: tl.constexpr,
-    FIRST: tl.constexpr, PART: tl.constexpr, ROW_BLOCK: tl.constexpr, PRECISION: tl.constexpr,
+    FIRST: tl.constexpr, PART: tl.constexpr, ROW_BLOCK: tl.constexpr,
     BLOCK_P: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_R: tl.constexpr,
 ):  # fmt: skip
     """out[program, k, p] = Σ_{t in its tokens} Σ_q grad[t, p, q] · core[other row of t, k, q], in float32.
@@ -90,7 +91,7 @@ def core_gradient_kernel(
         in_core = (q < Q)[:, None] & (k < RANK)[None, :]
         tile = tl.load(source + entry, mask=inside, other=0.0)
         factor = tl.load(core + (other * RANK + k[None, :]) * Q + q[:, None], mask=in_core, other=0.0)
-        total = tl.dot(tile.to(tl.float32), factor, total, input_precision=PRECISION)
+        total = tl.dot(tile.to(tl.float32), factor, total, input_precision="ieee")
     if not FIRST:
         total *= tl.cos(tl.load(phase + k, mask=k < RANK, other=0.0))[None, :]
     stored = (p < P)[:, None] & (k < RANK)[None, :]

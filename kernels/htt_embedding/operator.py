@@ -158,8 +158,6 @@ def _core_gradient(
         RANK=rank, P=p, STRIDE_P=d2 if first else 1, Q=q, STRIDE_Q=1 if first else d2,
         FIRST=first, PART=part, ROW_BLOCK=row_block, BLOCK_P=block_p, BLOCK_Q=block_q,
         BLOCK_R=max(triton.next_power_of_2(rank), 16), num_warps=max(block_p // 16, 1),
-        # 16-bit gradients are exact in tf32, and three products keep the core's float32 but for its last bits
-        PRECISION="ieee" if grad.dtype == torch.float32 else "tf32x3",
     )  # fmt: skip
     block = min(triton.next_power_of_2(rank * p), _BLOCK)
     sum_parts_kernel[(rows, triton.cdiv(rank * p, block))](

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .operator import backward_scratch_bytes, define_htt_embedding
 
-_PART = 32  # tokens a program: about 512 + 225 programs at 16384 tokens, five a multiprocessor of an H200
+_PART = 16  # tokens a program: about 1024 + 225 programs at 16384 tokens, nine a multiprocessor of an H200
 
 _version = define_htt_embedding("v2", _PART)
 

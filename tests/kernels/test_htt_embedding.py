@@ -126,4 +126,4 @@ def test_other_weights_are_refused(version: str, device: torch.device) -> None:
 def test_scratch_grows_with_the_parts() -> None:
     sizes = ((225, 16, 23), (224, 16, 23))
     assert module("v2").scratch_bytes(1024, *sizes) < module("v2").scratch_bytes(16384, *sizes)
-    assert module("v2").scratch_bytes(16384, *sizes) < 2 * 2**20
+    assert module("v2").scratch_bytes(16384, *sizes) < 3 * 2**20
