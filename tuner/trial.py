@@ -60,7 +60,10 @@ def run_trial(request: MeasureRequest, device: torch.device, account: Account, s
             replace = account.settle() or replace
         except RuntimeError as error:  # a CUDA error that only now surfaces
             traceback.print_exc(file=sys.stderr)
-            outcome, message, replace = _explain(error)
+            later, said, why = _explain(error)
+            replace = why or f"it failed while it was tidied up ({later})"
+            if outcome is not Outcome.OOM:  # which came first, and may have left a broken capture behind
+                outcome, message = later, said
     measurement = Measurement(
         outcome=outcome,
         message=message,
