@@ -52,6 +52,11 @@ class CapturedFunction:
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self._stream):
-            self._output = self._function(self._input)
+        try:
+            with torch.cuda.graph(graph, stream=self._stream):
+                self._output = self._function(self._input)
+        except torch.OutOfMemoryError as error:
+            # Not told by the exception where the capture itself ended well: its pool is left half filled.
+            error.add_note("refused during capture of a CUDA graph")
+            raise
         self._graph = graph

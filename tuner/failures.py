@@ -123,8 +123,11 @@ def classify_chain(chain: Sequence[BaseException]) -> tuple[Failure, BaseExcepti
     found = [classify_exception(type(part).__name__, str(part)) for part in chain]
     first = min(range(len(found)), key=lambda i: _PRECEDENCE.index(found[i].outcome))
     in_doubt = any(
-        not failure.worker_usable
-        and (failure.outcome is not Outcome.ERROR or _DEVICE_DOUBT.search(str(part)))
+        _DEVICE_DOUBT.search("\n".join(getattr(part, "__notes__", ())))
+        or (
+            not failure.worker_usable
+            and (failure.outcome is not Outcome.ERROR or _DEVICE_DOUBT.search(str(part)))
+        )
         for part, failure in zip(chain, found, strict=True)
     )
     usable = found[0].worker_usable and not in_doubt

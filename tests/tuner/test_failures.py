@@ -144,6 +144,14 @@ def test_a_refusal_while_something_harmless_was_handled_keeps_the_worker() -> No
     assert (failure.outcome, failure.worker_usable) == (OOM, True)
 
 
+def test_a_refusal_noted_to_be_inside_a_capture_does_not_keep_the_worker() -> None:
+    error = OutOfMemoryError(REFUSED)
+    assert classify_chain(exception_chain(error))[0].worker_usable
+    error.add_note("refused during capture of a CUDA graph")
+    failure, _ = classify_chain(exception_chain(error))
+    assert (failure.outcome, failure.worker_usable) == (OOM, False)
+
+
 def test_a_capture_that_fails_by_itself_is_an_error() -> None:
     failure, _ = classify_chain(exception_chain(AcceleratorError(CAPTURE_ERRORS[0])))
     assert (failure.outcome, failure.worker_usable) == (Outcome.ERROR, False)
