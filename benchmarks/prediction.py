@@ -5,7 +5,7 @@
 
 Random configurations (seeded) are predicted in other processes, without the GPU, and then trained a few
 steps each in this one. Prints tables and one JSON line; writes results.json, environment.json and report.md
-into DIR.
+into DIR. --seconds are those of measuring: predicting and compiling the kernels come before.
 --record stores what the tracer writes down on this GPU for a small model, the fixture of the tests.
 """
 
@@ -15,11 +15,12 @@ import argparse
 import gzip
 import json
 import multiprocessing
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -46,7 +47,6 @@ def main() -> None:
     if arguments.record is not None:
         record(arguments.record)
         return
-    deadline = time.monotonic() + arguments.seconds
     if arguments.calibrate:
         profile = calibrate_present()
     else:
@@ -63,9 +63,20 @@ def main() -> None:
             if answer.reserved_bytes is not None and answer.reserved_bytes < LARGEST_GIB * GIB
         ][: arguments.count]
         print(f"{len(drawn)} configurations predicted in {predicting_s:.1f} s, {len(chosen)} to be measured")
+        if not chosen:
+            _fail(
+                f"expected configurations that reserve less than {LARGEST_GIB} GiB, got none "
+                f"of the {len(drawn)} drawn; draw more with --count or others with --seed"
+            )
         _compile([candidate for candidate, _ in chosen])
         predictor = Predictor(profile=profile, store=store)
+        deadline = time.monotonic() + arguments.seconds
         rows = _measure(chosen, predictor, deadline - 0.3 * arguments.seconds)
+        if not rows:
+            _fail(
+                f"--seconds: expected time to measure at least one of {len(chosen)} configurations, "
+                f"got {arguments.seconds:g} s and measured none; give more"
+            )
         caps = _decide(rows, store, profile, workspace, deadline)
     processes = _processes(rows, profile, deadline)
     summary = summary_of(rows, caps, processes)
@@ -87,11 +98,16 @@ def main() -> None:
         (arguments.output / "report.md").write_text(report + "\n", encoding="utf-8")
 
 
+def _fail(message: str) -> NoReturn:
+    print(f"prediction: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--count", type=int, default=72)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=330.0)
+    parser.add_argument("--seconds", type=float, default=330.0, help="of measuring")
     parser.add_argument("--gpu", help="profile to predict with; default: the card's own")
     parser.add_argument("--calibrate", action="store_true", help="measure the card's figures first")
     parser.add_argument("--output", type=Path)

@@ -20,7 +20,7 @@ def summary_of(
 ) -> dict[str, Any]:
     """Errors, decisions and throughput in figures.
 
-    rows: one a configuration; caps: one a decision; processes: one a process seen by NVML.
+    rows: one a configuration, at least one; caps: one a decision; processes: one a process seen by NVML.
     """
     points = [
         MeasuredStep(
@@ -76,7 +76,11 @@ def _quantiles(values: Sequence[float]) -> dict[str, float]:
     }
 
 
-def _spearman(first: Sequence[float], second: Sequence[float]) -> float:
+def _spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """None for a single configuration, which has no rank among others."""
+    if len(first) < 2:
+        return None
+
     def ranks(values: Sequence[float]) -> list[float]:
         order = sorted(range(len(values)), key=values.__getitem__)
         found = [0.0] * len(values)
