@@ -71,7 +71,9 @@ def main(
         _train(trainer, settings, data_file, tokenizer, steps, checkpoint, save_every, log_every, seed)
     except (DataError, CheckpointError, UnsupportedVersionError) as error:
         _fail(str(error), INPUT_ERROR)
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not _ran_out_of_memory(error):
+            raise
         _fail(
             f"out of memory on {where} at batch {settings.batch_size} × {settings.n_seq}; close other "
             "programs, or lower batch_size in the settings",
@@ -129,6 +131,15 @@ def _train(
     if done > start and done % save_every:
         save_checkpoint(checkpoint, trainer=trainer, sampler=sampler, settings=settings, step=done)
     click.echo(f"held-out loss {_held_out_loss(trainer, held_out, settings):.4f}; checkpoint {checkpoint}")
+
+
+def _ran_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an allocation was refused; inside a graph capture only the cause of the error says so."""
+    while error is not None:
+        if "out of memory" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _held_out_loss(trainer: Trainer, tokens: torch.Tensor, settings: TrainingSettings) -> float:

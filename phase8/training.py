@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .capture import CapturedFunction
+from .capture import EAGER_CALLS, CapturedFunction
 from .config import Phase8Config
 from .model import Phase8Model, Precision
 
@@ -64,6 +64,11 @@ class Trainer:
         )
         self.scaler = torch.amp.GradScaler(device.type, enabled=options.mixed_precision == "fp16")
         self._captured: dict[tuple[str, torch.Size], CapturedFunction] = {}
+
+    @property
+    def setup_calls(self) -> int:
+        """Calls with one shape of tokens that compile or capture something, before all are alike."""
+        return EAGER_CALLS + 1 if self.captures else 1
 
     def set_learning_rate(self, learning_rate: float) -> None:
         for group in self.optimizer.param_groups:

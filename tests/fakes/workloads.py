@@ -28,6 +28,8 @@ class Run:
         self.count = 0
         self.seed = seed
 
+    setup_calls = 1
+
     def run_once(self) -> torch.Tensor:
         self.count += 1
         if self.how == "prints":

@@ -4,11 +4,13 @@ import random
 import re
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from phase8_tune.phase8 import checkpoint
 from phase8_tune.phase8.checkpoint import save_checkpoint
 from phase8_tune.phase8.train_cli import main
+from phase8_tune.phase8.training import Trainer
 
 SETTINGS = """\
 d_model: 32
@@ -108,3 +110,18 @@ def test_tokens_outside_the_vocabulary_are_refused(folder):
     result = run(folder, settings="small.yaml")
     assert result.exit_code == 2
     assert "vocab_size=64" in result.stderr
+
+
+@pytest.mark.parametrize("captured", [False, True], ids=["eager", "captured"])
+def test_running_out_of_memory_is_one_line(folder, monkeypatch, captured):
+    def refuse(self, tokens):
+        error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        if captured:
+            raise RuntimeError("operation failed due to a previous error during capture") from error
+        raise error
+
+    monkeypatch.setattr(Trainer, "step", refuse)
+    result = run(folder, "--steps", 1)
+    assert result.exit_code == 4
+    assert result.stderr.count("\n") == 1
+    assert "batch 2 × 16" in result.stderr

@@ -52,6 +52,8 @@ class Run:
     def prepare(self, candidate: Candidate, device: torch.device, seed: int) -> Run:
         return self
 
+    setup_calls = 1
+
     def run_once(self) -> torch.Tensor:
         self.calls += 1
         if self.calls == self.call and self.how == "refused":
@@ -133,3 +135,20 @@ def test_a_device_that_fails_only_when_it_is_tidied_up(monkeypatch: pytest.Monke
     assert found.measurement.outcome is Outcome.ILLEGAL_ACCESS
     assert found.replace is not None
     assert run(monkeypatch, None).measurement.outcome is Outcome.OK
+
+
+def test_set_up_ends_when_all_calls_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that is captured in its fourth call is neither warmed up nor timed before."""
+    prepared = Run(None, 0)
+    prepared.setup_calls = 4
+    calls_at: dict[str, int] = {}
+    monkeypatch.setattr(trial, "load_workload", lambda name: prepared)
+    trial.run_trial(
+        REQUEST,
+        torch.device("cpu"),
+        Account(None),
+        lambda said: calls_at.update({said.phase: prepared.calls}),
+    )
+    assert calls_at["setup"] == 0
+    assert calls_at["warmup"] == 4
+    assert calls_at["timed"] == 4 + REQUEST.warmup

@@ -26,6 +26,11 @@ class PreparedRun(Protocol):
         """Number of learned scalars."""
         ...
 
+    @property
+    def setup_calls(self) -> int:
+        """Calls of `run_once` that compile or capture something: from the next on, all are alike."""
+        ...
+
     def run_once(self) -> torch.Tensor:
         """Do one iteration of the candidate's mode and return its loss, a scalar, without synchronising."""
         ...

@@ -26,6 +26,7 @@ class Phase8Run:
         )
         self.parameters = config.parameter_count()
         trainer = Trainer(config, options, device=device)
+        self.setup_calls = trainer.setup_calls
         self._once = trainer.step if candidate.mode == "train" else trainer.evaluate
         # Drawn on the CPU so that the same seed gives the same tokens on every device.
         generator = torch.Generator().manual_seed(seed)
