@@ -283,8 +283,7 @@ def test_throttled_samples_are_taken_again_and_marked(tmp_path: Path) -> None:
         again = fake.measure(candidate("progress"))
     assert found.tainted == ("throttled: hw_thermal_slowdown",)
     assert again.outcome is Outcome.OK
-    assert found.telemetry is not None
-    assert found.telemetry.throttle_reasons == ("hw_thermal_slowdown",)
+    assert getattr(found.telemetry, "throttle_reasons", ()) == ("hw_thermal_slowdown",)
 
 
 def test_growth_of_the_card_after_the_first_trial_replaces_the_worker(tmp_path: Path) -> None:
