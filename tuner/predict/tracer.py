@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ...kernels.scratch import scratch_rule
 from .event_log import UNKNOWN, EventLog
 from .events import GLOBAL, WORKSPACE, Cost
 from .operations import (
@@ -157,18 +156,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         outer, self._custom = self._custom, operation.short_name
         try:
-            rule = scratch_rule(f"{operation.namespace}::{operation.short_name}")
-            if rule is None:
-                with self:
-                    return custom_body(func)(*args, **kwargs)
-            held = [self.log.allocate(size, operation.name, self.log.unit) for size in rule(*args, **kwargs)]
-            result = func(*args, **kwargs)
-            self._track(result, operation, args)
-            for slot in held:
-                self.log.free(slot, operation.name)
-            values = list(result) if isinstance(result, (list, tuple)) else [result]
-            self._add_cost(operation.short_name, 0.0, float(tensor_bytes(tensors_of([*args, *values]))))
-            return result
+            with self:
+                return custom_body(func)(*args, **kwargs)
         finally:
             self._custom = outer
 
