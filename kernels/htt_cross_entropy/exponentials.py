@@ -67,6 +67,49 @@ def exponentials_kernel(
             a = tl.load(h_tile + start, mask=(start + i < D)[None, :], other=0.0)
             b = tl.load(table_tile + start, mask=(start + i < D)[:, None], other=0.0)
         logits = tl.dot(a, b, logits, input_precision=PRECISION)
+    p = exponentiate(
+        logits, t, v, targets, target_logits, sums, tops, N, VOCAB, tile, TILES, TRAINING
+    )  # fmt: skip
+    if TRAINING:
+        at = exponentials + t.to(tl.int64)[:, None] * COLUMNS + v[None, :]
+        inside = (t < N)[:, None] & (v < COLUMNS)[None, :]
+        tl.store(at, p.to(exponentials.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def persistent_exponentials_kernel(
+    h, table, exponentials, targets, target_logits, sums, tops,
+    N, VOCAB, TILES, PROGRAMS,
+    D: tl.constexpr, TRAINING: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """As exponentials_kernel, tiles in turn by PROGRAMS programs; h, table and exponentials are descriptors.
+
+    The loop is flattened, so that loads of the next tile run while this one is exponentiated and stored: on
+    an H200 at 2048 tokens 207 µs for d = 512 and 319 for 1024 where exponentials_kernel takes 237 and 375.
+    """
+    row_tiles = tl.cdiv(N, BLOCK_N)
+    for index in tl.range(tl.program_id(0), row_tiles * TILES, PROGRAMS, flatten=True):
+        tile = index // row_tiles
+        row = index % row_tiles * BLOCK_N
+        logits = tl.zeros([BLOCK_N, BLOCK_V], tl.float32)
+        for start in range(0, D, BLOCK_D):
+            a, b = h.load([row, start]), table.load([tile * BLOCK_V, start])
+            logits = tl.dot(a, b.T, logits, input_precision=PRECISION)
+        t = row + tl.arange(0, BLOCK_N)
+        v = tile * BLOCK_V + tl.arange(0, BLOCK_V)
+        p = exponentiate(
+            logits, t, v, targets, target_logits, sums, tops, N, VOCAB, tile, TILES, TRAINING
+        )  # fmt: skip
+        if TRAINING:
+            exponentials.store([row, tile * BLOCK_V], p.to(exponentials.dtype))
+
+
+@triton.jit
+def exponentiate(
+    logits, t, v, targets, target_logits, sums, tops, N, VOCAB, tile, TILES, TRAINING: tl.constexpr
+):  # fmt: skip
+    """The epilogue of one tile [t, v]: stores its row sums and, evaluating, maxima; returns P in training."""
     inside = t < N
     target = tl.load(targets + t, mask=inside, other=-1).to(tl.int32)
     others = (v < VOCAB)[None, :] & (v[None, :] != target[:, None])
@@ -75,13 +118,13 @@ def exponentials_kernel(
         reference = tl.load(target_logits + t, mask=inside, other=0.0) + _SHIFT
         p = tl.where(others, tl.exp2(logits * _LOG2E - reference[:, None]), 0.0)
         tl.store(sums + statistic, tl.sum(p, 1), mask=inside)
-        at = exponentials + t.to(tl.int64)[:, None] * COLUMNS + v[None, :]
-        tl.store(at, p.to(exponentials.dtype.element_ty), mask=inside[:, None] & (v < COLUMNS)[None, :])
     else:
         scaled = tl.where(others, logits * _LOG2E, -float("inf"))
         top = tl.maximum(tl.max(scaled, 1), -1e30)  # finite where the tile has padding only
-        tl.store(sums + statistic, tl.sum(tl.exp2(scaled - top[:, None]), 1), mask=inside)
+        p = tl.exp2(scaled - top[:, None])
+        tl.store(sums + statistic, tl.sum(p, 1), mask=inside)
         tl.store(tops + statistic, top, mask=inside)
+    return p
 
 
 @triton.jit

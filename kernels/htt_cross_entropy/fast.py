@@ -16,16 +16,23 @@ version 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import triton
 from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
 
-from ..device_limits import shared_memory_limit
+from ..device_limits import multiprocessor_count, shared_memory_limit
 from . import v1
 from .dense import add_table_gradient, chunk_buffers, gradient_buffers, hidden_gradient, table_buffer
-from .exponentials import exponentials_kernel, finish_rows_kernel, losses_kernel, target_logit_kernel
+from .exponentials import (
+    exponentials_kernel,
+    finish_rows_kernel,
+    losses_kernel,
+    persistent_exponentials_kernel,
+    target_logit_kernel,
+)
 from .operator import Gradients, define_htt_cross_entropy
 from .plan import Buffer, HeadShape, allocate, chunks, head_shape, logits_chunk_tokens, total_bytes
 from .table import contract_table, expand_table
@@ -33,6 +40,7 @@ from .table import contract_table, expand_table
 EXPONENTIAL_DTYPES = frozenset({torch.bfloat16})
 """Compute dtypes trained through exponentials: those that hold exp(±80)."""
 
+_SPARE_BYTES = 16_384  # shared memory left to reductions and to layouts that change
 _EVALUATION_TOKENS = 8192  # a chunk's maxima and sums: 3 KB a token
 
 
@@ -45,19 +53,26 @@ class ProductTile:
     depth: int
     num_warps: int
     num_stages: int
+    persistent: bool = False
 
     def shared_bytes(self, dtype: torch.dtype) -> int:
-        """Shared memory of the operands in flight."""
-        return (self.tokens + self.columns) * self.depth * dtype.itemsize * self.num_stages
+        """Shared memory of the operands in flight, and of a persistent program's result on its way out."""
+        operands = (self.tokens + self.columns) * self.depth * dtype.itemsize * self.num_stages
+        return operands + (self.tokens * self.columns * dtype.itemsize if self.persistent else 0)
 
 
-def product_tile(dtype: torch.dtype, limit_bytes: int) -> ProductTile:
-    """Block sizes for a compute dtype and a block's shared memory limit."""
+def product_tile(dtype: torch.dtype, limit_bytes: int, *, aligned: bool = True) -> ProductTile:
+    """Block sizes for a compute dtype and a block's shared memory limit.
+
+    aligned: rows of h and of the table begin on multiples of 16 bytes, as descriptors need. A persistent
+    program finds room on the large GPUs since Hopper alone, all of which have descriptors in hardware.
+    """
     if dtype == torch.float32:
         return ProductTile(tokens=64, columns=64, depth=32, num_warps=4, num_stages=2)
     large = ProductTile(tokens=128, columns=256, depth=64, num_warps=8, num_stages=3)
     small = ProductTile(tokens=128, columns=128, depth=32, num_warps=4, num_stages=4)
-    return large if large.shared_bytes(dtype) + 16_384 <= limit_bytes else small
+    tiles = ([replace(large, persistent=True)] if aligned else []) + [large]
+    return next((tile for tile in tiles if tile.shared_bytes(dtype) + _SPARE_BYTES <= limit_bytes), small)
 
 
 def _smallest_tile_columns(dtype: torch.dtype) -> int:
@@ -130,21 +145,41 @@ def _product(
     h: Tensor, targets: Tensor, scratch: dict[str, Tensor], part: slice, shape: HeadShape, *, training: bool
 ) -> int:
     """The target's logits and the product of one chunk with its epilogue; returns its tiles a row."""
-    tile = product_tile(h.dtype, shared_memory_limit(h.device))
+    limit = shared_memory_limit(h.device)
+    aligned = all(
+        size * h.element_size() % 16 == 0 for size in (shape.d_model, h.stride(0), h.storage_offset())
+    )
+    tile = product_tile(h.dtype, limit, aligned=aligned)
     tiles = -(-shape.columns // tile.columns)
-    target_logits, n = scratch["target_logits"][part], h.shape[0]
+    table, target_logits, n = scratch["table"], scratch["target_logits"][part], h.shape[0]
     target_logit_kernel[(n,)](
-        h, scratch["table"], targets, target_logits, h.stride(0), shape.d_model, shape.vocab_size,
+        h, table, targets, target_logits, h.stride(0), shape.d_model, shape.vocab_size,
         BLOCK=triton.next_power_of_2(shape.d_model), num_warps=4,
     )  # fmt: skip
     sums = scratch["sums"]
-    exponentials_kernel[(tiles * triton.cdiv(n, tile.tokens),)](
-        h, scratch["table"], targets, target_logits, scratch["logits"] if training else sums, sums,
-        sums if training else scratch["tops"], n, shape.vocab_size, shape.columns, h.stride(0), tiles,
-        D=shape.d_model, TRAINING=training, PRECISION="ieee" if h.dtype == torch.float32 else "tf32",
-        BLOCK_N=tile.tokens, BLOCK_V=tile.columns, BLOCK_D=tile.depth,
-        num_warps=tile.num_warps, num_stages=tile.num_stages,
-    )  # fmt: skip
+    tops = sums if training else scratch["tops"]
+    exponentials = scratch["logits"][:n] if training else None
+    precision = "ieee" if h.dtype == torch.float32 else "tf32"
+    options = {
+        "D": shape.d_model, "TRAINING": training, "PRECISION": precision,
+        "BLOCK_N": tile.tokens, "BLOCK_V": tile.columns, "BLOCK_D": tile.depth,
+        "num_warps": tile.num_warps, "num_stages": tile.num_stages,
+    }  # fmt: skip
+    count = tiles * triton.cdiv(n, tile.tokens)
+    if tile.persistent:
+        programs = min(count, multiprocessor_count(h.device))
+        persistent_exponentials_kernel[(programs,)](
+            TensorDescriptor.from_tensor(h, [tile.tokens, tile.depth]),
+            TensorDescriptor.from_tensor(table, [tile.columns, tile.depth]),
+            None if exponentials is None
+            else TensorDescriptor.from_tensor(exponentials, [tile.tokens, tile.columns]),
+            targets, target_logits, sums, tops, n, shape.vocab_size, tiles, programs, **options,
+        )  # fmt: skip
+    else:
+        exponentials_kernel[(count,)](
+            h, table, targets, target_logits, sums if exponentials is None else exponentials, sums, tops,
+            n, shape.vocab_size, shape.columns, h.stride(0), tiles, **options,
+        )  # fmt: skip
     return tiles
 
 

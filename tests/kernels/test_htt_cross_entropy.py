@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -166,6 +167,32 @@ def exponentials(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_error_budget_through_exponentials(device: torch.device) -> None:
     result = check_operation("htt_cross_entropy", "fast", device, torch.float32, SHAPES, draws=2)
     assert result.ok, result.failures
+
+
+@pytest.mark.parametrize("d_model", [64, 40])
+@pytest.mark.usefixtures("small_chunks", "exponentials")
+def test_persistent_programs_compute_the_same(
+    d_model: int, monkeypatch: pytest.MonkeyPatch, device: torch.device
+) -> None:
+    """Through descriptors, on widths that are no multiple of a block too, in training and in evaluation."""
+    inputs = arguments(device, d_model=d_model, dims=(8, 8))
+    wanted = loss_and_gradients(fast.htt_cross_entropy, *inputs)
+    tile = fast.ProductTile(tokens=64, columns=64, depth=32, num_warps=4, num_stages=2, persistent=True)
+    monkeypatch.setattr(fast, "product_tile", lambda *_, **__: tile)
+    launched: list[int] = []
+    kernel = fast.persistent_exponentials_kernel
+
+    class Counting:
+        def __getitem__(self, grid: tuple[int]) -> Callable[..., Any]:
+            launched.append(grid[0])
+            return kernel[grid]  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(fast, "persistent_exponentials_kernel", Counting())
+    for got, expected in zip(loss_and_gradients(fast.htt_cross_entropy, *inputs), wanted, strict=True):
+        assert torch.equal(got, expected)
+    with torch.no_grad():
+        assert torch.allclose(fast.htt_cross_entropy(*inputs), wanted[0], rtol=1e-6)
+    assert len(launched) >= 2
 
 
 @pytest.mark.parametrize("factor", [1.0, 30.0, 300.0])
