@@ -12,7 +12,6 @@ from ..versions import UnsupportedVersionError
 PROLOGUE_ROWS = 32  # rows of q, and of k, a program of the prologue has
 PROLOGUE_WARPS = 4
 _SMALLEST = 16  # what a matrix product takes
-CARRIED_TILES = 3  # key blocks that a block of queries sees in `fast`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,6 +22,22 @@ class Tile:
     span: int
     warps: int
     shared_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BandedTile:
+    """Rows of a program of `fast`, and of the other side at a time; its warps, and its threads' registers."""
+
+    block: int
+    warps: int
+    registers: int | None
+    shared_bytes: int
+
+    def options(self) -> dict[str, int]:
+        """What the kernels are compiled with."""
+        limit = {} if self.registers is None else {"maxnreg": self.registers}
+        sizes = {"BLOCK": self.block, "SPAN": self.block}
+        return sizes | limit | {"num_warps": self.warps, "num_stages": 2}
 
 
 def power_of_two(n: int) -> int:
@@ -64,29 +79,17 @@ def one_shot_tile(window: int, dim: int, itemsize: int, shared_limit_bytes: int,
     return Tile(block=block, span=span, warps=warps, shared_bytes=shared)
 
 
-def carried_tile(window: int, dim: int, itemsize: int, *, backward: bool) -> Tile | None:
-    """Configuration of `fast`: the smallest block whose queries see no more than three key blocks.
+def banded_tile(dim: int, itemsize: int, *, backward: bool) -> BandedTile:
+    """Configuration of `fast`, for any window: 16 rows against tiles of 16, in as few warps as hold the rows.
 
-    With 32 for a window of 64, a query's tiles have 96 entries, a quarter less than two tiles of 64.
-    None for windows above 65: with blocks of 64 the backward keeps 6 KB a thread in local memory, and v1's
-    loops do less.
+    A warp that holds rows of 128 bytes gets 168 registers a thread in the backward and 96 in the forward,
+    where the compiler would take up to 255: then 12 and 20 of them share a multiprocessor.
     """
-    block = power_of_two(-(-(window - 1) // (CARRIED_TILES - 1)))
-    if block > 32:
-        return None
-    warps = block // 16 * (2 if backward else 1)
-    shared = (4 * block * power_of_two(dim) + 2 * block * block) * itemsize
-    return Tile(block=block, span=block, warps=warps, shared_bytes=shared)
-
-
-def carried_chunk(batch: int, heads: int, blocks: int) -> int:
-    """Key blocks a program of `fast`'s backward walks over: all of a sequence where that fills a GPU.
-
-    A shorter chunk repeats three tiles at its start, and yet pays while programs are few: at 512 streams of
-    8 blocks (B=64, N=256, H=8) an H200 takes 278 µs with chunks of 8, 201 with 4, 244 with 2.
-    """
-    chunks = -(-1024 // (batch * heads))
-    return max(1, -(-blocks // chunks))
+    row_bytes = power_of_two(dim) * itemsize
+    warps = min(max(row_bytes // 128, 1), 4)
+    registers = (168 if backward else 96) if row_bytes == 128 and itemsize == 2 else None
+    shared = 5 * _SMALLEST * row_bytes + 1024
+    return BandedTile(block=_SMALLEST, warps=warps, registers=registers, shared_bytes=shared)
 
 
 def _one_shot_bytes(block: int, span: int, dim: int, itemsize: int, *, backward: bool) -> int:

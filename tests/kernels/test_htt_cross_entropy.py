@@ -14,7 +14,7 @@ from torch import Tensor
 from phase8_tune.kernels.device_limits import SHARED_MEMORY_BYTES, SMALLEST_SHARED_MEMORY_BYTES
 from phase8_tune.kernels.gate import check_operation
 from phase8_tune.kernels.gate_inputs import GateShape
-from phase8_tune.kernels.htt_cross_entropy import fast, plan, reference, v2
+from phase8_tune.kernels.htt_cross_entropy import exponentials, fast, plan, reference, v2
 from phase8_tune.kernels.versions import UnsupportedVersionError
 
 DTYPES = [torch.float32, torch.float16]
@@ -158,19 +158,19 @@ def test_opcheck(version: str, device: torch.device) -> None:
 
 
 @pytest.fixture
-def exponentials(monkeypatch: pytest.MonkeyPatch) -> None:
+def float32_as_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fast version trains float32 as it trains bfloat16, which the interpreter does not have."""
     monkeypatch.setattr(fast, "EXPONENTIAL_DTYPES", frozenset({torch.float32, torch.bfloat16}))
 
 
-@pytest.mark.usefixtures("small_chunks", "exponentials")
+@pytest.mark.usefixtures("small_chunks", "float32_as_bfloat16")
 def test_error_budget_through_exponentials(device: torch.device) -> None:
     result = check_operation("htt_cross_entropy", "fast", device, torch.float32, SHAPES, draws=2)
     assert result.ok, result.failures
 
 
 @pytest.mark.parametrize("d_model", [64, 40])
-@pytest.mark.usefixtures("small_chunks", "exponentials")
+@pytest.mark.usefixtures("small_chunks", "float32_as_bfloat16")
 def test_persistent_programs_compute_the_same(
     d_model: int, monkeypatch: pytest.MonkeyPatch, device: torch.device
 ) -> None:
@@ -180,7 +180,7 @@ def test_persistent_programs_compute_the_same(
     tile = fast.ProductTile(tokens=64, columns=64, depth=32, num_warps=4, num_stages=2, persistent=True)
     monkeypatch.setattr(fast, "product_tile", lambda *_, **__: tile)
     launched: list[int] = []
-    kernel = fast.persistent_exponentials_kernel
+    kernel = exponentials.persistent_exponentials_kernel
 
     class Counting:
         def __getitem__(self, grid: tuple[int]) -> Callable[..., Any]:
@@ -196,7 +196,7 @@ def test_persistent_programs_compute_the_same(
 
 
 @pytest.mark.parametrize("factor", [1.0, 30.0, 300.0])
-@pytest.mark.usefixtures("small_chunks", "exponentials")
+@pytest.mark.usefixtures("small_chunks", "float32_as_bfloat16")
 def test_exponentials_of_large_logits(factor: float, device: torch.device) -> None:
     """Losses of hundreds, where exp(l − l_target) leaves float32's range, and of nearly 0 in other tokens."""
     h, core1, core2, phase, *rest = arguments(device)
@@ -210,7 +210,7 @@ def test_exponentials_of_large_logits(factor: float, device: torch.device) -> No
         assert torch.dist(a.double(), b) <= 1e-5 * b.norm()
 
 
-@pytest.mark.usefixtures("small_chunks", "exponentials")
+@pytest.mark.usefixtures("small_chunks", "float32_as_bfloat16")
 def test_scratch_of_exponentials(monkeypatch: pytest.MonkeyPatch) -> None:
     test_scratch_is_what_is_allocated("fast", True, monkeypatch)
 

@@ -12,8 +12,7 @@ from phase8_tune.kernels.device_limits import SHARED_MEMORY_BYTES, SMALLEST_SHAR
 from phase8_tune.kernels.gate import check_operation, poisoned_memory
 from phase8_tune.kernels.gate_inputs import GateShape
 from phase8_tune.kernels.versions import UnsupportedVersionError
-from phase8_tune.kernels.window_attention import fast
-from phase8_tune.kernels.window_attention.blocks import carried_chunk, carried_tile, loop_tile, one_shot_tile
+from phase8_tune.kernels.window_attention.blocks import banded_tile, loop_tile, one_shot_tile
 from phase8_tune.kernels.window_attention.reference import window_attention as reference
 
 VERSIONS = ("v1", "v2", "fast")
@@ -79,7 +78,7 @@ def test_versions_pass_the_gate(version: str, dtype: torch.dtype, device: torch.
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_windows_above_the_fast_path(version: str, device: torch.device) -> None:
+def test_windows_that_are_no_multiple_of_a_tile(version: str, device: torch.device) -> None:
     result = check_operation("window_attention", version, device, torch.float32, (WIDE,), draws=1)
     assert result.ok, result.failures
 
@@ -128,19 +127,6 @@ def test_later_tokens_do_not_matter(version: str, device: torch.device) -> None:
     assert not torch.equal(before[:, 23:], after[:, 23:])
 
 
-def test_chunks_of_a_sequence_give_the_same_gradients(
-    monkeypatch: pytest.MonkeyPatch, device: torch.device
-) -> None:
-    inputs = fused(device, n=75, heads=1)
-    found = []
-    for chunk in (1, 2, 5):
-        monkeypatch.setattr(fast, "carried_chunk", lambda *_, chunk=chunk: chunk)
-        found.append(results(fast.window_attention, inputs, window=30))
-    for other in found[1:]:
-        assert all(torch.equal(x, y) for x, y in zip(found[0][:4], other[:4], strict=True))
-        torch.testing.assert_close(other[4:], found[0][4:])
-
-
 @pytest.mark.parametrize("version", VERSIONS)
 def test_operations_are_well_registered(version: str, device: torch.device) -> None:
     inputs = fused(device, n=5, heads=1)
@@ -159,32 +145,19 @@ def test_configurations_fit_every_gpu(dim: int, itemsize: int, backward: bool) -
     limit = SMALLEST_SHARED_MEMORY_BYTES
     assert limit == SHARED_MEMORY_BYTES[8, 6]
     assert loop_tile(dim, itemsize, backward=backward).shared_bytes <= limit
-    for window in (1, 16, 48, 64, 65):
-        tile = carried_tile(window, dim, itemsize, backward=backward)
-        assert tile is not None
-        assert tile.shared_bytes <= limit
-        assert window <= 2 * tile.block + 1  # three blocks of keys hold the window of every query
-        if dim * itemsize <= 256:
+    assert banded_tile(dim, itemsize, backward=backward).shared_bytes <= limit
+    if dim * itemsize <= 256:
+        for window in (1, 16, 48, 64, 65):
             one_shot = one_shot_tile(window, dim, itemsize, limit, backward=backward)
             assert one_shot.shared_bytes <= limit
             assert one_shot.span >= one_shot.block + window - 1
-    assert carried_tile(66, dim, itemsize, backward=backward) is None
 
 
 def test_configuration_of_the_common_case() -> None:
     one_shot = one_shot_tile(64, 64, 2, SMALLEST_SHARED_MEMORY_BYTES, backward=False)
     assert (one_shot.block, one_shot.span) == (64, 128)
-    carried = carried_tile(64, 64, 2, backward=True)
-    assert carried is not None
-    assert carried.block == 32
-
-
-def test_chunks_are_shorter_where_sequences_are_few() -> None:
-    chunks = [carried_chunk(batch, 8, 32) for batch in (1, 8, 64, 512)]
-    assert chunks == sorted(chunks)
-    assert chunks[0] < 32
-    assert chunks[-1] == 32  # many sequences fill a GPU; none is cut, no tile repeated
-    assert carried_chunk(1, 1, 1) == 1
+    banded = banded_tile(64, 2, backward=True)
+    assert (banded.block, banded.warps) == (16, 1)
 
 
 @pytest.mark.parametrize(
