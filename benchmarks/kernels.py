@@ -28,6 +28,16 @@ SHAPES = {
     "medium": GateShape(batch=16, n_seq=512, d_model=1024, n_heads=16, htt_rank=32, vocab_size=50257),
 }
 VERSIONS = ("reference", "v1", "v2", "fast")
+_HEADERS = (
+    "operation",
+    "size",
+    "version",
+    "forward µs",
+    "train µs [95 %]",
+    "ns/token",
+    "of B/s",
+    "of FLOP/s",
+)
 _FLOAT32 = frozenset({"bk_scan", "rank_scan"})
 
 
@@ -158,29 +168,15 @@ def main() -> None:
     arguments = parser.parse_args()
     ceiling = ceilings()
     torch.cuda.empty_cache()
-    entries = [
-        entry
-        for operation in arguments.operations
-        for name in arguments.sizes
-        for entry in measure(operation, name, ceiling, not arguments.no_anchors)
-    ]
-    table = tabulate(
-        [_row(entry) for entry in entries],
-        headers=[
-            "operation",
-            "size",
-            "version",
-            "forward µs",
-            "train µs [95 %]",
-            "ns/token",
-            "of B/s",
-            "of FLOP/s",
-        ],
-    )
-    results = {"environment": environment(), "ceilings": ceiling, "entries": entries}
+    results: dict[str, Any] = {"environment": environment(), "ceilings": ceiling, "entries": []}
+    for operation in arguments.operations:
+        for name in arguments.sizes:
+            results["entries"] += measure(operation, name, ceiling, not arguments.no_anchors)
+            if arguments.output is not None:  # what is measured is kept if a later one does not end
+                arguments.output.mkdir(parents=True, exist_ok=True)
+                (arguments.output / "results.json").write_text(json.dumps(results, indent=1))
+    table = tabulate([_row(entry) for entry in results["entries"]], headers=_HEADERS)
     if arguments.output is not None:
-        arguments.output.mkdir(parents=True, exist_ok=True)
-        (arguments.output / "results.json").write_text(json.dumps(results, indent=1))
         (arguments.output / "table.txt").write_text(table + "\n")
     print(table)
     print(json.dumps(results))

@@ -6,6 +6,8 @@ hyperbolic distance run in float32 whatever the compute dtype.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,6 +26,28 @@ _MAX_RADIUS = 1 - 1e-6
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x @ weightᵀ + bias in x's dtype; weight [out, in] and bias [out] are master weights."""
     return F.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
+
+
+class LinearFork(torch.autograd.Function):
+    """x @ weightᵀ and x itself, for x that has another consumer: its gradients are added inside the product.
+
+    Left to autograd, the sum of two gradients is a pass of its own over three tensors as large as x.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """x [..., in] in the compute dtype, weight [out, in], a master weight → [..., out], [..., in]."""
+        compute = weight.to(x.dtype)
+        ctx.save_for_backward(x, compute)
+        ctx.weight_dtype = weight.dtype
+        return F.linear(x, compute), x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        by_product, by_x = (gradient.flatten(0, -2) for gradient in gradients)
+        by_weight = by_product.T @ x.flatten(0, -2)
+        return torch.addmm(by_x, by_product, weight).view(x.shape), by_weight.to(ctx.weight_dtype)
 
 
 def normal(*shape: int, std: float) -> nn.Parameter:
@@ -84,14 +108,15 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x [B, N, d] → the block's output [B, N, d] and its resolvent (Re g, Im g) [B, N]."""
         kernels, (batch, n_seq, d) = self.kernels, x.shape
-        n, potential = kernels.norm_potential(
+        n, potential, x = kernels.norm_potential(
             x, self.norm.weight, self.norm.bias, self.potential_weight, self.potential_bias
         )
         eta = F.softplus(self.epsilon) + _ENERGY_FLOOR
         g_re, g_im = kernels.bk_scan(potential, None, self.gamma, eta)
 
         # One split, not a nested unbind: its backward writes the gradient of the product once
-        *qkv, u, v_ssm, hidden = torch.split(linear(n, self.in_weight), self.splits, dim=-1)
+        product, n = LinearFork.apply(n, self.in_weight)  # type: ignore[no-untyped-call]
+        *qkv, u, v_ssm, hidden = torch.split(product, self.splits, dim=-1)
         q, k, v = (t.view(batch, n_seq, self.config.n_heads, self.config.head_dim) for t in qkv)
         curvature = F.softplus(self.log_curvature).clamp(*_CURVATURE_BOUNDS)
         beta = F.softplus(self.beta)

@@ -31,15 +31,17 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def norm_potential(
     x: Tensor, weight: Tensor, bias: Tensor, potential_weight: Tensor, potential_bias: Tensor
-) -> tuple[Tensor, Tensor]:
-    """n = LayerNorm(x) and the potential v_max·tanh((w_v·n + b_v)/v_max).
+) -> tuple[Tensor, Tensor, Tensor]:
+    """n = LayerNorm(x), the potential v_max·tanh((w_v·n + b_v)/v_max), and x itself for the residual path.
 
     x [B, N, d] in the compute dtype; potential_weight [d], potential_bias scalar, all weights float32.
-    Returns n [B, N, d] in x's dtype and the potential [B, N] in float32.
+    Returns n [B, N, d] in x's dtype, the potential [B, N] in float32, and x: the gradient of what it becomes
+    is added in the backward kernel.
     Raises: UnsupportedVersionError for a device or dtype that the kernel does not take.
     """
-    n, potential, _, _ = _norm_potential(x, weight, bias, potential_weight, potential_bias)
-    return n, potential
+    results: tuple[Tensor, Tensor, Tensor]
+    results = _NormPotential.apply(x, weight, bias, potential_weight, potential_bias)  # type: ignore[no-untyped-call]
+    return results
 
 
 @torch.library.custom_op("phase8::layer_norm_fast", mutates_args=())
@@ -59,6 +61,7 @@ def _norm_potential(
 def _backward(
     grad_n: Tensor,
     grad_potential: Tensor | None,
+    grad_residual: Tensor | None,
     x: Tensor,
     weight: Tensor,
     bias: Tensor,
@@ -67,17 +70,18 @@ def _backward(
     mean: Tensor,
     rstd: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """grad of x, and partial sums [programs, …] of the parameters' gradients, one row a program."""
+    """grad of x, grad_residual added, and partial sums [programs, …] of the parameters' gradients."""
     rows, grad_rows = as_rows(x), as_rows(grad_n)
+    residual_rows = None if grad_residual is None else as_rows(grad_residual)
     count, d = rows.shape
     tiles = row_tiles(count, d)
     grad_x = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     partials = _new_partials(x, potential is not None)
     backward_kernel[(tiles.programs,)](
-        grad_rows, None if grad_potential is None else grad_potential.contiguous(),
+        grad_rows, None if grad_potential is None else grad_potential.contiguous(), residual_rows,
         rows, weight, bias, potential_weight, potential, mean, rstd, grad_x, partials,
-        count, grad_rows.stride(0), rows.stride(0),
-        D=d, V_MAX=V_MAX, HAS_POTENTIAL=potential is not None,
+        count, grad_rows.stride(0), 0 if residual_rows is None else residual_rows.stride(0), rows.stride(0),
+        D=d, V_MAX=V_MAX, HAS_POTENTIAL=potential is not None, HAS_RESIDUAL=residual_rows is not None,
         ROWS=tiles.rows, WIDTH=tiles.width, num_warps=tiles.warps,
     )  # fmt: skip
     return grad_x, partials
@@ -131,6 +135,7 @@ def _(
 def _(
     grad_n: Tensor,
     grad_potential: Tensor | None,
+    grad_residual: Tensor | None,
     x: Tensor,
     weight: Tensor,
     bias: Tensor,
@@ -154,15 +159,19 @@ def _differentiate_layer_norm(ctx: Any, grad_n: Tensor | None, *_: None) -> tupl
     x, weight, bias, mean, rstd = ctx.saved_tensors
     if grad_n is None:
         return None, None, None
-    grad_x, partials = _backward(grad_n, None, x, weight, bias, None, None, mean, rstd)
+    grad_x, partials = _backward(grad_n, None, None, x, weight, bias, None, None, mean, rstd)
     sums = partials.sum(0).view(2, -1)
     return grad_x, sums[0], sums[1]
 
 
 def _keep_norm_potential(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.mark_non_differentiable(*output[2:])
+    _save(ctx, inputs, output)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     x, weight, bias, potential_weight, _ = inputs
     _, potential, mean, rstd = output
-    ctx.mark_non_differentiable(mean, rstd)
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(x, weight, bias, potential_weight, potential, mean, rstd)
 
@@ -170,16 +179,37 @@ def _keep_norm_potential(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor
 def _differentiate_norm_potential(
     ctx: Any, grad_n: Tensor | None, grad_potential: Tensor | None, *_: None
 ) -> tuple[Tensor | None, ...]:
+    return _gradients(ctx, grad_n, grad_potential, None)
+
+
+def _gradients(
+    ctx: Any, grad_n: Tensor | None, grad_potential: Tensor | None, grad_residual: Tensor | None
+) -> tuple[Tensor | None, ...]:
     x, weight, bias, potential_weight, potential, mean, rstd = ctx.saved_tensors
     if grad_n is None:
         grad_n = torch.zeros_like(x)
     if grad_potential is None:
         grad_potential = torch.zeros_like(potential)
     grad_x, partials = _backward(
-        grad_n, grad_potential, x, weight, bias, potential_weight, potential, mean, rstd
+        grad_n, grad_potential, grad_residual, x, weight, bias, potential_weight, potential, mean, rstd
     )
     sums, d = partials.sum(0), x.shape[-1]
     return grad_x, sums[:d], sums[d : 2 * d], sums[2 * d : 3 * d], sums[3 * d]
+
+
+class _NormPotential(torch.autograd.Function):
+    """phase8::norm_potential_fast, and its input as a third result, which an operation may not return."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        output = _norm_potential(*inputs)
+        _save(ctx, inputs, output)
+        n, potential, _, _ = output
+        return n, potential, inputs[0].view_as(inputs[0])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        return _gradients(ctx, *gradients)
 
 
 _layer_norm.register_autograd(_differentiate_layer_norm, setup_context=_keep_layer_norm)

@@ -80,9 +80,10 @@ def forward_kernel(
 
 @triton.jit
 def backward_kernel(
-    grad_n, grad_potential, x, weight, bias, potential_weight, potential, mean, rstd, grad_x, partials,
-    count, grad_stride, x_stride,
-    D: tl.constexpr, V_MAX: tl.constexpr, HAS_POTENTIAL: tl.constexpr,
+    grad_n, grad_potential, grad_residual,
+    x, weight, bias, potential_weight, potential, mean, rstd, grad_x, partials,
+    count, grad_stride, residual_stride, x_stride,
+    D: tl.constexpr, V_MAX: tl.constexpr, HAS_POTENTIAL: tl.constexpr, HAS_RESIDUAL: tl.constexpr,
     ROWS: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     """grad_x, and this program's sums for weight, bias, potential_weight and potential_bias."""
@@ -119,6 +120,9 @@ def backward_kernel(
         offset = tl.sum(grad_normal, 1) / D
         slant = tl.sum(grad_normal * normal, 1) / D
         out = scale[:, None] * (grad_normal - offset[:, None] - normal * slant[:, None])
+        if HAS_RESIDUAL:
+            residual = grad_residual + rows[:, None] * residual_stride + columns[None, :]
+            out += tl.load(residual, mask=mask, other=0.0).to(tl.float32)
         tl.store(grad_x + rows[:, None] * D + columns[None, :], out.to(grad_x.dtype.element_ty), mask=mask)
     if HAS_POTENTIAL:
         sums = partials + program * (3 * D + 1)

@@ -22,6 +22,7 @@ _COMPUTE = {
     "x",
     "n",
     "grad_n",
+    "grad_residual",
     "grad_x",
     "local",
     "projected",
@@ -57,7 +58,13 @@ def shared_bytes(
 def report(count: int, d: int, dtype: torch.dtype, capability: tuple[int, int]) -> dict[str, int]:
     """Bytes by kernel, in the configurations chosen for `count` tokens of width d."""
     rows = row_tiles(count, d)
-    normal = {"D": d, "V_MAX": 5.0, "HAS_POTENTIAL": True, "ROWS": rows.rows, "WIDTH": rows.width}
+    normal = {
+        "D": d,
+        "V_MAX": 5.0,
+        "HAS_POTENTIAL": True,
+        "ROWS": rows.rows,
+        "WIDTH": rows.width,
+    }
     row_options = {"num_warps": rows.warps}
     sums = {"SUMS": tiles.SUMS, "PAD": tiles.PAD}
 
@@ -69,7 +76,7 @@ def report(count: int, d: int, dtype: torch.dtype, capability: tuple[int, int]) 
     backward_options, backward = mix(backward=True)
     chosen: dict[str, tuple[Any, dict[str, int], dict[str, Any]]] = {
         "layer_norm": (forward_kernel, row_options, {**normal, "EPS": 1e-5}),
-        "layer_norm_backward": (backward_kernel, row_options, normal),
+        "layer_norm_backward": (backward_kernel, row_options, normal | {"HAS_RESIDUAL": True}),
         "mix_norm": (tiles.forward_kernel, options, {**forward, "EPS": 1e-5, "HAS_RESIDUAL": True}),
         "mix_norm_backward": (tiles.backward_kernel, backward_options, backward | sums),
         "mix_norm_conv_backward": (tiles.conv_backward_kernel, options, forward),

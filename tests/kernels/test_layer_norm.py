@@ -45,18 +45,28 @@ def test_opcheck(device: torch.device) -> None:
     y, potential, mean, rstd = (t.detach() for t in fast._norm_potential(*operands(device)))
     frozen = [t.detach() for t in (x, weight, bias, potential_weight)]
     torch.library.opcheck(
-        fast._backward, (torch.ones_like(y), torch.ones_like(potential), *frozen, potential, mean, rstd)
+        fast._backward,
+        (torch.ones_like(y), torch.ones_like(potential), torch.ones_like(y), *frozen, potential, mean, rstd),
     )
 
 
-@pytest.mark.parametrize("used", [0, 1])
-def test_one_unused_output_leaves_the_other_gradient_right(used: int, device: torch.device) -> None:
+@pytest.mark.parametrize("used", [0, 1, 2])
+def test_unused_outputs_leave_the_gradient_of_one_right(used: int, device: torch.device) -> None:
     leaves = operands(device)
     expected = torch.autograd.grad(
         reference.norm_potential(*leaves)[used].sum(), leaves, materialize_grads=True
     )
     got = torch.autograd.grad(fast.norm_potential(*leaves)[used].sum(), leaves, materialize_grads=True)
     torch.testing.assert_close(got, expected)
+
+
+def test_gradient_of_the_residual_is_added(device: torch.device) -> None:
+    def total(results: tuple[Tensor, ...]) -> Tensor:
+        return sum((t * t).sum() for t in results)  # type: ignore[return-value]
+
+    leaves = operands(device)
+    expected = torch.autograd.grad(total(reference.norm_potential(*leaves)), leaves)
+    torch.testing.assert_close(torch.autograd.grad(total(fast.norm_potential(*leaves)), leaves), expected)
 
 
 def test_views_are_read_in_place(device: torch.device) -> None:
@@ -80,7 +90,7 @@ def test_two_runs_are_bitwise_equal(device: torch.device) -> None:
 def test_potential_is_bounded_and_its_gradient_finite_at_the_bound(device: torch.device) -> None:
     x, weight, bias, potential_weight, _ = operands(device)
     far = torch.tensor(1e4, device=device, requires_grad=True)
-    _, potential = fast.norm_potential(x, weight, bias, potential_weight, far)
+    _, potential, _ = fast.norm_potential(x, weight, bias, potential_weight, far)
     assert (potential == reference.V_MAX).all()
     (grad,) = torch.autograd.grad(potential.sum(), x)
     assert (grad == 0).all()
