@@ -3,9 +3,9 @@
 
 Nothing of size [T, r, d1] is written: a row is contracted where it is needed. Forward, a token reads 2·r·√d
 numbers from cores that stay in cache (0.3 MB at small) and writes d. Bound by L1, 8·r·d bytes, 65 KB a token
-at small, and by the 2·d bytes written in 16 bits. Backward: 2·d bytes read three times, 4·r·d FLOP in float32
-without tensor cores (the reference's sums are float32 too), 33 kFLOP a token at small. What bounds it is the
-latency of a token's loads: programs are short and many.
+at small, and by the 2·d bytes written in 16 bits. Backward: 2·d bytes read three times, 4·r·d FLOP a token
+with sums in float32 (the reference's are too). What bounds it is the latency of a token's loads: programs are
+short and many, and each has several tokens in flight.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import triton.language as tl
 
 @triton.jit
 def gather_kernel(
-    tokens, core1, core2, phase, positions, out,
+    tokens, core1, core2, cosines, positions, out,
     STRIDE_B, STRIDE_N, STRIDE_P, N, VOCAB, V2, D,
     RANK: tl.constexpr, D1: tl.constexpr, D2: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """out[t, a·d2 + b] = Σ_k cos φ_k · core1[i1, k, a] · core2[i2, k, b] + positions[n, a·d2 + b].
+    """out[t, a·d2 + b] = Σ_k cosines[k] · core1[i1, k, a] · core2[i2, k, b] + positions[n, a·d2 + b].
 
-    A token a program. A token outside [0, v1·v2) gives NaN and reads nothing.
+    A token a program: cosines computed here, by each, would cost more than its products. A token outside
+    [0, v1·v2) gives NaN and reads nothing.
     """
     t = tl.program_id(0).to(tl.int64)
     entry = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -34,7 +35,7 @@ def gather_kernel(
     inside = (entry < D) & exists
     total = tl.zeros([BLOCK], tl.float32)
     for k in range(RANK):
-        product = tl.load(left + k * D1, mask=inside, other=0.0) * tl.cos(tl.load(phase + k))
+        product = tl.load(left + k * D1, mask=inside, other=0.0) * tl.load(cosines + k)
         total += product * tl.load(right + k * D2, mask=inside, other=0.0)
     total += tl.load(positions + n * STRIDE_P + entry, mask=entry < D, other=0.0)
     total = tl.where(exists, total, float("nan"))
@@ -59,17 +60,17 @@ def position_gradient_kernel(
 
 @triton.jit
 def core_gradient_kernel(
-    grad, tokens, order, starts, core, phase, out,
+    grad, tokens, order, starts, core, cosines, out,
     STRIDE_B, STRIDE_N, N, ROWS, V2, D,
     RANK: tl.constexpr, P: tl.constexpr, STRIDE_P: tl.constexpr, Q: tl.constexpr, STRIDE_Q: tl.constexpr,
-    FIRST: tl.constexpr, PART: tl.constexpr, ROW_BLOCK: tl.constexpr,
-    BLOCK_P: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_R: tl.constexpr,
+    FIRST: tl.constexpr, PART: tl.constexpr, ROW_BLOCK: tl.constexpr, PRECISION: tl.constexpr,
+    TOKENS: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_R: tl.constexpr,
 ):  # fmt: skip
     """out[program, k, p] = Σ_{t in its tokens} Σ_q grad[t, p, q] · core[other row of t, k, q], in float32.
 
     `order`: positions sorted by core row, `tokens`: the tokens there, `starts` [ROWS + 1]: where rows begin.
     Every row is cut into parts of PART tokens, counted over the rows in order, and program i takes the i-th
-    part (none beyond the last, it writes nothing).
+    part (none beyond the last, it writes nothing). TOKENS tokens at a time are one product over (token, q).
     FIRST: gradient of cos φ · core1 through core2, p = a, q = b; else of core2 through core1, p = b, q = a.
     """
     program = tl.program_id(0)
@@ -78,22 +79,25 @@ def core_gradient_kernel(
         return
     begin, end = begin.to(tl.int32), end.to(tl.int32)
     p, k = tl.program_id(1) * BLOCK_P + tl.arange(0, BLOCK_P), tl.arange(0, BLOCK_R)
+    pair = tl.arange(0, TOKENS * BLOCK_Q)
     total = tl.zeros([BLOCK_P, BLOCK_R], tl.float32)
     Q_BLOCKS: tl.constexpr = (Q + BLOCK_Q - 1) // BLOCK_Q
-    for step in range(begin * Q_BLOCKS, end * Q_BLOCKS):
-        q = step % Q_BLOCKS * BLOCK_Q + tl.arange(0, BLOCK_Q)
-        t = tl.load(order + step // Q_BLOCKS).to(tl.int32)
-        token = tl.load(tokens + step // Q_BLOCKS).to(tl.int32)
+    for step in range(tl.cdiv(end - begin, TOKENS) * Q_BLOCKS):
+        at = begin + step // Q_BLOCKS * TOKENS + pair // BLOCK_Q
+        q = step % Q_BLOCKS * BLOCK_Q + pair % BLOCK_Q
+        present = (at < end) & (q < Q)
+        t = tl.load(order + at, mask=present, other=0).to(tl.int32)
+        token = tl.load(tokens + at, mask=present, other=0).to(tl.int32)
         other = token % V2 if FIRST else token // V2
         source = grad + (t // N).to(tl.int64) * STRIDE_B + (t % N).to(tl.int64) * STRIDE_N
-        entry = p[:, None] * STRIDE_P + q[None, :] * STRIDE_Q
-        inside = (p < P)[:, None] & (q < Q)[None, :] & (entry < D)
-        in_core = (q < Q)[:, None] & (k < RANK)[None, :]
-        tile = tl.load(source + entry, mask=inside, other=0.0)
-        factor = tl.load(core + (other * RANK + k[None, :]) * Q + q[:, None], mask=in_core, other=0.0)
-        total = tl.dot(tile.to(tl.float32), factor, total, input_precision="ieee")
+        entry = p[:, None] * STRIDE_P + (q * STRIDE_Q)[None, :]
+        inside = (p < P)[:, None] & present[None, :] & (entry < D)
+        in_core = present[:, None] & (k < RANK)[None, :]
+        tile = tl.load(source[None, :] + entry, mask=inside, other=0.0)
+        factor = tl.load(core + (other * RANK * Q + q)[:, None] + (k * Q)[None, :], mask=in_core, other=0.0)
+        total = tl.dot(tile.to(tl.float32), factor, total, input_precision=PRECISION)
     if not FIRST:
-        total *= tl.cos(tl.load(phase + k, mask=k < RANK, other=0.0))[None, :]
+        total *= tl.load(cosines + k, mask=k < RANK, other=0.0)[None, :]
     stored = (p < P)[:, None] & (k < RANK)[None, :]
     tl.store(out + (program.to(tl.int64) * RANK + k[None, :]) * P + p[:, None], total, mask=stored)
 

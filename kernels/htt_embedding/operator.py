@@ -17,8 +17,9 @@ from ..versions import UnsupportedVersionError
 from .gather import core_gradient_kernel, gather_kernel, position_gradient_kernel, sum_parts_kernel
 
 _BLOCK = 1024  # entries of d a program of the element-wise kernels takes
-_ENTRIES_PER_WARP = 512  # of a token: 16 a thread share one cosine of each phase
+_ENTRIES_PER_WARP = 256  # of a token: 8 a thread, a 16-byte store in 16 bits
 _FACTOR_BLOCK = 64  # of d1 or d2 a gradient program holds: bounds its shared memory whatever htt_dims
+_TILE = 2048  # numbers of the gradient a gradient program holds at once, of one or several tokens
 Embedding = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, torch.dtype], Tensor]
 
 
@@ -57,7 +58,7 @@ def define_htt_embedding(version: str, part: int) -> Embedding:
         out = torch.empty((batch, n_seq, d), dtype=dtype, device=tokens.device)
         block = min(triton.next_power_of_2(d), _BLOCK)
         gather_kernel[(batch * n_seq, triton.cdiv(d, block))](
-            tokens, core1.contiguous(), core2.contiguous(), phase.contiguous(), positions.contiguous(), out,
+            tokens, core1.contiguous(), core2.contiguous(), torch.cos(phase), positions.contiguous(), out,
             *tokens.stride(), d, n_seq, v1 * v2, v2, d,
             RANK=rank, D1=d1, D2=d2, BLOCK=block, num_warps=max(block // _ENTRIES_PER_WARP, 1),
         )  # fmt: skip
@@ -152,11 +153,14 @@ def _core_gradient(
     sums = torch.empty((programs, rank, p), dtype=torch.float32, device=own.device)
     block_p, block_q = (min(max(triton.next_power_of_2(n), 16), _FACTOR_BLOCK) for n in (p, q))
     row_block = triton.next_power_of_2(rows)
+    # 16-bit gradients are exact in TF32, of which three products then make a float32 one
+    precision = "ieee" if grad.dtype == torch.float32 else "tf32x3"
     core_gradient_kernel[(programs, triton.cdiv(p, block_p))](
-        grad, flat[order], order, starts, other, phase, sums,
+        grad, flat[order], order, starts, other, torch.cos(phase), sums,
         grad.stride(0), grad.stride(1), tokens.shape[1], rows, v2, grad.shape[2],
         RANK=rank, P=p, STRIDE_P=d2 if first else 1, Q=q, STRIDE_Q=1 if first else d2,
-        FIRST=first, PART=part, ROW_BLOCK=row_block, BLOCK_P=block_p, BLOCK_Q=block_q,
+        FIRST=first, PART=part, ROW_BLOCK=row_block, PRECISION=precision,
+        TOKENS=max(_TILE // (block_p * block_q), 1), BLOCK_P=block_p, BLOCK_Q=block_q,
         BLOCK_R=max(triton.next_power_of_2(rank), 16), num_warps=max(block_p // 16, 1),
     )  # fmt: skip
     block = min(triton.next_power_of_2(rank * p), _BLOCK)
