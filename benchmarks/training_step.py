@@ -30,8 +30,8 @@ from .transformer import VOCAB_SIZE, TransformerTrainer
 ROOFLINE = {"small": (69e6, 426e3, 118e6, 154e6), "medium": (491e6, 1704e3, 133e6, 309e6)}
 SEQUENCES = {"small": 256, "medium": 512}
 BATCHES = {  # tried in this order, up to the first that does not fit
-    "small": {"transformer": (48, 64, 72), "fast": (64, 128, 256, 288, 320), "other": (16, 64)},
-    "medium": {"transformer": (6, 8, 9), "fast": (16, 32, 40, 44), "other": (4, 16)},
+    "small": {"transformer": (64, 72), "fast": (64, 128, 240, 256, 272, 320), "other": (16, 64)},
+    "medium": {"transformer": (8, 9), "fast": (16, 32, 40, 44), "other": (4, 16)},
 }
 
 

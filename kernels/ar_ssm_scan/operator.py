@@ -1,7 +1,4 @@
-"""The decayed sum as a custom op, with the gates in PyTorch around it: versions 1 and 2 of the AR-SSM scan.
-
-They differ in how they cut the sequence.
-"""
+"""The decayed sum as a custom op, with the gates in PyTorch around it: version 2 of the AR-SSM scan."""
 
 from __future__ import annotations
 

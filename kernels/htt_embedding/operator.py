@@ -20,6 +20,7 @@ _BLOCK = 1024  # entries of d a program of the element-wise kernels takes
 _ENTRIES_PER_WARP = 256  # of a token: 8 a thread, a 16-byte store in 16 bits
 _FACTOR_BLOCK = 64  # of d1 or d2 a gradient program holds: bounds its shared memory whatever htt_dims
 _TILE = 2048  # numbers of the gradient a gradient program holds at once, of one or several tokens
+_GRADIENT_WARPS = 2  # of a gradient program
 Embedding = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, torch.dtype], Tensor]
 
 
@@ -161,7 +162,7 @@ def _core_gradient(
         RANK=rank, P=p, STRIDE_P=d2 if first else 1, Q=q, STRIDE_Q=1 if first else d2,
         FIRST=first, PART=part, ROW_BLOCK=row_block, PRECISION=precision,
         TOKENS=max(_TILE // (block_p * block_q), 1), BLOCK_P=block_p, BLOCK_Q=block_q,
-        BLOCK_R=max(triton.next_power_of_2(rank), 16), num_warps=max(block_p // 16, 1),
+        BLOCK_R=max(triton.next_power_of_2(rank), 16), num_warps=_GRADIENT_WARPS,
     )  # fmt: skip
     block = min(triton.next_power_of_2(rank * p), _BLOCK)
     sum_parts_kernel[(rows, triton.cdiv(rank * p, block))](

@@ -1,10 +1,10 @@
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, misc"
 """Triton kernels of the rank scan, p_t = M·p_{t−1} + w_t, forward and reversed.
 
-`sequential` walks a row token by token. `block_ends` and `scan_blocks` cut a row into blocks of
-SEGMENTS·LENGTH tokens, one program each: a step of the recurrence moves all segments of a block at once, as
-the matrix product of [SEGMENTS, R] with [R, R]; what enters the segments follows from their ends by doubling,
-with powers of M; what enters the block, from the ends of the blocks before.
+`block_ends` and `scan_blocks` cut a row into blocks of SEGMENTS·LENGTH tokens, one program each: a step of
+the recurrence moves all segments of a block at once, as the matrix product of [SEGMENTS, R] with [R, R]; what
+enters the segments follows from their ends by doubling, with powers of M; what enters the block, from the
+ends of the blocks before.
 
 REVERSE scans from the last token to the first with Mᵀ: λ_t = Mᵀ·λ_{t+1} + w_t, the adjoint. Then the gradient
 of M is summed as well, Σ_t λ_t·p_{t−1}ᵀ.
@@ -14,41 +14,6 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-
-
-@triton.jit
-def sequential(
-    w_ptr,  # [B, N, R]
-    matrix_ptr,  # [R, R]
-    result_ptr,  # [B, N, R]: p, or λ with REVERSE
-    p_ptr,  # [B, N, R], read with REVERSE
-    grad_matrix_ptr,  # [B, R, R], written with REVERSE
-    n_seq,
-    rank,
-    REVERSE: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    i = tl.arange(0, BLOCK)
-    out, inner = i[:, None], i[None, :]
-    inside = (out < rank) & (inner < rank)
-    at = inner * rank + out if REVERSE else out * rank + inner
-    matrix = tl.load(matrix_ptr + at, mask=inside, other=0.0)
-    row = tl.program_id(0).to(tl.int64)
-    offset = row * n_seq * rank
-    state = tl.zeros((BLOCK,), tl.float32)
-    grad_matrix = tl.zeros((BLOCK, BLOCK), tl.float32)
-    for step in range(n_seq):
-        token = n_seq - 1 - step if REVERSE else step
-        w = tl.load(w_ptr + offset + token * rank + i, mask=i < rank, other=0.0)
-        state = tl.sum(matrix * state[None, :], 1) + w
-        tl.store(result_ptr + offset + token * rank + i, state, mask=i < rank)
-        if REVERSE:
-            before = (i < rank) & (token > 0)
-            p = tl.load(p_ptr + offset + (token - 1) * rank + i, mask=before, other=0.0)
-            grad_matrix += state[:, None] * p[None, :]
-    if REVERSE:
-        at = row * rank * rank + out * rank + inner
-        tl.store(grad_matrix_ptr + at, grad_matrix, mask=inside)
 
 
 @triton.jit

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..versions import UnsupportedVersionError
-
 PROLOGUE_ROWS = 32  # rows of q, and of k, a program of the prologue has
 PROLOGUE_WARPS = 4
 _SMALLEST = 16  # what a matrix product takes
@@ -57,28 +55,6 @@ def loop_tile(dim: int, itemsize: int, *, backward: bool) -> Tile:
     )
 
 
-def one_shot_tile(window: int, dim: int, itemsize: int, shared_limit_bytes: int, *, backward: bool) -> Tile:
-    """Configuration of v2: the span is the smallest power of two with room for a block and its window.
-
-    A thread holds 64 entries of a forward tile and 16 of a backward one, half of that in float32: with more,
-    ptxas keeps hundreds of registers in local memory. 4 warps for 64 queries: 8 would repeat the rows.
-    Raises: UnsupportedVersionError for windows whose span fits neither registers nor shared memory.
-    """
-    span = power_of_two(window + _SMALLEST - 1)
-    entries = (64 * 64 if backward else 64 * 128) // (itemsize // 2)
-    warps = 8 if backward or itemsize > 2 else 4
-    room = max(_SMALLEST, min(64, span - window + 1, entries // span))
-    block = 1 << (room.bit_length() - 1)
-    shared = _one_shot_bytes(block, span, dim, itemsize, backward=backward)
-    if span > 512 or shared > shared_limit_bytes:
-        raise UnsupportedVersionError(
-            f"window_attention version 'v2': a window of {window} with {dim} features of {itemsize} bytes "
-            f"does not fit a block's registers and {shared_limit_bytes} bytes of shared memory; "
-            "version 'v1' takes it"
-        )
-    return Tile(block=block, span=span, warps=warps, shared_bytes=shared)
-
-
 def banded_tile(dim: int, itemsize: int, *, backward: bool) -> BandedTile:
     """Configuration of `fast`, for any window: 16 rows against tiles of 16, in as few warps as hold the rows.
 
@@ -90,12 +66,6 @@ def banded_tile(dim: int, itemsize: int, *, backward: bool) -> BandedTile:
     registers = (168 if backward else 96) if row_bytes == 128 and itemsize == 2 else None
     shared = 5 * _SMALLEST * row_bytes + 1024
     return BandedTile(block=_SMALLEST, warps=warps, registers=registers, shared_bytes=shared)
-
-
-def _one_shot_bytes(block: int, span: int, dim: int, itemsize: int, *, backward: bool) -> int:
-    """What products read from shared memory: q, k, v, a left operand; in the backward dO and another."""
-    rows = 2 * (block + span) if backward else block + 2 * span
-    return (rows * power_of_two(dim) + (2 if backward else 1) * block * span) * itemsize
 
 
 def _loop_bytes(block: int, span: int, dim: int, itemsize: int, *, backward: bool) -> int:

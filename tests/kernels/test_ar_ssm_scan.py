@@ -14,7 +14,7 @@ from phase8_tune.kernels.gate import check_operation
 from phase8_tune.kernels.gate_inputs import GateShape
 from phase8_tune.kernels.versions import UnsupportedVersionError, implementation
 
-VERSIONS = ["v1", "v2", "fast"]
+VERSIONS = ["v2", "fast"]
 
 
 def arguments(batch: int, n_seq: int, rank: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, ...]:

@@ -13,7 +13,7 @@ from phase8_tune.kernels.rank_scan.reference import rank_scan, rank_scan_loop
 from phase8_tune.kernels.rank_scan.v2 import block_count
 from phase8_tune.kernels.versions import UnsupportedVersionError, implementation
 
-VERSIONS = ["v1", "v2"]
+VERSIONS = ["v2"]
 
 
 def arguments(batch: int, n_seq: int, rank: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:

@@ -12,10 +12,10 @@ from phase8_tune.kernels.device_limits import SHARED_MEMORY_BYTES, SMALLEST_SHAR
 from phase8_tune.kernels.gate import check_operation, poisoned_memory
 from phase8_tune.kernels.gate_inputs import GateShape
 from phase8_tune.kernels.versions import UnsupportedVersionError
-from phase8_tune.kernels.window_attention.blocks import banded_tile, loop_tile, one_shot_tile
+from phase8_tune.kernels.window_attention.blocks import banded_tile, loop_tile
 from phase8_tune.kernels.window_attention.reference import window_attention as reference
 
-VERSIONS = ("v1", "v2", "fast")
+VERSIONS = ("v1", "fast")
 SHAPES = (
     GateShape(batch=8, n_seq=1, d_model=24, n_heads=1),
     GateShape(batch=1, n_seq=37, d_model=40, n_heads=2, window=16),
@@ -146,16 +146,9 @@ def test_configurations_fit_every_gpu(dim: int, itemsize: int, backward: bool) -
     assert limit == SHARED_MEMORY_BYTES[8, 6]
     assert loop_tile(dim, itemsize, backward=backward).shared_bytes <= limit
     assert banded_tile(dim, itemsize, backward=backward).shared_bytes <= limit
-    if dim * itemsize <= 256:
-        for window in (1, 16, 48, 64, 65):
-            one_shot = one_shot_tile(window, dim, itemsize, limit, backward=backward)
-            assert one_shot.shared_bytes <= limit
-            assert one_shot.span >= one_shot.block + window - 1
 
 
 def test_configuration_of_the_common_case() -> None:
-    one_shot = one_shot_tile(64, 64, 2, SMALLEST_SHARED_MEMORY_BYTES, backward=False)
-    assert (one_shot.block, one_shot.span) == (64, 128)
     banded = banded_tile(64, 2, backward=True)
     assert (banded.block, banded.warps) == (16, 1)
 
@@ -178,12 +171,6 @@ def test_unsupported_inputs_are_refused(
     for version in VERSIONS:
         with pytest.raises(UnsupportedVersionError, match=message):
             version_of(version)(x, x, x, scalar, scalar, scalar, window)
-
-
-def test_v2_refuses_windows_beyond_its_tile(device: torch.device) -> None:
-    inputs = fused(device, n=3)
-    with pytest.raises(UnsupportedVersionError, match=r"'v2': a window of 600 .* version 'v1' takes it"):
-        version_of("v2")(*inputs, 600)
 
 
 def test_a_cpu_without_the_interpreter_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

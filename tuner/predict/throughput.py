@@ -27,7 +27,7 @@ _VECTOR_SHARE = 0.3  # of the float32 rate: transcendental functions cost severa
 _KERNEL_FLOOR_S = 2e-6  # start and end of a kernel on the GPU
 _HOST_PER_OPERATION = 1.0  # host time of an eager operation, in launches
 _SERIAL_STEP_S = 40e-9  # one dependent complex step of a scan that walks a row
-_WALKS_A_ROW = ("bk_scan_v1", "decayed_sum_v1", "rank_scan_v1", "bk_gate_v1")
+_WALKS_A_ROW = ("bk_scan_v1", "bk_gate_v1")
 _MATRIX_CLASSES = ("gemm", "htt_cross_entropy")
 
 _PRIOR_SIGMA = math.log(1.6) / 1.64  # before any measurement: off by no more than 1.6 in nine of ten
