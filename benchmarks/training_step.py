@@ -145,7 +145,7 @@ def _runs(name: str, versions: list[str]) -> Iterator[tuple[str, list[dict[str, 
             f"{name} phase8 {version} train",
             _best(_phase8(name, n_seq, version, False), n_seq, "step", tried),
         )
-    largest = tuple(4 * batch for batch in batches["fast"][-2:])
+    largest = tuple(3 * batch for batch in batches["fast"][-2:])
     found = _best(_phase8(name, n_seq, first, True), n_seq, "step", largest)
     yield f"{name} phase8 {first} checkpointing train", found
     if name == "small":
