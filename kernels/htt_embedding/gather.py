@@ -118,9 +118,13 @@ def part_bounds(starts, index, ROWS, PART: tl.constexpr, ROW_BLOCK: tl.constexpr
 
 @triton.jit
 def sum_parts_kernel(
-    parts, starts, out, SIZE, PART: tl.constexpr, ROW_BLOCK: tl.constexpr, BLOCK: tl.constexpr
+    parts, starts, out, SIZE, PART: tl.constexpr, ROW_BLOCK: tl.constexpr,
+    AT_ONCE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """out[x] = Σ of the parts of row x, in order, each `SIZE` numbers."""
+    """out[x] = Σ of the parts of row x, each `SIZE` numbers: AT_ONCE sums side by side, then over them.
+
+    A row of frequent tokens has hundreds of parts: one after the other they would be as many latencies.
+    """
     x = tl.program_id(0)
     row = tl.arange(0, ROW_BLOCK)
     first = tl.load(starts + row, mask=row <= x, other=0)
@@ -129,8 +133,9 @@ def sum_parts_kernel(
     end = tl.sum(counts, 0)
     begin = end - tl.sum(tl.where(row == x, counts, 0), 0)
     entry = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    mask = entry < SIZE
-    total = tl.zeros([BLOCK], tl.float32)
-    for part in range(begin, end):
-        total += tl.load(parts + part * SIZE + entry, mask=mask, other=0.0)
-    tl.store(out + x.to(tl.int64) * SIZE + entry, total, mask=mask)
+    lane = tl.arange(0, AT_ONCE)
+    total = tl.zeros([AT_ONCE, BLOCK], tl.float32)
+    for part in range(begin, end, AT_ONCE):
+        mask = (part + lane < end)[:, None] & (entry < SIZE)[None, :]
+        total += tl.load(parts + (part + lane)[:, None] * SIZE + entry[None, :], mask=mask, other=0.0)
+    tl.store(out + x.to(tl.int64) * SIZE + entry, tl.sum(total, 0), mask=entry < SIZE)

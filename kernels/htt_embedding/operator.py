@@ -22,6 +22,8 @@ _FACTOR_BLOCK = 64  # of d1 or d2 a gradient program holds: bounds its shared me
 _TILE = 1024  # numbers of the gradient a gradient program holds at once, of one or several tokens: an H200
 # takes 214 µs a core at 81920 tokens of 512, sorting included, with 4096 in two warps 256, in four 375
 _GRADIENT_WARPS = 1
+_SUMS_AT_ONCE = 32  # parts of a row that a program adds side by side, _SUM_BLOCK numbers of each
+_SUM_BLOCK = 128
 Embedding = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, torch.dtype], Tensor]
 
 
@@ -165,10 +167,11 @@ def _core_gradient(
         TOKENS=max(_TILE // (block_p * block_q), 1), BLOCK_P=block_p, BLOCK_Q=block_q,
         BLOCK_R=max(triton.next_power_of_2(rank), 16), num_warps=_GRADIENT_WARPS,
     )  # fmt: skip
-    block = min(triton.next_power_of_2(rank * p), _BLOCK)
+    block = min(triton.next_power_of_2(rank * p), _SUM_BLOCK)
     sum_parts_kernel[(rows, triton.cdiv(rank * p, block))](
-        sums, starts, out, rank * p, PART=part, ROW_BLOCK=row_block, BLOCK=block, num_warps=4
-    )
+        sums, starts, out, rank * p, PART=part, ROW_BLOCK=row_block, AT_ONCE=_SUMS_AT_ONCE, BLOCK=block,
+        num_warps=4,
+    )  # fmt: skip
     return out
 
 
