@@ -18,10 +18,10 @@ from .gather import core_gradient_kernel, gather_kernel, position_gradient_kerne
 
 _BLOCK = 1024  # entries of d a program of the element-wise kernels takes
 _ENTRIES_PER_WARP = 256  # of a token: 8 a thread, a 16-byte store in 16 bits
-_FACTOR_BLOCK = 64  # of d1 or d2 a gradient program holds: bounds its shared memory whatever htt_dims
+_FACTOR_BLOCK = 64  # of d1 or d2 a gradient program sums over at once: bounds its shared memory
+_RESULT_BLOCK = 32  # of d2 or d1 its result has
 _TILE = 1024  # numbers of the gradient a gradient program holds at once, of one or several tokens: an H200
 # takes 214 µs a core at 81920 tokens of 512, sorting included, with 4096 in two warps 256, in four 375
-_GRADIENT_WARPS = 1
 _SUMS_AT_ONCE = 32  # parts of a row that a program adds side by side, _SUM_BLOCK numbers of each
 _SUM_BLOCK = 128
 Embedding = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, torch.dtype], Tensor]
@@ -155,17 +155,12 @@ def _core_gradient(
     out = torch.empty_like(own)
     programs = _n_parts(flat.numel(), rows, part)
     sums = torch.empty((programs, rank, p), dtype=torch.float32, device=own.device)
-    block_p, block_q = (min(max(triton.next_power_of_2(n), 16), _FACTOR_BLOCK) for n in (p, q))
     row_block = triton.next_power_of_2(rows)
-    # 16-bit gradients are exact in TF32, of which three products then make a float32 one
-    precision = "ieee" if grad.dtype == torch.float32 else "tf32x3"
-    core_gradient_kernel[(programs, triton.cdiv(p, block_p))](
+    options = gradient_options(rank, p, q, d2, grad.dtype, first=first)
+    core_gradient_kernel[(programs, triton.cdiv(p, options["BLOCK_P"]))](
         grad, flat[order], order, starts, other, torch.cos(phase), sums,
         grad.stride(0), grad.stride(1), tokens.shape[1], rows, v2, grad.shape[2],
-        RANK=rank, P=p, STRIDE_P=d2 if first else 1, Q=q, STRIDE_Q=1 if first else d2,
-        FIRST=first, PART=part, ROW_BLOCK=row_block, PRECISION=precision,
-        TOKENS=max(_TILE // (block_p * block_q), 1), BLOCK_P=block_p, BLOCK_Q=block_q,
-        BLOCK_R=max(triton.next_power_of_2(rank), 16), num_warps=_GRADIENT_WARPS,
+        PART=part, ROW_BLOCK=row_block, **options,
     )  # fmt: skip
     block = min(triton.next_power_of_2(rank * p), _SUM_BLOCK)
     sum_parts_kernel[(rows, triton.cdiv(rank * p, block))](
@@ -173,6 +168,28 @@ def _core_gradient(
         num_warps=4,
     )  # fmt: skip
     return out
+
+
+def gradient_options(
+    rank: int, p: int, q: int, d2: int, dtype: torch.dtype, *, first: bool
+) -> dict[str, int | bool | str]:
+    """What core_gradient_kernel is compiled for: a core [rows, rank, p] through the other, [rows, rank, q].
+
+    One warp, and four where a token alone is more than _TILE numbers: in fewer, tiles of the largest models
+    leave the registers for local memory, 8 KB a thread, for which the driver holds 2 GB on an H200.
+    """
+    block_p, block_q = (
+        min(max(triton.next_power_of_2(n), 16), most) for n, most in ((p, _RESULT_BLOCK), (q, _FACTOR_BLOCK))
+    )
+    n_tokens = max(_TILE // (block_p * block_q), 1)
+    return {
+        "RANK": rank, "P": p, "STRIDE_P": d2 if first else 1, "Q": q, "STRIDE_Q": 1 if first else d2,
+        "FIRST": first, "TOKENS": n_tokens, "BLOCK_P": block_p, "BLOCK_Q": block_q,
+        "BLOCK_R": max(triton.next_power_of_2(rank), 16),
+        # 16-bit gradients are exact in TF32, of which three products then make a float32 one
+        "PRECISION": "ieee" if dtype == torch.float32 else "tf32x3",
+        "num_warps": 4 if block_p * block_q > _TILE else 1,
+    }  # fmt: skip
 
 
 def _n_parts(tokens: int, rows: int, part: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from phase8_tune.kernels.gate_inputs import GateShape
 from phase8_tune.kernels.htt_embedding import reference
 from phase8_tune.kernels.versions import UnsupportedVersionError
 
+Compiled = Callable[[str], list[dict[str, Any]]]
 DTYPES = [torch.float32, torch.float16]
 if torch.cuda.is_available():  # the interpreter has no bfloat16
     DTYPES.append(torch.bfloat16)
@@ -127,3 +129,11 @@ def test_scratch_grows_with_the_parts() -> None:
     sizes = ((225, 16, 23), (224, 16, 23))
     assert module("v2").scratch_bytes(1024, *sizes) < module("v2").scratch_bytes(16384, *sizes)
     assert module("v2").scratch_bytes(16384, *sizes) < 3 * 2**20
+
+
+def test_core_gradients_stay_in_registers_and_shared_memory(compiled: Compiled) -> None:
+    """Local memory is taken for every thread that a GPU can run: 8 KB each are 2 GB on an H200."""
+    lines = compiled("compile_embedding.py")
+    assert [len(line["stack_bytes"]) for line in lines] == [4] * 2
+    for line in lines:
+        assert max(line["stack_bytes"].values()) == 0, line
