@@ -12,7 +12,10 @@ from phase8_tune.tuner.doctor.facts import Diagnosis
 from phase8_tune.tuner.doctor.gather import gather_facts
 from phase8_tune.tuner.outcome import Outcome
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
+    pytest.mark.xdist_group("doctor"),
+]
 
 
 @pytest.fixture(scope="module")

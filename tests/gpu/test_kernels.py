@@ -27,7 +27,7 @@ DEVICE = torch.device("cuda")
 # The preset `small` with a sequence that is no multiple of any block
 SHAPE = GateShape(batch=2, n_seq=300, d_model=512, n_heads=8, htt_rank=16, vocab_size=50257)
 BATCH = 4
-CONFIGS = {name: preset(name, n_seq=256) for name in ("nano", "small")}
+CONFIGS = {name: preset(name, n_seq=256) for name in ("nano", "small", "medium")}
 FLOAT32_SCANS = ("bk_scan", "rank_scan")  # whatever the compute dtype
 # The gradients of a part are one error: of a scalar alone it would be luck
 PARTS = ("embedding", "blocks", "norm", "integration", "fusion")
@@ -195,10 +195,15 @@ def test_fp16_with_loss_scaling_trains_when_captured() -> None:
 
 
 def hidden_and_gradients(
-    version: str, precision: Precision, *, checkpointing: bool = False, dtype: torch.dtype = torch.float32
+    name: str,
+    version: str,
+    precision: Precision,
+    *,
+    checkpointing: bool = False,
+    dtype: torch.dtype = torch.float32,
 ) -> dict[str, Tensor]:
-    """Hidden states, and one vector a part with its parameters' gradients, of `small` from one seed."""
-    config = CONFIGS["small"]
+    """Hidden states, and one vector a part with its parameters' gradients, of a preset from one seed."""
+    config = CONFIGS[name]
     torch.manual_seed(0)
     model = Phase8Model(
         config, kernel_version=version, mixed_precision=precision, gradient_checkpointing=checkpointing
@@ -216,15 +221,17 @@ def hidden_and_gradients(
     return {"hidden": hidden.detach().double(), **parts}
 
 
-@pytest.mark.xdist_group("small")
-def test_model_keeps_its_budget_with_and_without_checkpointing() -> None:
-    exact = hidden_and_gradients("reference", "none", dtype=torch.float64)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.xdist_group(n)) for n in ("small", "medium")]
+)
+def test_model_keeps_its_budget_with_and_without_checkpointing(name: str) -> None:
+    exact = hidden_and_gradients(name, "reference", "none", dtype=torch.float64)
 
     def errors(found: dict[str, Tensor]) -> dict[str, float]:
-        return {name: float((found[name] - tensor).norm() / tensor.norm()) for name, tensor in exact.items()}
+        return {part: float((found[part] - tensor).norm() / tensor.norm()) for part, tensor in exact.items()}
 
-    reference = errors(hidden_and_gradients("reference", "bf16"))
-    for checkpointing in (False, True):
-        found = errors(hidden_and_gradients("fast", "bf16", checkpointing=checkpointing))
+    reference = errors(hidden_and_gradients(name, "reference", "bf16"))
+    for version, checkpointing in (("fast", False), ("fast", True), ("v1", False), ("v2", False)):
+        found = errors(hidden_and_gradients(name, version, "bf16", checkpointing=checkpointing))
         over = {n: (error, reference[n]) for n, error in found.items() if not error <= 2 * reference[n]}
-        assert not over, f"{checkpointing=}"
+        assert not over, f"{version} {checkpointing=}"

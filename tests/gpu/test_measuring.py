@@ -18,7 +18,10 @@ from phase8_tune.tuner.outcome import Outcome
 
 from ..fakes.nvml import FakeNvml
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
+    pytest.mark.xdist_group("measuring"),
+]
 
 FAKES = Path(__file__).parents[1] / "fakes"
 GIB = 1 << 30
