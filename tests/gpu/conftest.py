@@ -1,4 +1,4 @@
-"""Files that measure the card need it for themselves: they wait for the others, whatever process runs those."""
+"""Files that measure the card need it for themselves: they wait for the others, in whatever process."""
 
 from __future__ import annotations
 
