@@ -91,13 +91,17 @@ class Stall(Border):
 
 
 class SearchSettings(Border):
-    """How the sampler starts and when the search ends; None: no such limit."""
+    """How the sampler starts and when the search ends; None: no such limit.
+
+    check_share: of the candidates that are predicted not to fit, those that are measured nevertheless.
+    """
 
     trials: _Positive | None = None
     startup_trials: _Positive = 10
     seed: Annotated[int, Field(ge=0)] = 0
     time_limit_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     stall: Stall | None = None
+    check_share: Annotated[float, Field(ge=0, le=1)] = 0.005
 
 
 class Timing(Border):

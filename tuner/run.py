@@ -13,9 +13,11 @@ from .definition import StudyDefinition, parse_definition, read_definition_text
 from .devices import device_total_bytes, resolve_device
 from .errors import DeviceError, InterruptedStudyError, NothingFitsError, Phase8TuneError, UserInputError
 from .events import SearchLimits, SearchResult, StopReason
+from .foresight import Forecasts, count_skips, forecast_all
 from .frontier import find_frontier, settle, to_points
 from .journal import read_records
 from .launcher import WorkerMeasurer
+from .measurement import DeviceInfo
 from .recommend import recommend, write_atomically, write_recommendations
 from .record import Record
 from .report.facts import RunFacts
@@ -73,6 +75,7 @@ def execute(request: RunRequest) -> None:
         timing=timing,
         gpu_uuid=request.gpu_uuid,
     ) as measurer:
+        forecasts = _look_ahead(definition, measurer.device, budget_bytes, request.reserve_bytes)
         with ProgressDisplay(sys.stderr) as progress:
             result = run_search(
                 definition,
@@ -82,6 +85,7 @@ def execute(request: RunRequest) -> None:
                 on_event=progress,
                 limits=_limits(request, definition),
                 definition_text=text,
+                forecasts=forecasts,
             )
         facts = RunFacts(
             run_root=root,
@@ -93,12 +97,32 @@ def execute(request: RunRequest) -> None:
             timing=timing,
             command=request.command,
             missing_versions=definition.missing_versions,
+            skips=None if forecasts is None else count_skips(settle(result.records), forecasts),
         )
     recommended = write_outputs(read_records(RunPaths(root=root).journal), facts)
     _print_results(result, facts, recommended, sys.stdout)
     problem = _judge(result, root)
     if problem is not None:
         raise problem
+
+
+def _look_ahead(
+    definition: StudyDefinition, device: DeviceInfo, budget_bytes: int, reserve_bytes: int
+) -> Forecasts | None:
+    """Forecasts for a GPU whose figures are known, told to the user; None for other devices."""
+    if device.kind != "cuda":
+        return None
+    _tell("predicting what fits; the first time this takes up to two minutes")
+    forecasts = forecast_all(definition, device, budget_bytes, reserve_bytes)
+    if forecasts is None:
+        _tell(
+            f"no figures of {device.name}, so nothing is predicted; `phase8-tune predict --calibrate` "
+            "measures them for the next run"
+        )
+        return None
+    over = sum(forecast.is_certainly_over for forecast in forecasts.values())
+    _tell(f"{over} of {len(forecasts)} configurations are predicted not to fit, and are not launched")
+    return forecasts
 
 
 def write_outputs(records: Sequence[Record], facts: RunFacts) -> list[Path]:

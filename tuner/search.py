@@ -5,7 +5,6 @@ Source: the design's page on searching (ask and tell, journal before database, P
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from .candidate import Candidate
 from .definition import StudyDefinition
 from .errors import DeviceError
 from .events import SearchEvent, SearchLimits, SearchResult, StopReason
+from .foresight import Forecasts, guide
 from .frontier import to_points
 from .hypervolume import hypervolume
 from .interrupt import interrupt_deferred
@@ -23,14 +23,12 @@ from .knowledge import PREDICTED_PEAK_BYTES, Knowledge
 from .measurement import Measurement
 from .measurer import Measurer
 from .outcome import Outcome
+from .proposals import default_strategy
 from .record import Record
 from .run_directory import RunDirectory, check_run_directory
 from .space import SearchSpace
 from .storage import StudyStore, open_sqlite
-from .strategy import DEFAULT_FILTERS, CandidateFilter, Rejection, RowOrder, Strategy
-
-# A sampler that repeats itself this often has seen most of what it likes: the rest is taken from the list.
-_ASKS = 16
+from .strategy import DEFAULT_FILTERS, CandidateFilter, Rejection, Strategy
 
 
 def run_search(
@@ -44,10 +42,12 @@ def run_search(
     definition_text: str | None = None,
     strategy: Strategy | None = None,
     filters: Sequence[CandidateFilter] = DEFAULT_FILTERS,
+    forecasts: Forecasts | None = None,
 ) -> SearchResult:
     """Search a study in a run directory, from the start or from where an earlier driver left it.
 
-    `limits` None: those of the definition. `strategy` None: the rows in order, or Optuna's TPE. A first
+    `limits` None: those of the definition. `strategy` None: the rows in order, or Optuna's TPE. `forecasts`:
+    what they call over the budget is skipped, what they call best comes first. A first
     KeyboardInterrupt ends the search with `StopReason.INTERRUPTED`; the caller closes the measurer.
 
     Raises: UserInputError for a run directory that is not this study's or cannot be written; DeviceError from
@@ -70,6 +70,12 @@ def run_search(
             seed=definition.search.seed,
             startup_trials=definition.search.startup_trials,
         )
+        if strategy is None:
+            strategy = default_strategy(definition, space, store, knowledge)
+        if forecasts is not None:
+            candidates = () if space.is_rows else space.enumerate()
+            strategy, rule = guide(forecasts, candidates, definition.search, strategy)
+            filters = (*filters, rule)
         with Journal(directory.paths.journal) as journal:
             return Search(
                 definition=definition,
@@ -84,30 +90,6 @@ def run_search(
                 strategy=strategy,
                 filters=filters,
             ).run()
-
-
-class SamplerChoice(Strategy):
-    """What the sampler of the study asks for, between a beginning and an end of our own.
-
-    The first is the first of the space: with axes written from small to large it is the cheapest, so that a
-    slow machine too has measured something when the time is up. When the sampler only repeats itself, it is
-    any candidate that is open.
-    """
-
-    def __init__(self, store: StudyStore, space: SearchSpace, knowledge: Knowledge, seed: int) -> None:
-        self._store, self._space = store, space
-        self._random = random.Random(seed + len(knowledge.settled))
-
-    def propose(self, knowledge: Knowledge, is_open: Callable[[Candidate], bool]) -> Candidate | None:
-        if not knowledge.settled:
-            return next(self._space.enumerate())
-        for _ in range(_ASKS):
-            candidate = self._store.ask()
-            if not knowledge.is_settled(candidate):
-                return candidate
-            self._store.tell(knowledge.record_of(candidate), knowledge)
-        remaining = [c for c in self._space.enumerate() if is_open(c)]
-        return self._random.choice(remaining) if remaining else None
 
 
 class Search:
@@ -133,9 +115,7 @@ class Search:
         self._measurer, self._budget_bytes, self._on_event = measurer, budget_bytes, on_event
         self._limits, self._filters, self._clock = limits, filters, clock
         self._device = measurer.device
-        if strategy is None and space.is_rows:
-            strategy = RowOrder(tuple(space.enumerate()))
-        self._strategy = strategy or SamplerChoice(store, space, knowledge, definition.search.seed)
+        self._strategy = strategy or default_strategy(definition, space, store, knowledge)
         self._launched_before = knowledge.launched
         self._started_s = clock()
 

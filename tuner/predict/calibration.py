@@ -29,10 +29,15 @@ def present_profile() -> GpuProfile:
     """Of the first card that NVML lists: its calibration, else its named profile; else the default's."""
     nvml = open_nvml().nvml
     for title in () if nvml is None else nvml.names():
-        profile = _read(_path(title)) or profile_by_title(title)
+        profile = known_profile(title)
         if profile is not None:
             return profile
     return gpu_profile(DEFAULT_PROFILE)
+
+
+def known_profile(title: str) -> GpuProfile | None:
+    """Of a card by the name that its driver gives it: its calibration here, else its named profile."""
+    return _read(_path(title)) or profile_by_title(title)
 
 
 def calibrate_present() -> GpuProfile:

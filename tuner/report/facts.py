@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..candidate import Mode
+from ..foresight import Skips
 from ..measurement import DeviceInfo, Versions
 from ..measurer import TimingSettings
 from ..outcome import Outcome
@@ -26,7 +27,10 @@ _NOTES = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunFacts:
-    """The run behind a set of records. `missing_versions` are kernel versions asked for but not installed."""
+    """The run behind a set of records. `missing_versions` are kernel versions asked for but not installed.
+
+    skips: what prediction skipped, None where nothing was predicted.
+    """
 
     run_root: Path
     study_name: str
@@ -37,6 +41,7 @@ class RunFacts:
     timing: TimingSettings
     command: str
     missing_versions: tuple[str, ...] = ()
+    skips: Skips | None = None
 
 
 def format_rate(tokens_per_s: float, std: float | None = None) -> str:

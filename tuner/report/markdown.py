@@ -100,6 +100,8 @@ def _method(settled: Sequence[Record], facts: RunFacts) -> str:
     if samples:
         taken = str(samples[0]) if samples[0] == samples[-1] else f"{samples[0]} to {samples[-1]}"
         lines.append(f"Samples taken for each successful candidate: {taken}")
+    if facts.skips is not None:
+        lines.append(facts.skips.sentence())
     sources = Counter(r.measurement.peak_source for r in settled if r.fits and r.measurement.peak_source)
     lines.extend(
         f"Source of peak memory: {name} ({n} of {len(samples)})" for name, n in sources.most_common()
