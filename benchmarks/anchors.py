@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..kernels.gate_inputs import GateShape
+from ..kernels.gate_draws import GateShape
 from ..kernels.htt_embedding.reference import expand_table
 from ..kernels.versions import implementation
 

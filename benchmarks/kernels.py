@@ -17,7 +17,8 @@ import torch
 from tabulate import tabulate
 
 from ..kernels.gate import check_operation
-from ..kernels.gate_inputs import GateInputs, GateShape, draw_inputs
+from ..kernels.gate_draws import GateInputs, GateShape
+from ..kernels.gate_inputs import draw_inputs
 from ..kernels.versions import OPERATIONS, UnsupportedVersionError, implementation
 from .anchors import anchors
 from .environment import environment

@@ -24,7 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .gate_inputs import ODD_SHAPES, GateInputs, GateShape, draw_inputs
+from .gate_draws import ODD_SHAPES, GateInputs, GateShape
+from .gate_inputs import draw_inputs
 from .versions import OPERATIONS, implementation
 
 _FACTOR = 2.0

@@ -4,71 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .ar_ssm_scan.reference import decays
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GateShape:
-    """Sizes of one check; an operation uses those that concern it."""
-
-    batch: int
-    n_seq: int
-    d_model: int
-    n_heads: int
-    rank: int = 32
-    window: int = 64
-    vocab_size: int = 300
-    htt_rank: int = 8
-
-    def __str__(self) -> str:
-        return f"B={self.batch} N={self.n_seq} d={self.d_model} H={self.n_heads}"
-
-
-ODD_SHAPES = (
-    GateShape(batch=16, n_seq=1, d_model=24, n_heads=2),
-    GateShape(batch=2, n_seq=37, d_model=40, n_heads=2),
-    GateShape(batch=1, n_seq=130, d_model=48, n_heads=3),
-)
-"""One position, N no multiple of a block, several windows; no power of two in d, d1, d2 or D.
-
-One position comes 16 times: alone it would have one error a draw, and the check would be of luck.
-"""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GateInputs:
-    """Float64 leaves of one call, exactly representable in the types the call will have them in.
-
-    compute: leaves in the compute dtype. wide: leaves in float32. arguments: from the cast leaves and the
-    compute dtype to what the operation is called with.
-    """
-
-    compute: dict[str, Tensor]
-    wide: dict[str, Tensor]
-    arguments: Callable[[dict[str, Tensor], torch.dtype], tuple[Any, ...]]
-
-
-class _Draw:
-    """Normal numbers rounded to the dtype they will be used in, drawn on the CPU: the same on all devices."""
-
-    def __init__(self, seed: int, dtype: torch.dtype) -> None:
-        self._generator = torch.Generator().manual_seed(seed)
-        self._dtype = dtype
-
-    def compute(self, *shape: int, std: float = 1.0) -> Tensor:
-        return (torch.randn(shape, generator=self._generator) * std).to(self._dtype).double()
-
-    def wide(self, *shape: int, std: float = 1.0, mean: float = 0.0) -> Tensor:
-        return (torch.randn(shape, generator=self._generator) * std + mean).double()
-
-    def indices(self, *shape: int, below: int) -> Tensor:
-        return torch.randint(below, shape, generator=self._generator)
+from .gate_draws import Draw, GateInputs, GateShape
 
 
 def draw_inputs(operation: str, shape: GateShape, dtype: torch.dtype, seed: int) -> tuple[GateInputs, ...]:
@@ -76,11 +19,11 @@ def draw_inputs(operation: str, shape: GateShape, dtype: torch.dtype, seed: int)
 
     Raises: KeyError for an operation without inputs here.
     """
-    draw = _Draw(seed, dtype)
+    draw = Draw(seed, dtype)
     return tuple(build(draw, shape) for build in _BUILDERS[operation])
 
 
-def _layer_norm(draw: _Draw, s: GateShape) -> GateInputs:
+def _layer_norm(draw: Draw, s: GateShape) -> GateInputs:
     d = s.d_model
     return GateInputs(
         compute={"x": draw.compute(s.batch, s.n_seq, d)},
@@ -89,7 +32,7 @@ def _layer_norm(draw: _Draw, s: GateShape) -> GateInputs:
     )
 
 
-def _norm_potential(draw: _Draw, s: GateShape) -> GateInputs:
+def _norm_potential(draw: Draw, s: GateShape) -> GateInputs:
     norm = _layer_norm(draw, s)
     # A standard deviation of 2: tanh(v/5) is bent, so its derivative is tested too
     potential = {
@@ -103,7 +46,7 @@ def _norm_potential(draw: _Draw, s: GateShape) -> GateInputs:
     )
 
 
-def _bk_scan_scalar(draw: _Draw, s: GateShape) -> GateInputs:
+def _bk_scan_scalar(draw: Draw, s: GateShape) -> GateInputs:
     return GateInputs(
         compute={},
         wide={
@@ -115,7 +58,7 @@ def _bk_scan_scalar(draw: _Draw, s: GateShape) -> GateInputs:
     )
 
 
-def _bk_scan_channels(draw: _Draw, s: GateShape) -> GateInputs:
+def _bk_scan_channels(draw: Draw, s: GateShape) -> GateInputs:
     shape = (s.batch, s.n_seq, s.d_model)
     return GateInputs(
         compute={},
@@ -129,7 +72,7 @@ def _bk_scan_channels(draw: _Draw, s: GateShape) -> GateInputs:
     )
 
 
-def _window_attention(draw: _Draw, s: GateShape) -> GateInputs:
+def _window_attention(draw: Draw, s: GateShape) -> GateInputs:
     shape = (s.batch, s.n_seq, s.n_heads, s.d_model // s.n_heads)
     scale = shape[-1] ** -0.5  # |q| about 1, as after the projections at the start
 
@@ -152,7 +95,7 @@ def _window_attention(draw: _Draw, s: GateShape) -> GateInputs:
     )
 
 
-def _ar_ssm_scan(draw: _Draw, s: GateShape) -> GateInputs:
+def _ar_ssm_scan(draw: Draw, s: GateShape) -> GateInputs:
     shape = (s.batch, s.n_seq, s.rank)
 
     def arguments(t: dict[str, Tensor], dtype: torch.dtype) -> tuple[Any, ...]:
@@ -167,7 +110,7 @@ def _ar_ssm_scan(draw: _Draw, s: GateShape) -> GateInputs:
     )
 
 
-def _mix_norm(draw: _Draw, s: GateShape) -> GateInputs:
+def _mix_norm(draw: Draw, s: GateShape) -> GateInputs:
     d, tokens = s.d_model, (s.batch, s.n_seq)
     names = (
         *("local", "ranked", "n", "g_re", "g_im", "theta", "global_weight", "global_bias", "conv_weight"),
@@ -197,7 +140,7 @@ def _mix_norm(draw: _Draw, s: GateShape) -> GateInputs:
     )
 
 
-def _mix_norm_without_residual(draw: _Draw, s: GateShape) -> GateInputs:
+def _mix_norm_without_residual(draw: Draw, s: GateShape) -> GateInputs:
     inputs = _mix_norm(draw, s)
     return GateInputs(
         compute={name: leaf for name, leaf in inputs.compute.items() if name != "residual"},
@@ -206,7 +149,46 @@ def _mix_norm_without_residual(draw: _Draw, s: GateShape) -> GateInputs:
     )
 
 
-def _bk_gate(draw: _Draw, s: GateShape) -> GateInputs:
+def _block(draw: Draw, s: GateShape) -> GateInputs:
+    d, hidden, narrow = s.d_model, s.d_model // 4, s.d_model**-0.5
+    mix = _mix_norm(draw, s).wide
+    wide = {
+        "norm_weight": draw.wide(d, std=0.3, mean=1.0),
+        "norm_bias": draw.wide(d, std=0.3),
+        "potential_weight": draw.wide(d, std=2 * narrow),
+        "potential_bias": draw.wide(std=0.5),
+        "energy_re": draw.wide(std=0.3),
+        "energy_im": draw.wide(std=0.01, mean=0.3),
+        "in_weight": draw.wide(3 * d + 2 * s.rank + hidden, d, std=narrow),
+        "curvature": draw.wide(std=0.05, mean=0.7),
+        "beta": draw.wide(std=0.05, mean=0.7),
+        "sink": draw.wide(std=0.5),
+        "out_weight": draw.wide(d, d, std=narrow),
+        "gate_bias": draw.wide(hidden, std=0.3),
+        "gate_weight": draw.wide(s.rank, hidden, std=hidden**-0.5),
+        "gate_logit_bias": draw.wide(s.rank, std=0.3),
+        "theta": mix["theta"],
+        **{name: mix[name] for name in ("global_weight", "global_bias", "conv_weight")},
+        "mix_weight": mix["norm_weight"],
+        "mix_bias": mix["norm_bias"],
+        **{name: mix[name] for name in ("resolvent_scale", "resolvent_weight", "resolvent_bias")},
+    }
+
+    def arguments(t: dict[str, Tensor], dtype: torch.dtype) -> tuple[Any, ...]:
+        kind = torch.float64 if dtype == torch.float64 else torch.float32
+        given = {**t, "decay": decays(s.rank, device=t["x"].device).to(kind)}
+        names = [*list(wide)[:14], "decay", *list(wide)[14:]]
+        return given["x"], *(given[name] for name in names), s.n_heads, s.window, True
+
+    return GateInputs(compute={"x": draw.compute(s.batch, s.n_seq, d)}, wide=wide, arguments=arguments)
+
+
+def _block_without_residual(draw: Draw, s: GateShape) -> GateInputs:
+    inputs = _block(draw, s)
+    return replace(inputs, arguments=lambda t, dtype: (*inputs.arguments(t, dtype)[:-1], False))
+
+
+def _bk_gate(draw: Draw, s: GateShape) -> GateInputs:
     return GateInputs(
         compute={
             "h": draw.compute(s.batch, s.n_seq, s.d_model),
@@ -217,7 +199,7 @@ def _bk_gate(draw: _Draw, s: GateShape) -> GateInputs:
     )
 
 
-def _rank_scan(draw: _Draw, s: GateShape) -> GateInputs:
+def _rank_scan(draw: Draw, s: GateShape) -> GateInputs:
     matrix = draw.wide(s.rank, s.rank)
     matrix = (0.95 * matrix / torch.linalg.matrix_norm(matrix, ord=2)).float().double()
     return GateInputs(
@@ -227,7 +209,7 @@ def _rank_scan(draw: _Draw, s: GateShape) -> GateInputs:
     )
 
 
-def _cores(draw: _Draw, s: GateShape, std: float) -> dict[str, Tensor]:
+def _cores(draw: Draw, s: GateShape, std: float) -> dict[str, Tensor]:
     v1, d1 = math.isqrt(s.vocab_size - 1) + 1, math.isqrt(s.d_model - 1) + 1
     return {
         "core1": draw.wide(v1, s.htt_rank, d1, std=std),
@@ -236,7 +218,7 @@ def _cores(draw: _Draw, s: GateShape, std: float) -> dict[str, Tensor]:
     }
 
 
-def _htt_embedding(draw: _Draw, s: GateShape) -> GateInputs:
+def _htt_embedding(draw: Draw, s: GateShape) -> GateInputs:
     # Half the positions hold tokens of few values: their gradients are sums over repeated rows
     tokens = draw.indices(s.batch, s.n_seq, below=s.vocab_size)
     tokens[:, ::2] %= 5
@@ -252,7 +234,7 @@ def _htt_embedding(draw: _Draw, s: GateShape) -> GateInputs:
     )
 
 
-def _htt_cross_entropy(draw: _Draw, s: GateShape) -> GateInputs:
+def _htt_cross_entropy(draw: Draw, s: GateShape) -> GateInputs:
     targets = draw.indices(s.batch * s.n_seq, below=s.vocab_size)
     targets[0] = s.vocab_size - 1  # the last entry that exists, in the last row of the folded vocabulary
 
@@ -267,7 +249,7 @@ def _htt_cross_entropy(draw: _Draw, s: GateShape) -> GateInputs:
     )
 
 
-_BUILDERS: dict[str, tuple[Callable[[_Draw, GateShape], GateInputs], ...]] = {
+_BUILDERS: dict[str, tuple[Callable[[Draw, GateShape], GateInputs], ...]] = {
     "htt_embedding": (_htt_embedding,),
     "layer_norm": (_layer_norm,),
     "norm_potential": (_norm_potential,),
@@ -275,6 +257,7 @@ _BUILDERS: dict[str, tuple[Callable[[_Draw, GateShape], GateInputs], ...]] = {
     "window_attention": (_window_attention,),
     "ar_ssm_scan": (_ar_ssm_scan,),
     "mix_norm": (_mix_norm, _mix_norm_without_residual),
+    "block": (_block, _block_without_residual),
     "bk_gate": (_bk_gate,),
     "rank_scan": (_rank_scan,),
     "htt_cross_entropy": (_htt_cross_entropy,),

@@ -19,6 +19,7 @@ OPERATIONS: dict[str, str] = {
     "window_attention": "window_attention",
     "ar_ssm_scan": "ar_ssm_scan",
     "mix_norm": "mix_norm",
+    "block": "block",
     "bk_gate": "bk_gate",
     "rank_scan": "rank_scan",
     "htt_cross_entropy": "htt_cross_entropy",
@@ -70,6 +71,7 @@ class KernelSet:
     window_attention: Callable[..., Any]
     ar_ssm_scan: Callable[..., Any]
     mix_norm: Callable[..., Any]
+    block: Callable[..., Any]
     bk_gate: Callable[..., Any]
     rank_scan: Callable[..., Any]
     htt_cross_entropy: Callable[..., Any]
@@ -79,7 +81,7 @@ def load(version: str | Mapping[str, str]) -> KernelSet:
     """The implementations a version name stands for.
 
     version: one of `KERNEL_VERSIONS`, or a choice for single operations, {operation: version}, with the
-    reference for the others: what an ablation compares.
+    reference for the others: what an ablation compares. The block is then composed of what was chosen.
     Raises: UnsupportedVersionError for a version or an operation that does not exist.
     """
     if isinstance(version, str):
@@ -91,7 +93,12 @@ def load(version: str | Mapping[str, str]) -> KernelSet:
     else:
         name = ",".join(f"{operation}={chosen}" for operation, chosen in version.items())
         choice = dict.fromkeys(OPERATIONS, "reference") | dict(version)
-    return KernelSet(version=name, **{op: implementation(op, chosen) for op, chosen in choice.items()})
+    functions = {op: implementation(op, chosen) for op, chosen in choice.items()}
+    if not isinstance(version, str) and "block" not in version:
+        from .block.composed import composed
+
+        functions["block"] = composed(choice)
+    return KernelSet(version=name, **functions)
 
 
 def implementation(operation: str, version: str) -> Callable[..., Any]:

@@ -6,13 +6,12 @@ hyperbolic distance run in float32 whatever the compute dtype.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..kernels.ar_ssm_scan.reference import decays
+from ..kernels.linear import linear
 from ..kernels.versions import KernelSet
 from .config import Phase8Config
 
@@ -21,33 +20,6 @@ _FFN_RANK = 64
 _CURVATURE_BOUNDS = (0.01, 10.0)
 _ENERGY_FLOOR = 0.1  # Im z ≥ 0.1: what keeps float32 scans accurate
 _MAX_RADIUS = 1 - 1e-6
-
-
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x @ weightᵀ + bias in x's dtype; weight [out, in] and bias [out] are master weights."""
-    return F.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
-
-
-class LinearFork(torch.autograd.Function):
-    """x @ weightᵀ and x itself, for x that has another consumer: its gradients are added inside the product.
-
-    Left to autograd, the sum of two gradients is a pass of its own over three tensors as large as x.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """x [..., in] in the compute dtype, weight [out, in], a master weight → [..., out], [..., in]."""
-        compute = weight.to(x.dtype)
-        ctx.save_for_backward(x, compute)
-        ctx.weight_dtype = weight.dtype
-        return F.linear(x, compute), x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
-        x, weight = ctx.saved_tensors
-        by_product, by_x = (gradient.flatten(0, -2) for gradient in gradients)
-        by_weight = by_product.T @ x.flatten(0, -2)
-        return torch.addmm(by_x, by_product, weight).view(x.shape), by_weight.to(ctx.weight_dtype)
 
 
 def normal(*shape: int, std: float) -> nn.Parameter:
@@ -80,7 +52,6 @@ class Block(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(()))
         self.epsilon = nn.Parameter(torch.ones(()))
         # Everything projected from n in one product: q, k, v [d each], the AR-SSM's u, v [R each], gate [d/4]
-        self.splits = [d, d, d, rank, rank, hidden]
         self.in_weight = nn.Parameter(
             torch.cat(
                 [torch.randn(2 * d, d) * d**-0.5, torch.randn(d, d) * _STD]
@@ -107,32 +78,23 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x [B, N, d] → the block's output [B, N, d] and its resolvent (Re g, Im g) [B, N]."""
-        kernels, (batch, n_seq, d) = self.kernels, x.shape
-        n, potential, x = kernels.norm_potential(
-            x, self.norm.weight, self.norm.bias, self.potential_weight, self.potential_bias
-        )
-        eta = F.softplus(self.epsilon) + _ENERGY_FLOOR
-        g_re, g_im = kernels.bk_scan(potential, None, self.gamma, eta)
-
-        # One split, not a nested unbind: its backward writes the gradient of the product once
-        product, n = LinearFork.apply(n, self.in_weight)  # type: ignore[no-untyped-call]
-        *qkv, u, v_ssm, hidden = torch.split(product, self.splits, dim=-1)
-        q, k, v = (t.view(batch, n_seq, self.config.n_heads, self.config.head_dim) for t in qkv)
-        curvature = F.softplus(self.log_curvature).clamp(*_CURVATURE_BOUNDS)
-        beta = F.softplus(self.beta)
-        heads = kernels.window_attention(q, k, v, curvature, beta, self.attention_bias, self.config.window)
-        local = linear(heads.reshape(batch, n_seq, d), self.out_weight)
-
-        hidden = F.relu(hidden + self.gate_bias1.to(x.dtype))
-        gate_logits = linear(hidden, self.gate_weight2, self.gate_bias2)
-        ranked = kernels.ar_ssm_scan(gate_logits, u, v_ssm, self.decay)
-
-        y = kernels.mix_norm(
-            local,
-            ranked,
-            n,
-            g_re,
-            g_im,
+        y, g_re, g_im = self.kernels.block(
+            x,
+            self.norm.weight,
+            self.norm.bias,
+            self.potential_weight,
+            self.potential_bias,
+            self.gamma,
+            F.softplus(self.epsilon) + _ENERGY_FLOOR,
+            self.in_weight,
+            F.softplus(self.log_curvature).clamp(*_CURVATURE_BOUNDS),
+            F.softplus(self.beta),
+            self.attention_bias,
+            self.out_weight,
+            self.gate_bias1,
+            self.gate_weight2,
+            self.gate_bias2,
+            self.decay,
             self.theta,
             self.global_weight,
             self.global_bias,
@@ -142,7 +104,9 @@ class Block(nn.Module):
             self.resolvent_scale,
             self.resolvent_weight,
             self.resolvent_bias,
-            x if self.ffn is None else None,
+            self.config.n_heads,
+            self.config.window,
+            self.ffn is None,
         )
         return y if self.ffn is None else x + self.ffn(y), g_re, g_im
 

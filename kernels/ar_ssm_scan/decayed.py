@@ -110,10 +110,10 @@ def gated_backward(
     u_ptr,  # [B, N, R]
     v_ptr,  # [B, N, R]
     decay_ptr,  # [R]
-    grad_gate_logits_ptr,  # [B, N, R], contiguous, as all below
-    grad_u_ptr,
+    grad_gate_logits_ptr,  # [B, N, R], contiguous
+    state_ptr,  # [B, N, R] float32, contiguous: written by the first half for the second
+    grad_u_ptr,  # [B, N, R], of the same strides as grad_v
     grad_v_ptr,
-    state_ptr,  # [B, N, R] float32: the state again, written by the first half for the second
     n_seq,
     rank,
     length,
@@ -123,6 +123,8 @@ def gated_backward(
     stride_u,
     stride_v_row,
     stride_v,
+    stride_grad_row,
+    stride_grad,
     SEGMENTS: tl.constexpr,
     BLOCK: tl.constexpr,
     TOKENS: tl.constexpr,
@@ -139,6 +141,8 @@ def gated_backward(
     offset = row * n_seq * rank + channel
     grad_ptr += offset
     state_ptr += offset
+    grad_u_ptr += row * stride_grad_row + channel
+    grad_v_ptr += row * stride_grad_row + channel
     decay = tl.load(decay_ptr + channel, mask=channel < rank, other=0.0)
     state = tl.zeros((SEGMENTS, BLOCK), tl.float32)
     y = state
@@ -180,8 +184,8 @@ def gated_backward(
             grad_gate = grad[k] * v[k] * states[k] + grad_input * u[k]
             grad_logits = grad_gate * gate * (1.0 - gate)
             inside = mask & (token - k >= 0)
-            at = offset + (token - k) * rank
             kind = grad_u_ptr.dtype.element_ty
-            tl.store(grad_gate_logits_ptr + at, grad_logits.to(kind), mask=inside)
+            at = (token - k) * stride_grad
+            tl.store(grad_gate_logits_ptr + offset + (token - k) * rank, grad_logits.to(kind), mask=inside)
             tl.store(grad_u_ptr + at, (grad_input * gate).to(kind), mask=inside)
             tl.store(grad_v_ptr + at, (grad[k] * gate * states[k]).to(kind), mask=inside)

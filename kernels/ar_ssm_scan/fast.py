@@ -30,7 +30,24 @@ def ar_ssm_scan(gate_logits: Tensor, u: Tensor, v: Tensor, decay: Tensor) -> Ten
     return out
 
 
-def _launch(kernel: Any, inputs: tuple[Tensor, ...], before: tuple[Tensor, ...], after: Any) -> None:
+def scan_backward(
+    grad: Tensor, gate_logits: Tensor, u: Tensor, v: Tensor, decay: Tensor, grad_u: Tensor, grad_v: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Writes the gradients of u and v, both [B, N, R] with the same strides, the last dimension contiguous.
+
+    Returns the gradient of gate_logits and the scratch of the kernel: the states, float32.
+    """
+    by_logits, states = u.new_empty(u.shape), u.new_empty(u.shape, dtype=torch.float32)
+    _launch(
+        gated_backward, (gate_logits, u, v, decay), (grad.contiguous(),),
+        (by_logits, states, grad_u, grad_v), grad_u.stride()[:2],
+    )  # fmt: skip
+    return by_logits, states
+
+
+def _launch(
+    kernel: Any, inputs: tuple[Tensor, ...], before: tuple[Tensor, ...], after: Any, more_strides: Any = ()
+) -> None:
     gate_logits, u, v, decay = inputs
     gate_logits, u, v = (with_unit_stride(x) for x in (gate_logits, u, v))
     batch, n_seq, rank = u.shape
@@ -47,6 +64,7 @@ def _launch(kernel: Any, inputs: tuple[Tensor, ...], before: tuple[Tensor, ...],
         rank,
         cut.length,
         *strides,
+        *more_strides,
         SEGMENTS=cut.segments,
         BLOCK=cut.block,
         TOKENS=TOKENS,
@@ -80,10 +98,9 @@ def _backward(
     grad: Tensor, gate_logits: Tensor, u: Tensor, v: Tensor, decay: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of gate_logits, u and v, and the scratch of the kernel: the states, float32."""
-    outputs = u.new_empty(u.shape), u.new_empty(u.shape), u.new_empty(u.shape)
-    states = u.new_empty(u.shape, dtype=torch.float32)
-    _launch(gated_backward, (gate_logits, u, v, decay), (grad.contiguous(),), (*outputs, states))
-    return (*outputs, states)
+    grad_u, grad_v = u.new_empty(u.shape), u.new_empty(u.shape)
+    by_logits, states = scan_backward(grad, gate_logits, u, v, decay, grad_u, grad_v)
+    return by_logits, grad_u, grad_v, states
 
 
 @_backward.register_fake

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..products import accumulate, multiply, multiply_batched
 from .plan import Buffer, HeadShape, hidden_splits, logits_chunk_tokens
-from .products import accumulate, multiply, multiply_batched
 from .rows import sum_parts
 from .table import contraction_buffers
 

@@ -16,6 +16,7 @@ import math
 import torch
 from torch import Tensor
 
+from ..products import accumulate_batched, multiply_batched
 from ..versions import UnsupportedVersionError
 from .factors import hidden_gradient, left_gradient, left_product
 from .operator import Gradients, define_htt_cross_entropy
@@ -31,7 +32,6 @@ from .plan import (
     round_up,
     total_bytes,
 )
-from .products import accumulate_batched, multiply_batched
 from .rows import softmax_gradient
 from .table import scaled_core_gradients
 

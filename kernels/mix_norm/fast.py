@@ -8,7 +8,7 @@ traces it sees that memory.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -133,6 +133,28 @@ def _backward(
     return outputs
 
 
+class VectorGradients(NamedTuple):
+    """Gradients of the vectors and of θ, in the order that `parameters_kernel` packs them in."""
+
+    conv_weight: Tensor
+    norm_weight: Tensor
+    norm_bias: Tensor
+    resolvent_scale: Tensor
+    resolvent_bias: Tensor
+    global_bias: Tensor
+    resolvent_weight: Tensor
+    theta: Tensor
+
+
+def split_packed(packed: Tensor, d: int) -> VectorGradients:
+    """Views of packed [10·d + 1] in the parameters' shapes."""
+    parts = torch.split(packed, [3 * d, d, d, d, d, d, 2 * d, 1])
+    conv, norm_weight, norm_bias, scale, bias, global_bias, weight, theta = parts
+    return VectorGradients(
+        conv.view(3, d), norm_weight, norm_bias, scale, bias, global_bias, weight.view(d, 2), theta.view(())
+    )
+
+
 def _project(ranked: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """The global path before its convolution, [tokens, d] in ranked's dtype, rounded as the reference's."""
     dtype = ranked.dtype
@@ -186,13 +208,11 @@ def _differentiate(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | No
     rows = by_total.view(-1, d)
     by_ranked = torch.mm(rows, global_weight.to(rows.dtype)).view(ranked.shape)
     by_global_weight = torch.mm(rows.T, as_rows(ranked)).to(global_weight.dtype)
-    conv, norm_weight, norm_bias, b_s, b_g, global_bias, w_g, theta = packed.split(
-        [3 * d, d, d, d, d, d, 2 * d, 1]
-    )
+    of = split_packed(packed, d)
     return (
-        by_local, by_ranked, by_n, by_re, by_im, theta.view(()), by_global_weight, global_bias,
-        conv.view(3, d), norm_weight, norm_bias, b_s, w_g.view(d, 2), b_g,
-        grad if ctx.has_residual else None,
+        by_local, by_ranked, by_n, by_re, by_im, of.theta, by_global_weight, of.global_bias,
+        of.conv_weight, of.norm_weight, of.norm_bias, of.resolvent_scale, of.resolvent_weight,
+        of.resolvent_bias, grad if ctx.has_residual else None,
     )  # fmt: skip
 
 

@@ -99,7 +99,17 @@ def _backward(
     d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, curvature: Tensor, beta: Tensor, sink: Tensor,
     out: Tensor, lse: Tensor, factors: Tensor, window: int,
 ) -> Gradients:  # fmt: skip
-    d_q, d_k, d_v, shares, delta = gradients = new_gradients(q, SCRATCH, window)
+    gradients = new_gradients(q, SCRATCH, window)
+    write_gradients(d_out, q, k, v, curvature, beta, sink, out, lse, factors, window, gradients)
+    return gradients
+
+
+def write_gradients(
+    d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, curvature: Tensor, beta: Tensor, sink: Tensor,
+    out: Tensor, lse: Tensor, factors: Tensor, window: int, gradients: Gradients,
+) -> None:  # fmt: skip
+    """The backward into given tensors; dq, dk, dv [B, N, H, D] through their strides, the last one 1."""
+    d_q, d_k, d_v, shares, delta = gradients
     tile = banded_tile(q.shape[3], q.element_size(), backward=True)
     grid = (row_blocks(q, tile.block),)
     options = constants(q, window) | tile.options()
@@ -111,7 +121,6 @@ def _backward(
         d_out, q, k, v, curvature, beta, lse, factors, delta, d_k, d_v, shares,
         *strides(q, k, v, d_k, d_v), *sizes(q), **options,
     )  # fmt: skip
-    return gradients
 
 
 def _shares(q: Tensor, window: int) -> int:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from phase8_tune.kernels import gate
-from phase8_tune.kernels.gate_inputs import GateShape, draw_inputs
+from phase8_tune.kernels.gate_draws import GateShape
+from phase8_tune.kernels.gate_inputs import draw_inputs
 from phase8_tune.kernels.versions import KERNEL_VERSIONS, OPERATIONS, implementation
 from phase8_tune.phase8.capture import EAGER_CALLS
 from phase8_tune.phase8.config import Phase8Config, preset

@@ -11,7 +11,7 @@ from phase8_tune.kernels.ar_ssm_scan import fast
 from phase8_tune.kernels.ar_ssm_scan.operator import TOKENS
 from phase8_tune.kernels.ar_ssm_scan.reference import ar_ssm_scan, ar_ssm_scan_loop, decays
 from phase8_tune.kernels.gate import check_operation
-from phase8_tune.kernels.gate_inputs import GateShape
+from phase8_tune.kernels.gate_draws import GateShape
 from phase8_tune.kernels.versions import UnsupportedVersionError, implementation
 
 VERSIONS = ["v2", "fast"]

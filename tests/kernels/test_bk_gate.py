@@ -11,7 +11,7 @@ from phase8_tune.kernels.bk_gate import fast
 from phase8_tune.kernels.bk_gate.reference import ENERGY, bk_gate
 from phase8_tune.kernels.bk_scan.reference import bk_scan_loop
 from phase8_tune.kernels.gate import check_operation
-from phase8_tune.kernels.gate_inputs import GateShape
+from phase8_tune.kernels.gate_draws import GateShape
 from phase8_tune.kernels.versions import UnsupportedVersionError, implementation
 
 VERSIONS = ["v1", "v2", "fast"]

@@ -10,7 +10,7 @@ from phase8_tune.kernels import device_limits
 from phase8_tune.kernels.bk_scan import v1, v2
 from phase8_tune.kernels.bk_scan.reference import bk_scan, bk_scan_loop, first_order_scan
 from phase8_tune.kernels.gate import check_operation
-from phase8_tune.kernels.gate_inputs import GateShape
+from phase8_tune.kernels.gate_draws import GateShape
 from phase8_tune.kernels.versions import UnsupportedVersionError, implementation
 
 VERSIONS = ["v1", "v2"]

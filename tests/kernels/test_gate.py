@@ -9,7 +9,7 @@ from torch import Tensor
 
 from phase8_tune.kernels import gate
 from phase8_tune.kernels.gate import check_operation, check_version, poisoned_memory
-from phase8_tune.kernels.gate_inputs import ODD_SHAPES, GateShape
+from phase8_tune.kernels.gate_draws import ODD_SHAPES, GateShape
 from phase8_tune.kernels.layer_norm.reference import layer_norm
 from phase8_tune.kernels.versions import OPERATIONS, implementation
 

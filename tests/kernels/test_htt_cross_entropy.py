@@ -13,7 +13,7 @@ from torch import Tensor
 
 from phase8_tune.kernels.device_limits import SHARED_MEMORY_BYTES, SMALLEST_SHARED_MEMORY_BYTES
 from phase8_tune.kernels.gate import check_operation
-from phase8_tune.kernels.gate_inputs import GateShape
+from phase8_tune.kernels.gate_draws import GateShape
 from phase8_tune.kernels.htt_cross_entropy import exponentials, fast, plan, reference, v2
 from phase8_tune.kernels.versions import UnsupportedVersionError
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from phase8_tune.kernels.gate import check_operation, poisoned_memory
-from phase8_tune.kernels.gate_inputs import GateShape
+from phase8_tune.kernels.gate_draws import GateShape
 from phase8_tune.kernels.htt_embedding import reference
 from phase8_tune.kernels.versions import UnsupportedVersionError
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from phase8_tune.kernels.gate import check_operation
-from phase8_tune.kernels.gate_inputs import ODD_SHAPES, GateShape
+from phase8_tune.kernels.gate_draws import ODD_SHAPES, GateShape
 from phase8_tune.kernels.layer_norm import fast, reference
 from phase8_tune.kernels.layer_norm.tiles import MAX_WIDTH, row_tiles
 from phase8_tune.kernels.rows import as_rows

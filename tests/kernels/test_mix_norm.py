@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from phase8_tune.kernels.gate import check_operation
-from phase8_tune.kernels.gate_inputs import ODD_SHAPES, GateShape, draw_inputs
+from phase8_tune.kernels.gate_draws import ODD_SHAPES, GateShape
+from phase8_tune.kernels.gate_inputs import draw_inputs
 from phase8_tune.kernels.mix_norm import fast, reference, tiles
 from phase8_tune.kernels.versions import UnsupportedVersionError
 

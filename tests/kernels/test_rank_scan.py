@@ -8,7 +8,7 @@ from torch import Tensor
 
 from phase8_tune.kernels import device_limits
 from phase8_tune.kernels.gate import check_operation
-from phase8_tune.kernels.gate_inputs import GateShape
+from phase8_tune.kernels.gate_draws import GateShape
 from phase8_tune.kernels.rank_scan.reference import rank_scan, rank_scan_loop
 from phase8_tune.kernels.rank_scan.v2 import block_count
 from phase8_tune.kernels.versions import UnsupportedVersionError, implementation

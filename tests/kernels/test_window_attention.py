@@ -10,7 +10,7 @@ from torch import Tensor
 
 from phase8_tune.kernels.device_limits import SHARED_MEMORY_BYTES, SMALLEST_SHARED_MEMORY_BYTES
 from phase8_tune.kernels.gate import check_operation, poisoned_memory
-from phase8_tune.kernels.gate_inputs import GateShape
+from phase8_tune.kernels.gate_draws import GateShape
 from phase8_tune.kernels.versions import UnsupportedVersionError
 from phase8_tune.kernels.window_attention.blocks import banded_tile, loop_tile
 from phase8_tune.kernels.window_attention.reference import window_attention as reference

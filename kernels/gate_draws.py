@@ -1,0 +1,68 @@
+"""What random inputs of a check are made of: its sizes, its leaves, and seeded numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GateShape:
+    """Sizes of one check; an operation uses those that concern it."""
+
+    batch: int
+    n_seq: int
+    d_model: int
+    n_heads: int
+    rank: int = 32
+    window: int = 64
+    vocab_size: int = 300
+    htt_rank: int = 8
+
+    def __str__(self) -> str:
+        return f"B={self.batch} N={self.n_seq} d={self.d_model} H={self.n_heads}"
+
+
+ODD_SHAPES = (
+    GateShape(batch=16, n_seq=1, d_model=24, n_heads=2),
+    GateShape(batch=2, n_seq=37, d_model=40, n_heads=2),
+    GateShape(batch=1, n_seq=130, d_model=48, n_heads=3),
+)
+"""One position, N no multiple of a block, several windows; no power of two in d, d1, d2 or D.
+
+One position comes 16 times: alone it would have one error a draw, and the check would be of luck.
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GateInputs:
+    """Float64 leaves of one call, exactly representable in the types the call will have them in.
+
+    compute: leaves in the compute dtype. wide: leaves in float32. arguments: from the cast leaves and the
+    compute dtype to what the operation is called with.
+    """
+
+    compute: dict[str, Tensor]
+    wide: dict[str, Tensor]
+    arguments: Callable[[dict[str, Tensor], torch.dtype], tuple[Any, ...]]
+
+
+class Draw:
+    """Normal numbers rounded to the dtype they will be used in, drawn on the CPU: the same on all devices."""
+
+    def __init__(self, seed: int, dtype: torch.dtype) -> None:
+        self._generator = torch.Generator().manual_seed(seed)
+        self._dtype = dtype
+
+    def compute(self, *shape: int, std: float = 1.0) -> Tensor:
+        return (torch.randn(shape, generator=self._generator) * std).to(self._dtype).double()
+
+    def wide(self, *shape: int, std: float = 1.0, mean: float = 0.0) -> Tensor:
+        return (torch.randn(shape, generator=self._generator) * std + mean).double()
+
+    def indices(self, *shape: int, below: int) -> Tensor:
+        return torch.randint(below, shape, generator=self._generator)

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from phase8_tune.kernels.block import fast, reference
+from phase8_tune.kernels.block.gate import gate_tiles, hidden_gradient, hidden_layer
+from phase8_tune.kernels.gate import check_operation
+from phase8_tune.kernels.gate_draws import GateShape
+from phase8_tune.kernels.gate_inputs import draw_inputs
+from phase8_tune.kernels.versions import UnsupportedVersionError, load
+
+# Two windows; no power of two in d, the gate's hidden layer, a head or the rank
+SHAPE = GateShape(batch=2, n_seq=37, d_model=40, n_heads=2, rank=12, window=16)
+
+
+def operands(device: torch.device, dtype: torch.dtype = torch.float32, form: int = 0) -> tuple[Any, ...]:
+    inputs = draw_inputs("block", SHAPE, dtype, seed=0)[form]
+    leaves = {k: v.to(device, dtype).requires_grad_() for k, v in inputs.compute.items()}
+    leaves |= {k: v.to(device, torch.float32).requires_grad_() for k, v in inputs.wide.items()}
+    return inputs.arguments(leaves, dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_fast_is_within_the_error_budget(dtype: torch.dtype, device: torch.device) -> None:
+    result = check_operation("block", "fast", device, dtype, (SHAPE,), draws=2)
+    assert result.ok, result
+
+
+def test_opcheck(device: torch.device) -> None:
+    x, *parameters, n_heads, window, with_residual = operands(device)
+    arguments = (x, parameters, n_heads, window, with_residual)
+    torch.library.opcheck(fast._forward, arguments)
+    y, *saved = (t.detach() for t in fast._forward(*arguments))
+    constants = ([p.detach() for p in parameters], saved, n_heads, window)
+    for grads in ((None, None), (saved[0], saved[1])):
+        given = (torch.ones_like(y), *grads, x.detach(), *constants)
+        torch.library.opcheck(fast._backward, (*given, True))
+        torch.library.opcheck(fast._backward, (*given, False))
+
+
+def test_two_runs_are_bitwise_equal(device: torch.device) -> None:
+    given = operands(device)
+    leaves = [t for t in given if isinstance(t, Tensor) and t.requires_grad]
+    runs = []
+    for _ in range(2):
+        y, g_re, g_im = fast.block(*given)
+        runs.append(torch.autograd.grad(y.square().sum() + (g_re * g_im).sum(), leaves))
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+
+
+def test_the_resolvent_alone_has_its_gradient(device: torch.device) -> None:
+    """A block whose output is not used: what the head side asks of the last block's g."""
+    gradients = []
+    for function in (reference.block, fast.block):
+        given = operands(device)
+        _, g_re, _ = function(*given)
+        gradients.append(torch.autograd.grad(g_re.sum(), [given[0], given[3]]))
+    for exact, found in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-5)
+
+
+def test_incoming_gradients_are_not_changed(device: torch.device) -> None:
+    """The backward adds in place, but only to what is its own."""
+    given = operands(device)
+    outputs = fast.block(*given)
+    incoming = [torch.randn_like(output) for output in outputs]
+    before = [grad.clone() for grad in incoming]
+    torch.autograd.grad(outputs, given[0], incoming)
+    assert all(torch.equal(a, b) for a, b in zip(before, incoming, strict=True))
+
+
+@pytest.mark.parametrize(("count", "hidden", "rank"), [(1, 6, 32), (700, 12, 5), (3000, 128, 32)])
+def test_hidden_layer_and_its_gradient(count: int, hidden: int, rank: int, device: torch.device) -> None:
+    wide = torch.randn(count, hidden + 7, device=device)
+    projected, bias = wide[:, 3 : 3 + hidden], torch.randn(hidden, device=device)
+    found = hidden_layer(projected, bias)
+    assert torch.equal(found, torch.relu(projected + bias))
+    by_hidden, by_logits = torch.randn_like(found), torch.randn(count, rank, device=device)
+    written = torch.full_like(wide, float("nan"))
+    by_bias, by_logit_bias = hidden_gradient(by_hidden, found, by_logits, written[:, 3 : 3 + hidden])
+    expected = torch.where(found > 0, by_hidden, 0.0)
+    assert torch.equal(written[:, 3 : 3 + hidden], expected)
+    assert written[:, :3].isnan().all()
+    assert written[:, 3 + hidden :].isnan().all()
+    torch.testing.assert_close(by_bias, expected.sum(0), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(by_logit_bias, by_logits.sum(0), rtol=1e-5, atol=1e-4)
+
+
+def test_nan_is_not_hidden_by_the_relu(device: torch.device) -> None:
+    projected = torch.full((2, 4), float("nan"), device=device)
+    assert hidden_layer(projected, torch.zeros(4, device=device)).isnan().all()
+
+
+def test_a_program_holds_as_many_numbers_at_every_width() -> None:
+    tiles = [gate_tiles(1 << 16, hidden, 32) for hidden in (32, 128, 256, 384)]
+    assert [tile.rows * tile.width for tile in tiles] == [4096] * 4
+    assert {tile.programs for tile in tiles} == {512, 528}
+
+
+def test_a_choice_by_operation_composes_the_block(device: torch.device) -> None:
+    given = operands(device)
+    chosen = load({"window_attention": "fast"}).block(*given)[0]
+    assert not torch.equal(chosen, reference.block(*given)[0])  # another order of sums
+    torch.testing.assert_close(chosen, reference.block(*given)[0], rtol=1e-4, atol=1e-4)
+
+
+def test_what_the_kernels_do_not_take_is_refused(device: torch.device) -> None:
+    given = operands(device)
+    with pytest.raises(UnsupportedVersionError, match="float64"):
+        fast.block(given[0].double(), *given[1:])
+    wrong = [*given]
+    wrong[7] = given[7].double()
+    with pytest.raises(UnsupportedVersionError, match="expected in_weight in float32"):
+        fast.block(*wrong)
