@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from phase8_tune.kernels.block import fast, reference
+from phase8_tune.kernels.block import composed, fast, reference
 from phase8_tune.kernels.block.gate import gate_tiles, hidden_gradient, hidden_layer
 from phase8_tune.kernels.gate import check_operation
 from phase8_tune.kernels.gate_draws import GateShape
 from phase8_tune.kernels.gate_inputs import draw_inputs
-from phase8_tune.kernels.versions import UnsupportedVersionError, load
+from phase8_tune.kernels.versions import UnsupportedVersionError, implementation, load
 
 # Two windows; no power of two in d, the gate's hidden layer, a head or the rank
 SHAPE = GateShape(batch=2, n_seq=37, d_model=40, n_heads=2, rank=12, window=16)
@@ -101,11 +101,22 @@ def test_a_program_holds_as_many_numbers_at_every_width() -> None:
     assert {tile.programs for tile in tiles} == {512, 528}
 
 
-def test_a_choice_by_operation_composes_the_block(device: torch.device) -> None:
+def test_a_choice_by_operation_composes_the_block(
+    device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: dict[str, str] = {}
+
+    def noting(operation: str, version: str) -> Any:
+        chosen[operation] = version
+        return implementation(operation, version)
+
+    monkeypatch.setattr(composed, "implementation", noting)
     given = operands(device)
-    chosen = load({"window_attention": "fast"}).block(*given)[0]
-    assert not torch.equal(chosen, reference.block(*given)[0])  # another order of sums
-    torch.testing.assert_close(chosen, reference.block(*given)[0], rtol=1e-4, atol=1e-4)
+    assert load({"window_attention": "fast", "block": "fast"}).block is fast.block
+    y = load({"window_attention": "fast"}).block(*given)[0]
+    assert chosen.pop("window_attention") == "fast"
+    assert set(chosen.values()) == {"reference"}
+    torch.testing.assert_close(y, reference.block(*given)[0], rtol=1e-4, atol=1e-4)
 
 
 def test_what_the_kernels_do_not_take_is_refused(device: torch.device) -> None:
