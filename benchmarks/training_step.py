@@ -30,8 +30,18 @@ from .transformer import VOCAB_SIZE, TransformerTrainer
 ROOFLINE = {"small": (69e6, 426e3, 118e6, 154e6), "medium": (491e6, 1704e3, 133e6, 309e6)}
 SEQUENCES = {"small": 256, "medium": 512}
 BATCHES = {  # tried in this order, up to the first that does not fit
-    "small": {"transformer": (64, 72), "fast": (64, 128, 240, 256, 272, 320), "other": (16, 64)},
-    "medium": {"transformer": (8, 9), "fast": (16, 32, 40, 44), "other": (4, 16)},
+    "small": {
+        "transformer": (64, 72),
+        "fast": (64, 128, 256, 320, 352, 368),
+        "checkpointing": (640, 800),
+        "other": (16, 64),
+    },
+    "medium": {
+        "transformer": (8, 9),
+        "fast": (16, 32, 44, 48, 52),
+        "checkpointing": (120, 132),
+        "other": (4, 16),
+    },
 }
 
 
@@ -146,8 +156,7 @@ def _runs(name: str, versions: list[str]) -> Iterator[tuple[str, list[dict[str, 
     if name == "medium":
         found = _best(_phase8(name, 1024, first, False), 1024, "step", (16,))
         yield f"medium phase8 {first} train at 1024", found
-    largest = tuple(3 * batch for batch in batches["fast"][-2:])
-    found = _best(_phase8(name, n_seq, first, True), n_seq, "step", largest)
+    found = _best(_phase8(name, n_seq, first, True), n_seq, "step", batches["checkpointing"])
     yield f"{name} phase8 {first} checkpointing train", found
     for version in versions[1:]:
         found = _best(

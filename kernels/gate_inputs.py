@@ -149,25 +149,29 @@ def _mix_norm_without_residual(draw: Draw, s: GateShape) -> GateInputs:
     )
 
 
+_BLOCK_PARAMETERS = (
+    *("norm_weight", "norm_bias", "potential_weight", "potential_bias", "energy_re", "energy_im"),
+    *("in_weight", "curvature", "beta", "sink", "out_weight", "gate_bias", "gate_weight", "gate_logit_bias"),
+    *("decay", "theta", "global_weight", "global_bias", "conv_weight", "mix_weight", "mix_bias"),
+    *("resolvent_scale", "resolvent_weight", "resolvent_bias"),
+)
+_BLOCK_SCALARS = ("potential_bias", "energy_re", "energy_im", "curvature", "beta", "sink", "theta")
+
+
 def _block(draw: Draw, s: GateShape) -> GateInputs:
+    """One leaf holds the scalars: behind a whole block the error of each alone would be luck."""
     d, hidden, narrow = s.d_model, s.d_model // 4, s.d_model**-0.5
     mix = _mix_norm(draw, s).wide
     wide = {
         "norm_weight": draw.wide(d, std=0.3, mean=1.0),
         "norm_bias": draw.wide(d, std=0.3),
         "potential_weight": draw.wide(d, std=2 * narrow),
-        "potential_bias": draw.wide(std=0.5),
-        "energy_re": draw.wide(std=0.3),
-        "energy_im": draw.wide(std=0.01, mean=0.3),
+        "scalars": draw.wide(7, std=0.1) + torch.tensor([0, 0, 0.5, 0.7, 0.7, 0, 1.0]).double(),
         "in_weight": draw.wide(3 * d + 2 * s.rank + hidden, d, std=narrow),
-        "curvature": draw.wide(std=0.05, mean=0.7),
-        "beta": draw.wide(std=0.05, mean=0.7),
-        "sink": draw.wide(std=0.5),
         "out_weight": draw.wide(d, d, std=narrow),
         "gate_bias": draw.wide(hidden, std=0.3),
         "gate_weight": draw.wide(s.rank, hidden, std=hidden**-0.5),
         "gate_logit_bias": draw.wide(s.rank, std=0.3),
-        "theta": mix["theta"],
         **{name: mix[name] for name in ("global_weight", "global_bias", "conv_weight")},
         "mix_weight": mix["norm_weight"],
         "mix_bias": mix["norm_bias"],
@@ -176,9 +180,9 @@ def _block(draw: Draw, s: GateShape) -> GateInputs:
 
     def arguments(t: dict[str, Tensor], dtype: torch.dtype) -> tuple[Any, ...]:
         kind = torch.float64 if dtype == torch.float64 else torch.float32
-        given = {**t, "decay": decays(s.rank, device=t["x"].device).to(kind)}
-        names = [*list(wide)[:14], "decay", *list(wide)[14:]]
-        return given["x"], *(given[name] for name in names), s.n_heads, s.window, True
+        given = {**t, **dict(zip(_BLOCK_SCALARS, t["scalars"].unbind(), strict=True))}
+        given["decay"] = decays(s.rank, device=t["x"].device).to(kind)
+        return given["x"], *(given[name] for name in _BLOCK_PARAMETERS), s.n_heads, s.window, True
 
     return GateInputs(compute={"x": draw.compute(s.batch, s.n_seq, d)}, wide=wide, arguments=arguments)
 
