@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -159,18 +160,26 @@ _BLOCK_SCALARS = ("potential_bias", "energy_re", "energy_im", "curvature", "beta
 
 
 def _block(draw: Draw, s: GateShape) -> GateInputs:
-    """One leaf holds the scalars: behind a whole block the error of each alone would be luck."""
+    """A block away from what would make its check one of luck.
+
+    One leaf holds the scalars: behind a whole block each alone has an error of luck. The gate's biases are
+    about ±4: half of the hidden units are on, and none is so near the kink of its relu that rounding decides.
+    |q| and |k| are about 1: at √D distances are so large that rounding q moves a weight by several percent.
+    Im z is the model's at the start: near the real axis a resolvent meets a pole by chance.
+    """
     d, hidden, narrow = s.d_model, s.d_model // 4, s.d_model**-0.5
     mix = _mix_norm(draw, s).wide
+    in_weight = draw.wide(3 * d + 2 * s.rank + hidden, d, std=narrow)
+    in_weight[: 2 * d] = (in_weight[: 2 * d] * (d // s.n_heads) ** -0.5).float().double()
     wide = {
         "norm_weight": draw.wide(d, std=0.3, mean=1.0),
         "norm_bias": draw.wide(d, std=0.3),
-        "potential_weight": draw.wide(d, std=2 * narrow),
-        "scalars": draw.wide(7, std=0.1) + torch.tensor([0, 0, 0.5, 0.7, 0.7, 0, 1.0]).double(),
-        "in_weight": draw.wide(3 * d + 2 * s.rank + hidden, d, std=narrow),
+        "potential_weight": draw.wide(d, std=narrow),
+        "scalars": draw.wide(7, std=0.1) + torch.tensor([0, 0, 1.4, 0.7, 0.7, 0, 1.0]).double(),
+        "in_weight": in_weight,
         "out_weight": draw.wide(d, d, std=narrow),
-        "gate_bias": draw.wide(hidden, std=0.3),
-        "gate_weight": draw.wide(s.rank, hidden, std=hidden**-0.5),
+        "gate_bias": draw.wide(hidden, std=0.3) + 4 * (-1.0) ** torch.arange(hidden),
+        "gate_weight": draw.wide(s.rank, hidden, std=0.3 * hidden**-0.5),
         "gate_logit_bias": draw.wide(s.rank, std=0.3),
         **{name: mix[name] for name in ("global_weight", "global_bias", "conv_weight")},
         "mix_weight": mix["norm_weight"],
@@ -226,10 +235,10 @@ def _htt_embedding(draw: Draw, s: GateShape) -> GateInputs:
     # Half the positions hold tokens of few values: their gradients are sums over repeated rows
     tokens = draw.indices(s.batch, s.n_seq, below=s.vocab_size)
     tokens[:, ::2] %= 5
+    tokens_on = cache(tokens.to)  # copied to a device once: whoever times a call times no copy
 
     def arguments(t: dict[str, Tensor], dtype: torch.dtype) -> tuple[Any, ...]:
-        device = t["core1"].device
-        return tokens.to(device), t["core1"], t["core2"], t["phase"], t["positions"], dtype
+        return tokens_on(t["core1"].device), t["core1"], t["core2"], t["phase"], t["positions"], dtype
 
     return GateInputs(
         compute={},
@@ -241,10 +250,11 @@ def _htt_embedding(draw: Draw, s: GateShape) -> GateInputs:
 def _htt_cross_entropy(draw: Draw, s: GateShape) -> GateInputs:
     targets = draw.indices(s.batch * s.n_seq, below=s.vocab_size)
     targets[0] = s.vocab_size - 1  # the last entry that exists, in the last row of the folded vocabulary
+    targets_on = cache(targets.to)
 
     def arguments(t: dict[str, Tensor], _: torch.dtype) -> tuple[Any, ...]:
         h = t["h"]
-        return h, t["core1"], t["core2"], t["phase"], targets.to(h.device), s.vocab_size
+        return h, t["core1"], t["core2"], t["phase"], targets_on(h.device), s.vocab_size
 
     return GateInputs(
         compute={"h": draw.compute(s.batch * s.n_seq, s.d_model)},
