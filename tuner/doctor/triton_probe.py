@@ -1,9 +1,9 @@
 """Child process: compiles one small Triton kernel, runs it on the first visible card, and checks its sum."""
 
+# mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import torch
 import triton
@@ -16,8 +16,9 @@ _ELEMENTS = 1000  # no multiple of the block: the mask is compiled and used, too
 _BLOCK = 256
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _add(a_ptr: Any, b_ptr: Any, sum_ptr: Any, n: Any, BLOCK: tl.constexpr) -> None:
+@triton.jit
+def add_kernel(a_ptr, b_ptr, sum_ptr, n, BLOCK: tl.constexpr):
+    # No other annotations: the compiler reads them, and refuses names that are not its own
     offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = offsets < n
     a = tl.load(a_ptr + offsets, mask=inside)
@@ -31,7 +32,7 @@ def probe() -> TritonAnswer:
     total = torch.full_like(a, float("nan"))
     torch.cuda.synchronize()
     started = time.perf_counter()
-    _add[(triton.cdiv(_ELEMENTS, _BLOCK),)](a, a, total, _ELEMENTS, BLOCK=_BLOCK)
+    add_kernel[(triton.cdiv(_ELEMENTS, _BLOCK),)](a, a, total, _ELEMENTS, BLOCK=_BLOCK)
     torch.cuda.synchronize()
     return TritonAnswer(
         triton=triton.__version__,
