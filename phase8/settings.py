@@ -1,7 +1,7 @@
 """The settings file that the tuner recommends and `phase8-train` reads: strict, and free of torch.
 
 It begins with d_model, n_layers, n_seq and batch_size; those four alone are a valid file for a size that is
-a preset. `measured` says where the recommendation comes from; nothing is computed from it.
+a preset. `measured` or `predicted` says where the recommendation comes from; nothing is computed from either.
 """
 
 from __future__ import annotations
@@ -56,6 +56,32 @@ class Measured(_Strict):
     digest: str
 
 
+class Predicted(_Strict):
+    """Where a recommendation comes from that nobody measured: one recorded prediction, named by its digest.
+
+    tokens_per_s lies in its interval nine times of ten; the peak lies within `margin`, and `peak_bytes_high`
+    is the peak with it. ledger: bytes by line. Checked by type only.
+    """
+
+    tokens_per_s: float
+    tokens_per_s_low: float
+    tokens_per_s_high: float
+    limited_by: str
+    peak_bytes: int
+    peak_bytes_high: int
+    peak_source: str
+    margin: float
+    fits: bool
+    spare_bytes: int
+    ledger: dict[str, int]
+    device: str
+    device_kind: Literal["predicted"]
+    versions: dict[str, str | None]
+    mode: Literal["train", "forward"]
+    budget_bytes: int
+    digest: str
+
+
 class TrainingSettings(_Strict):
     """All that is needed to train with a recommended configuration, in the order of the file.
 
@@ -84,6 +110,7 @@ class TrainingSettings(_Strict):
     gradient_checkpointing: bool = False
     mixed_precision: Precision = "none"
     measured: Measured | None = None
+    predicted: Predicted | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -188,7 +215,8 @@ def _first_problem(error: ValidationError) -> str:
     elif first["type"] == "missing":
         text = f"{key}: expected this key, it is missing"
     elif first["type"] == "extra_forbidden":
-        known = Measured if first["loc"][0] == "measured" else TrainingSettings
+        inner: dict[Any, type[_Strict]] = {"measured": Measured, "predicted": Predicted}
+        known = inner.get(first["loc"][0], TrainingSettings)
         text = f"{key}: unknown key; expected one of {', '.join(known.model_fields)}"
     else:
         text = f"{key}: {first['msg'].replace('Input should be', 'expected')}, got {_shown(first['input'])}"

@@ -44,6 +44,9 @@ def _duration(context: click.Context, option: click.Parameter, text: str | None)
     help="Memory budget, for example 8GB: 8 × 2^30 bytes.",
 )
 @click.option("--study", metavar="NAME|FILE", help="default, cpu, seed_table, or a YAML file. [by device]")
+@click.option(
+    "--gpu", metavar="NAME", help="Plan for this card of gpus.yaml, measuring nothing. [where no GPU is here]"
+)
 @click.option("--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", show_default=True)
 @click.option("--gpu-uuid", metavar="UUID", help="Which GPU, as `nvidia-smi -L` lists it. [the first]")
 @click.option("--run", "run_name", metavar="NAME", help="Name of the run. [study-budget-device]")
@@ -66,13 +69,16 @@ def cli(context: click.Context, /, vram_bytes: int | None, reserve_bytes: int | 
     phase8-tune --vram 8GB     searches, and writes runs/NAME/ with recommended/*.yaml and report.md;
                                the same command again goes on where it stopped
 
+    Without a GPU, or for one named with --gpu, the same study is predicted instead: nothing is measured.
+
     Exit codes: 0 done; 2 wrong input; 3 nothing fits; 4 the GPU or its driver failed; 130 interrupted.
     """
     if context.invoked_subcommand is not None:
         return
     if vram_bytes is None:
         raise UserInputError("--vram: expected the memory budget, for example --vram 8GB, got nothing")
-    from .run import RunRequest, execute
+    from .request import RunRequest
+    from .run import execute
 
     command = shlex.join(["phase8-tune", *context.meta["arguments"]])
     execute(RunRequest(vram_bytes=vram_bytes, reserve_bytes=reserve_bytes or 0, command=command, **options))

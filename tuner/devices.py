@@ -12,6 +12,7 @@ from typing import Literal
 
 from .environment import host_memory_bytes, installed_version
 from .errors import DeviceError, UserInputError
+from .measurement import DeviceKind
 
 PROBE_TIMEOUT_S = 120.0  # importing torch from a cold disk under WSL takes tens of seconds
 _PROBE = """
@@ -63,8 +64,8 @@ def probe_cuda() -> CudaProbe:
     return CudaProbe(total_bytes=int(answer["total_bytes"]))
 
 
-def resolve_device(choice: Literal["auto", "cuda", "cpu"]) -> Literal["cuda", "cpu"]:
-    """The device to measure on. "auto" takes a GPU where torch can use one.
+def resolve_device(choice: Literal["auto", "cuda", "cpu"]) -> DeviceKind:
+    """The device to measure on. "auto" takes a GPU where torch can use one, and else measures nothing.
 
     Raises: UserInputError for "cuda" without a usable GPU.
     """
@@ -79,7 +80,7 @@ def resolve_device(choice: Literal["auto", "cuda", "cpu"]) -> Literal["cuda", "c
             "use --device cpu, or see what `phase8-tune doctor` says"
         )
     _warn_of_unused_gpu(probe.reason)
-    return "cpu"
+    return "predicted"
 
 
 def device_total_bytes(device: Literal["cuda", "cpu"], gpu_uuid: str | None = None) -> int:
@@ -98,7 +99,7 @@ def device_total_bytes(device: Literal["cuda", "cpu"], gpu_uuid: str | None = No
         if memory is None:
             reason = opened.reason or "NVML knows none"
             raise UserInputError(
-                f"--gpus: expected a card's UUID, got {gpu_uuid!r} ({reason}); `nvidia-smi -L` lists them"
+                f"--gpu-uuid: expected a card's UUID, got {gpu_uuid!r} ({reason}); `nvidia-smi -L` lists them"
             )
         return memory.total_bytes
     probe = probe_cuda()
@@ -114,4 +115,4 @@ def _warn_of_unused_gpu(reason: str) -> None:
     nvml = open_nvml().nvml
     names = nvml.names() if nvml is not None else ()
     if names:
-        _log.warning("measuring on the CPU although there is %s: %s", ", ".join(names), reason)
+        _log.warning("predicting, not measuring, although there is %s: %s", ", ".join(names), reason)

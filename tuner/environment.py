@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from .. import __version__
 from .measurement import DeviceInfo, Versions
 
 
@@ -41,6 +42,8 @@ class Environment:
                 ("CUDA", versions.cuda or "none"),
                 ("Driver", versions.driver or "not told"),
             )
+        if self.device.kind == "predicted":
+            machine = (("Device", "none: predicted"), ("GPU predicted for", self.device.name), ("VRAM", gib))
         return (
             *machine,
             ("PyTorch", versions.torch),
@@ -63,10 +66,25 @@ def gather_environment(device: DeviceInfo, versions: Versions) -> Environment:
     )
 
 
+def driver_versions() -> Versions:
+    """The software of this process, which imports no torch and knows no driver."""
+    return Versions(
+        phase8_tune=__version__,
+        python=platform.python_version(),
+        torch=installed_version("torch") or "not installed",
+        triton=installed_version("triton"),
+        cuda=None,
+        driver=None,
+        os=os_name(),
+    )
+
+
 def triton_status(device: DeviceInfo, versions: Versions) -> str:
     """What Triton can do here, as far as versions tell; only running a kernel proves more."""
     if versions.triton is None:
         return "not installed: only the reference kernels run"
+    if device.kind == "predicted":
+        return "installed; its kernels were followed, not run"
     if device.kind == "cpu":
         return "installed; not used on a CPU, which runs the reference kernels"
     return "installed"

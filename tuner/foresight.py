@@ -41,12 +41,17 @@ class Skips:
 
 
 def forecast_all(
-    definition: StudyDefinition, device: DeviceInfo, budget_bytes: int, reserve_bytes: int
+    definition: StudyDefinition,
+    device: DeviceInfo,
+    budget_bytes: int,
+    reserve_bytes: int,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Forecasts | None:
     """Forecasts of every candidate of a study on a card; None for a device that has no profile.
 
-    Takes up to two minutes on two cores the first time, moments afterwards: answers are kept on disk.
-    Raises: UserInputError for a budget that the context alone exceeds.
+    Takes some minutes the first time, moments afterwards: answers are kept on disk. on_progress: as in
+    `PredictionStore.ask`.
+    Raises: NothingFitsError for a budget that the context alone exceeds.
     """
     profile = known_profile(device.name) if device.kind == "cuda" else None
     if profile is None:
@@ -54,7 +59,7 @@ def forecast_all(
     candidates = list(SearchSpace(definition).enumerate())
     with PredictionStore() as store:
         predictor = Predictor(profile=profile, store=store, reserve_bytes=reserve_bytes)
-        found = predictor.survey(candidates, budget_bytes)
+        found = predictor.survey(candidates, budget_bytes, on_progress=on_progress)
     return {candidate.digest(): forecast for candidate, forecast in zip(candidates, found, strict=True)}
 
 
@@ -71,7 +76,7 @@ class PredictedMemoryRule(CandidateFilter):
     def reject(self, candidate: Candidate, knowledge: Knowledge) -> Rejection | None:
         digest = candidate.digest()
         forecast = self._forecasts.get(digest)
-        if forecast is None or not forecast.is_certainly_over:
+        if forecast is None or not forecast.is_over:
             return None
         if random.Random(f"{self._seed} {digest}").random() < self._check_share:
             return None
@@ -89,7 +94,7 @@ class LikelyBestFirst(Strategy):
         best: dict[tuple[str, str, int, str], tuple[float, Candidate]] = {}
         for candidate in candidates:
             forecast = forecasts.get(candidate.digest())
-            if forecast is None or forecast.is_certainly_over:
+            if forecast is None or forecast.is_over:
                 continue
             cell = candidate.model, candidate.variant, candidate.n_seq, candidate.mode
             rate = forecast.tokens_per_s.expected
@@ -113,7 +118,7 @@ def guide(
 
 def count_skips(records: Sequence[Record], forecasts: Forecasts) -> Skips:
     """From the settled records of a study: how many were skipped, and how many skips were found wrong."""
-    over = [r for r in records if r.digest in forecasts and forecasts[r.digest].is_certainly_over]
+    over = [r for r in records if r.digest in forecasts and forecasts[r.digest].is_over]
     skipped = [r for r in over if r.attempt == 0]
     checked = [r for r in over if r.attempt > 0]
     return Skips(skipped=len(skipped), checked=len(checked), wrong=sum(r.fits for r in checked))

@@ -11,12 +11,15 @@ from .record import Record
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Point:
-    """A record that fits, with the three objectives: tokens/s ↑, peak bytes ↓, parameters ↑."""
+    """A record that fits, with the three objectives: tokens/s ↑, peak bytes ↓, parameters ↑.
+
+    tokens_per_s_std: of the samples; None where the figures are predicted.
+    """
 
     record: Record
     candidate: Candidate
     tokens_per_s: float
-    tokens_per_s_std: float
+    tokens_per_s_std: float | None
     peak_bytes: int
     parameters: int
 
@@ -42,18 +45,20 @@ def settle(records: Iterable[Record]) -> list[Record]:
 
 
 def to_points(records: Iterable[Record], *, mode: Mode | None = None) -> list[Point]:
-    """A point for each candidate that was measured and fits its budget; `mode` None means all modes."""
+    """A point for each candidate that fits its budget, measured or predicted; `mode` None means all modes."""
     points = []
     for record in settle(records):
         measurement, candidate = record.measurement, record.to_candidate()
         if not record.fits or (mode is not None and candidate.mode != mode):
             continue
+        rate = _rate(record)
         # A success without one of the objectives cannot be compared, so it cannot be on the frontier.
-        if measurement.peak_bytes is None or measurement.parameters is None or not measurement.samples_s:
+        if measurement.peak_bytes is None or measurement.parameters is None or rate is None:
             continue
-        if measurement.peak_bytes > record.budget_bytes:
+        predicted = measurement.predicted
+        if (predicted.peak_bytes_high if predicted else measurement.peak_bytes) > record.budget_bytes:
             continue
-        mean, std = measurement.tokens_per_s(candidate.tokens_per_step)
+        mean, std = rate
         points.append(
             Point(
                 record=record,
@@ -77,6 +82,15 @@ def find_frontier(points: Iterable[Point]) -> list[Point]:
         p for p in every if not any(q.dominates(p) for q in every if q.candidate.mode == p.candidate.mode)
     ]
     return sorted(front, key=lambda p: (p.candidate.mode, -p.parameters, -p.tokens_per_s, p.record.digest))
+
+
+def _rate(record: Record) -> tuple[float, float | None] | None:
+    measurement = record.measurement
+    if measurement.predicted is not None:
+        return measurement.predicted.tokens_per_s, None
+    if measurement.samples_s:
+        return measurement.tokens_per_s(record.to_candidate().tokens_per_step)
+    return None
 
 
 def _trust(record: Record) -> tuple[bool, bool, int, str, int]:

@@ -57,6 +57,15 @@ def _parse(line: bytes, where: str) -> Record:
     return record
 
 
+def _line(record: Record) -> bytes:
+    line = record.model_dump_json().encode()
+    try:
+        Record.model_validate_json(line)
+    except ValidationError as error:
+        raise ValueError(f"the record of {record.digest} would not be readable again") from error
+    return line + b"\n"
+
+
 class Journal:
     """Appends records to a run's journal. One driver at a time (the run directory's lock sees to that)."""
 
@@ -79,18 +88,14 @@ class Journal:
         except OSError as error:
             raise UserInputError(f"{path}: expected a writable journal, got: {error.strerror}") from None
 
-    def append(self, record: Record) -> None:
-        """Write one record and wait until it is on the disk.
+    def append(self, *records: Record) -> None:
+        """Write records and wait once until all are on the disk.
 
-        Raises: UserInputError where it could not be written (disk full, for one): the file then ends with the
-        last whole record. ValueError for a record that could not be read back (a NaN where none may be).
+        Raises: UserInputError where they could not be written (disk full, for one): the file then ends with
+        the last whole record of before. ValueError for a record that could not be read back (a NaN where none
+        may be).
         """
-        line = record.model_dump_json().encode()
-        try:
-            Record.model_validate_json(line)
-        except ValidationError as error:
-            raise ValueError(f"the record of {record.digest} would not be readable again") from error
-        line += b"\n"
+        line = b"".join(_line(record) for record in records)
         try:
             written = 0
             while written < len(line):

@@ -25,10 +25,13 @@ class LedgerLine(Border):
     source: str  # for example "torch.cuda.max_memory_reserved", "nvml device used - baseline", "VmHWM"
 
 
-class DeviceInfo(Border):
-    """Which device a number was measured on."""
+DeviceKind = Literal["cuda", "cpu", "predicted"]
 
-    kind: Literal["cuda", "cpu"]
+
+class DeviceInfo(Border):
+    """Which device a number was measured on; of kind "predicted": which card it was predicted for."""
+
+    kind: DeviceKind
     name: str  # "NVIDIA H200", or the processor's name
     total_bytes: int  # device memory; for a CPU the machine's memory
     uuid: str | None = None
@@ -58,8 +61,22 @@ class Telemetry(Border):
     samples_per_s: float | None = None  # the monitor's own rate
 
 
+class PredictedFigures(Border):
+    """What stands in the place of samples where nothing was measured.
+
+    Tokens a second with an interval that should hold nine of ten; peak_bytes_high: the peak with the
+    prediction's margin, which the budget has to hold.
+    """
+
+    tokens_per_s_low: float
+    tokens_per_s: float
+    tokens_per_s_high: float
+    limited_by: str
+    peak_bytes_high: int
+
+
 class Measurement(Border):
-    """The result of measuring one candidate once.
+    """The result of measuring one candidate once, or of predicting it: then `predicted` is not None.
 
     `samples_s` are the times of the timed iterations, each one, in order. `peak_bytes` is the whole peak of
     the process on the device (host memory on a CPU), the sum that the budget covers; None where the outcome
@@ -81,6 +98,7 @@ class Measurement(Border):
     telemetry: Telemetry | None = None
     tainted: tuple[str, ...] = ()
     final_loss: float | None = None
+    predicted: PredictedFigures | None = None
 
     def step_time_mean_s(self) -> float:
         """Raises: ValueError where there are no samples."""

@@ -1,4 +1,4 @@
-"""Recommendations: for each model the fastest measured configuration that fits, as a settings file."""
+"""Recommendations: for each model the fastest configuration that fits, as a settings file."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import Any
 import yaml
 
 from ..phase8.config import PRESETS, Phase8Config, Variant, preset
-from ..phase8.settings import Measured, SettingsError, TrainingSettings, load_settings
+from ..phase8.settings import Measured, Predicted, SettingsError, TrainingSettings, load_settings
 from .candidate import Candidate
 from .errors import UserInputError
 from .frontier import Point, to_points
+from .measurement import Measurement
 from .record import Record
 from .sizes import MIB, format_budget
 
@@ -51,14 +52,10 @@ def to_config(candidate: Candidate) -> Phase8Config:
 
 
 def to_settings(point: Point) -> TrainingSettings:
-    """The settings that reproduce a measured point, with where they come from."""
+    """The settings that reproduce a point, with where they come from."""
     candidate, measurement = point.candidate, point.record.measurement
     config = to_config(candidate)
-    device, versions = measurement.device, measurement.versions
-    if device is None or versions is None or measurement.peak_source is None:
-        raise ValueError(
-            f"trial {point.record.trial_number}: a success without its device cannot be reproduced"
-        )
+    is_predicted = measurement.predicted is not None
     return TrainingSettings(
         d_model=config.d_model,
         n_layers=config.n_layers,
@@ -78,40 +75,90 @@ def to_settings(point: Point) -> TrainingSettings:
         triton_kernel_version=candidate.kernel_version,
         gradient_checkpointing=candidate.gradient_checkpointing,
         mixed_precision=candidate.mixed_precision,
-        measured=Measured(
-            mean_tokens_per_s=round(point.tokens_per_s, 3),
-            std_tokens_per_s=round(point.tokens_per_s_std, 3),
-            samples=len(measurement.samples_s),
-            peak_bytes=point.peak_bytes,
-            peak_source=measurement.peak_source,
-            device=device.name,
-            device_kind=device.kind,
-            versions=versions.model_dump(),
-            mode=candidate.mode,
-            budget_bytes=point.record.budget_bytes,
-            digest=point.record.digest,
-        ),
+        measured=None if is_predicted else _measured(point),
+        predicted=_predicted(point) if is_predicted else None,
     )
+
+
+def _measured(point: Point) -> Measured:
+    measurement = point.record.measurement
+    device = measurement.device
+    if device is None or device.kind == "predicted" or point.tokens_per_s_std is None:
+        raise ValueError(f"trial {point.record.trial_number}: expected a measurement with its device")
+    return Measured(
+        mean_tokens_per_s=round(point.tokens_per_s, 3),
+        std_tokens_per_s=round(point.tokens_per_s_std, 3),
+        samples=len(measurement.samples_s),
+        device_kind=device.kind,
+        **_provenance(point),
+    )
+
+
+def _predicted(point: Point) -> Predicted:
+    measurement = point.record.measurement
+    predicted = measurement.predicted
+    if predicted is None or measurement.device is None or measurement.device.kind != "predicted":
+        raise ValueError(f"trial {point.record.trial_number}: expected a prediction with its device")
+    return Predicted(
+        tokens_per_s=round(predicted.tokens_per_s, 3),
+        tokens_per_s_low=round(predicted.tokens_per_s_low, 3),
+        tokens_per_s_high=round(predicted.tokens_per_s_high, 3),
+        limited_by=predicted.limited_by,
+        peak_bytes_high=predicted.peak_bytes_high,
+        margin=round(predicted.peak_bytes_high / point.peak_bytes - 1, 4),
+        fits=predicted.peak_bytes_high <= point.record.budget_bytes,
+        spare_bytes=point.record.budget_bytes - predicted.peak_bytes_high,
+        ledger={line.name: line.size_bytes for line in measurement.ledger},
+        device_kind=measurement.device.kind,
+        **_provenance(point),
+    )
+
+
+def _provenance(point: Point) -> dict[str, Any]:
+    """What a measured and a predicted point have in common: which record it is, and of what."""
+    measurement: Measurement = point.record.measurement
+    device, versions = measurement.device, measurement.versions
+    if device is None or versions is None or measurement.peak_source is None:
+        raise ValueError(
+            f"trial {point.record.trial_number}: a success without its device cannot be reproduced"
+        )
+    return {
+        "peak_bytes": point.peak_bytes,
+        "peak_source": measurement.peak_source,
+        "device": device.name,
+        "versions": versions.model_dump(),
+        "mode": point.candidate.mode,
+        "budget_bytes": point.record.budget_bytes,
+        "digest": point.record.digest,
+    }
 
 
 def to_yaml(settings: TrainingSettings) -> str:
     """The text of a settings file: the seed's four keys and comments first, then the rest in order."""
     data = settings.model_dump(mode="json", exclude_none=True)
-    if settings.measured is not None:  # an absent library is a fact worth keeping
-        data["measured"] = settings.measured.model_dump(mode="json")
+    origin = settings.measured or settings.predicted
+    if origin is not None:  # an absent library is a fact worth keeping
+        data["measured" if settings.measured else "predicted"] = origin.model_dump(mode="json")
     first = {key: data.pop(key) for key in ("d_model", "n_layers", "n_seq", "batch_size")}
-    lines = [_dump(first)]
-    measured = settings.measured
-    if measured is not None:
-        kind = "training" if measured.mode == "train" else "forward"
-        lines.append(
-            f"# throughput: ~{measured.mean_tokens_per_s:,.0f} tokens/s\n"
-            f"# memory: ~{measured.peak_bytes / MIB:,.0f} MB\n"
-            f"# measured on {measured.device} (device: {measured.device_kind}), {kind}, "
-            f"under a budget of {format_budget(measured.budget_bytes)}\n"
+    return _dump(first) + ("" if origin is None else _comments(origin)) + _dump(data)
+
+
+def _comments(origin: Measured | Predicted) -> str:
+    kind = "training" if origin.mode == "train" else "forward"
+    under = f"{kind}, under a budget of {format_budget(origin.budget_bytes)}"
+    if isinstance(origin, Measured):
+        return (
+            f"# throughput: ~{origin.mean_tokens_per_s:,.0f} tokens/s\n"
+            f"# memory: ~{origin.peak_bytes / MIB:,.0f} MB\n"
+            f"# measured on {origin.device} (device: {origin.device_kind}), {under}\n"
         )
-    lines.append(_dump(data))
-    return "".join(lines)
+    return (
+        f"# throughput: ~{origin.tokens_per_s:,.0f} tokens/s "
+        f"(predicted; {origin.tokens_per_s_low:,.0f} to {origin.tokens_per_s_high:,.0f} in nine of ten)\n"
+        f"# memory: ~{origin.peak_bytes / MIB:,.0f} MB "
+        f"(predicted; up to {origin.peak_bytes_high / MIB:,.0f} with its margin)\n"
+        f"# predicted for {origin.device}, {under}: nothing was measured\n"
+    )
 
 
 def write_recommendations(points: Iterable[Point], folder: Path) -> list[Path]:
@@ -178,7 +225,8 @@ def _is_recommendation(path: Path) -> bool:
     except SettingsError:
         return False
     name = settings.model if settings.variant == "phase8" else f"{settings.model}-{settings.variant}"
-    return settings.measured is not None and path.stem == name
+    is_ours = settings.measured is not None or settings.predicted is not None
+    return is_ours and path.stem == name
 
 
 def _dump(data: dict[str, object]) -> str:

@@ -5,68 +5,63 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import TextIO
 
-from .definition import StudyDefinition, parse_definition, read_definition_text
+from .definition import StudyDefinition
 from .devices import device_total_bytes, resolve_device
 from .errors import DeviceError, InterruptedStudyError, NothingFitsError, Phase8TuneError, UserInputError
-from .events import SearchLimits, SearchResult, StopReason
+from .events import SearchResult, StopReason
 from .foresight import Forecasts, count_skips, forecast_all
 from .frontier import find_frontier, settle, to_points
 from .journal import read_records
 from .launcher import WorkerMeasurer
 from .measurement import DeviceInfo
-from .recommend import recommend, write_atomically, write_recommendations
-from .record import Record
+from .outputs import write_outputs
+from .planning import plan
+from .predict.calibration import present_profile
+from .predict.profiles import gpu_profile
 from .report.facts import RunFacts
-from .report.markdown import render_report
-from .report.progress import ProgressDisplay
+from .report.progress import PredictionProgress, ProgressDisplay
 from .report.terminal import render_files, render_frontier, render_outcomes
-from .report.trials_csv import render_csv
+from .request import RunRequest, limits, read_study, run_root, settle_budget, tell
 from .run_directory import RunPaths, check_run_directory
 from .search import run_search
-from .sizes import format_budget, format_mb, format_size
+from .sizes import format_budget
 
 _DEFAULT_STUDIES = {"cuda": "default", "cpu": "cpu"}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunRequest:
-    """What the user asked for; None where the study or the device decides. `command` is the line typed."""
-
-    vram_bytes: int
-    command: str
-    study: str | None = None
-    device: Literal["auto", "cuda", "cpu"] = "auto"
-    gpu_uuid: str | None = None
-    run_name: str | None = None
-    runs_dir: Path = Path("runs")
-    trials: int | None = None
-    time_limit_s: float | None = None
-    timeout_s: float | None = None
-    reserve_bytes: int = 0
-    seed: int | None = None
+_OWNERS = {"cuda": "this GPU has", "cpu": "this computer's memory holds"}
 
 
 def execute(request: RunRequest) -> None:
-    """Search, or go on with a search, then write and print what was found.
+    """Search, or go on with a search, then write and print what was found; without a GPU, plan for one.
 
     Raises: UserInputError, NothingFitsError, DeviceError, InterruptedStudyError; files are written before.
     """
-    chosen = None if request.study is None else _read_study(request.study, request)
+    if request.gpu is not None:
+        if request.device != "auto":
+            raise UserInputError(
+                f"--gpu: plans for a card, got --device {request.device} too, which measures; leave out one"
+            )
+        plan(request, gpu_profile(request.gpu))
+        return
+    chosen = None if request.study is None else read_study(request.study, request)
     kind = resolve_device(request.device)
-    definition, text = chosen or _read_study(_DEFAULT_STUDIES[kind], request)
-    budget_bytes = _settle_budget(request, kind)
-    root = _run_root(request, definition, kind)
+    if kind == "predicted":
+        plan(request, present_profile())
+        return
+    definition, text = chosen or read_study(_DEFAULT_STUDIES[kind], request)
+    total_bytes = device_total_bytes(kind, request.gpu_uuid)
+    budget_bytes = settle_budget(request, total_bytes, _OWNERS[kind])
+    root = run_root(request, definition, kind)
     check_run_directory(root, definition, budget_bytes)
     timing = definition.timing.to_settings()
     if request.timeout_s is not None:
         timing = replace(timing, timeout_s=request.timeout_s)
-    _tell(f"study {definition.name}, budget {format_budget(budget_bytes)}, device: {kind}, run {root}")
+    tell(f"study {definition.name}, budget {format_budget(budget_bytes)}, device: {kind}, run {root}")
     if definition.missing_versions:
-        _tell(f"not in this installation, left out: kernels {', '.join(definition.missing_versions)}")
+        tell(f"not in this installation, left out: kernels {', '.join(definition.missing_versions)}")
     with WorkerMeasurer(
         device=kind,
         budget_bytes=budget_bytes,
@@ -83,7 +78,7 @@ def execute(request: RunRequest) -> None:
                 root,
                 budget_bytes=budget_bytes,
                 on_event=progress,
-                limits=_limits(request, definition),
+                limits=limits(request, definition),
                 definition_text=text,
                 forecasts=forecasts,
             )
@@ -112,81 +107,18 @@ def _look_ahead(
     """Forecasts for a GPU whose figures are known, told to the user; None for other devices."""
     if device.kind != "cuda":
         return None
-    _tell("predicting what fits; the first time this takes up to two minutes")
-    forecasts = forecast_all(definition, device, budget_bytes, reserve_bytes)
+    tell("predicting what fits; the first time this takes some minutes")
+    with PredictionProgress(sys.stderr) as progress:
+        forecasts = forecast_all(definition, device, budget_bytes, reserve_bytes, progress)
     if forecasts is None:
-        _tell(
+        tell(
             f"no figures of {device.name}, so nothing is predicted; `phase8-tune predict --calibrate` "
             "measures them for the next run"
         )
         return None
-    over = sum(forecast.is_certainly_over for forecast in forecasts.values())
-    _tell(f"{over} of {len(forecasts)} configurations are predicted not to fit, and are not launched")
+    over = sum(forecast.is_over for forecast in forecasts.values())
+    tell(f"{over} of {len(forecasts)} configurations are predicted not to fit, and are not launched")
     return forecasts
-
-
-def write_outputs(records: Sequence[Record], facts: RunFacts) -> list[Path]:
-    """Write recommended/*.yaml, report.md and trials.csv of a run; the paths of the recommendations.
-
-    Raises: UserInputError where the run directory cannot be written.
-    """
-    recommended = write_recommendations(recommend(records), facts.run_root / "recommended")
-    for name, text in (("report.md", render_report(records, facts)), ("trials.csv", render_csv(records))):
-        path = facts.run_root / name
-        try:
-            write_atomically(path, text)
-        except OSError as error:
-            raise UserInputError(
-                f"{path}: cannot be written: {error.strerror}; mend that, and run the same command again"
-            ) from error
-    return recommended
-
-
-def _read_study(name_or_path: str, request: RunRequest) -> tuple[StudyDefinition, str]:
-    text, source = read_definition_text(name_or_path)
-    definition = parse_definition(text, source)
-    if request.seed is not None:
-        search = definition.search.model_copy(update={"seed": request.seed})
-        definition = definition.model_copy(update={"search": search})
-    return definition, text
-
-
-def _settle_budget(request: RunRequest, kind: Literal["cuda", "cpu"]) -> int:
-    """The budget asked for, or the device's size where that is smaller."""
-    total_bytes = device_total_bytes(kind, request.gpu_uuid)
-    budget_bytes = request.vram_bytes
-    if budget_bytes > total_bytes:
-        owner = "this GPU has" if kind == "cuda" else "this computer's memory holds"
-        _tell(
-            f"warning: --vram {format_budget(budget_bytes)} is more than {owner}; "
-            f"its {format_mb(total_bytes)} MB are the budget"
-        )
-        budget_bytes = total_bytes
-    if request.reserve_bytes >= budget_bytes:
-        raise UserInputError(
-            f"--reserve: expected less than the budget of {format_budget(budget_bytes)}, "
-            f"got {format_budget(request.reserve_bytes)}"
-        )
-    return budget_bytes
-
-
-def _run_root(request: RunRequest, definition: StudyDefinition, kind: str) -> Path:
-    """The run's folder. The default name is the same each time, so that the same command goes on."""
-    name = request.run_name
-    if name is None:
-        return request.runs_dir / f"{definition.name}-{format_size(request.vram_bytes)}-{kind}"
-    if not name.strip() or name in (".", "..") or any(c in name for c in "/\\\0"):
-        raise UserInputError(f"--run: expected a plain folder name such as my-laptop, got {name!r}")
-    return request.runs_dir / name
-
-
-def _limits(request: RunRequest, definition: StudyDefinition) -> SearchLimits:
-    limits = SearchLimits.from_settings(definition.search)
-    if request.trials is not None:
-        limits = replace(limits, trials=request.trials)
-    if request.time_limit_s is not None:
-        limits = replace(limits, time_limit_s=request.time_limit_s)
-    return limits
 
 
 def _print_results(
@@ -219,7 +151,3 @@ def _judge(result: SearchResult, root: Path) -> Phase8TuneError | None:
             f"or search smaller models, sequences or batches with --study; see {root / 'report.md'}"
         )
     return DeviceError(f"every configuration failed ({ended}); see {root / 'worker.log'}")
-
-
-def _tell(text: str) -> None:
-    print(f"phase8-tune: {text}", file=sys.stderr, flush=True)

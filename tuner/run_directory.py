@@ -4,6 +4,7 @@
                 study.yaml     the definition as the user gave it
                 records.jsonl  the journal: the record of truth (see `journal`)
                 study.db       the same as an ordinary Optuna study
+                plan.json      of a plan only: what was decided, written once everything is
                 lock           held by the driver, with its process id
 
 Imports no Optuna, so that reports can be made from a directory alone.
@@ -23,7 +24,7 @@ from pydantic import ValidationError
 
 from .definition import StudyDefinition
 from .errors import UserInputError
-from .measurement import Border, DeviceInfo
+from .measurement import Border, DeviceInfo, DeviceKind
 
 FORMAT_VERSION: Literal[1] = 1
 
@@ -35,7 +36,7 @@ class RunInfo(Border):
     study: str
     definition_digest: str
     budget_bytes: int
-    device_kind: Literal["cuda", "cpu"]
+    device_kind: DeviceKind
     device_name: str
     created_at: str  # UTC, ISO 8601
 
@@ -61,6 +62,10 @@ class RunPaths:
     @property
     def database(self) -> Path:
         return self.root / "study.db"
+
+    @property
+    def plan(self) -> Path:
+        return self.root / "plan.json"
 
     @property
     def lock(self) -> Path:
@@ -233,13 +238,13 @@ def _claim(
         device_name=device.name,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    _write_whole(paths.definition, definition_text or definition.to_yaml())
+    write_whole(paths.definition, definition_text or definition.to_yaml())
     # Last, because this file is what makes a folder a run directory.
-    _write_whole(paths.info, info.model_dump_json(indent=2) + "\n")
+    write_whole(paths.info, info.model_dump_json(indent=2) + "\n")
     return info
 
 
-def _write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
     """Write a file so that a crash leaves either all of it or none."""
     draft = path.with_suffix(path.suffix + ".tmp")
     with draft.open("w", encoding="utf-8") as file:

@@ -234,6 +234,7 @@ def _attributes(record: Record, trial_number: int) -> dict[str, Any]:
         "peak_bytes": measurement.peak_bytes,
         "parameters": measurement.parameters,
     }
+    attributes["basis"] = "measured" if measurement.predicted is None else "predicted"
     for point in to_points([record]):
         attributes |= {"tokens_per_s": point.tokens_per_s, "tokens_per_s_std": point.tokens_per_s_std}
     if trial_number != record.trial_number:

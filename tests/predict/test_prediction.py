@@ -11,8 +11,8 @@ import pytest
 
 from phase8_tune.tuner import cli
 from phase8_tune.tuner.candidate import Candidate
-from phase8_tune.tuner.errors import UserInputError
-from phase8_tune.tuner.predict.prediction import SKIP_MARGIN, Prediction, Predictor
+from phase8_tune.tuner.errors import NothingFitsError, UserInputError
+from phase8_tune.tuner.predict.prediction import MARGIN, Prediction, Predictor
 from phase8_tune.tuner.predict.profiles import gpu_profile
 from phase8_tune.tuner.predict.store import PredictionStore
 from phase8_tune.tuner.predict.throughput import MeasuredStep
@@ -62,22 +62,22 @@ def test_ledger_adds_up(prediction):
     assert all(line.source.startswith(("predicted", "estimate", "measured")) for line in prediction.ledger)
 
 
-def test_the_largest_batch_is_the_largest(predictor, prediction):
+def test_the_largest_batch_is_the_largest(predictor):
     budget = 2 * GIB
-    largest = predictor.predict(CANDIDATE, budget).largest_batch
+    largest = predictor.largest_batch(CANDIDATE, budget)
     assert largest > CANDIDATE.batch_size
     assert predictor.predict(replace(CANDIDATE, batch_size=largest), budget).fits
     assert not predictor.predict(replace(CANDIDATE, batch_size=largest + 1), budget).fits
-    assert prediction.largest_batch > largest
+    assert predictor.largest_batch(CANDIDATE, 2 * budget) > largest
 
 
 def test_a_survey_skips_only_what_cannot_fit(predictor):
     budget = 2 * GIB
     candidates = [replace(CANDIDATE, batch_size=batch) for batch in (1, 8, 64, 512, 4096)]
     for candidate, forecast in zip(candidates, predictor.survey(candidates, budget), strict=True):
-        wider = predictor.predict(candidate, int(budget * (1 + 2 * SKIP_MARGIN)))
-        assert not (forecast.is_certainly_over and predictor.predict(candidate, budget).fits)
-        assert wider.fits or forecast.is_certainly_over
+        wider = predictor.predict(candidate, int(budget * (1 + 2 * MARGIN)))
+        assert not (forecast.is_over and predictor.predict(candidate, budget).fits)
+        assert wider.fits or forecast.is_over
 
 
 def test_answers_are_kept(folder, prediction):
@@ -110,8 +110,8 @@ def test_measurements_correct_the_rate(predictor, prediction):
     assert after.high / after.low < before.high / before.low
 
 
-def test_a_budget_below_the_context_is_the_users_error(predictor):
-    with pytest.raises(UserInputError, match="--vram"):
+def test_nothing_fits_a_budget_below_the_context(predictor):
+    with pytest.raises(NothingFitsError, match="--vram"):
         predictor.predict(CANDIDATE, 1 << 20)
 
 

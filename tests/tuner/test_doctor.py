@@ -163,11 +163,11 @@ def test_no_gpu(
     found = diagnose(facts)
     assert [finding.kind for finding in found.findings] == [kind]
     assert todo in found.findings[0].todo
-    assert "(device: cpu)" in found.findings[0].todo
+    assert "--device cpu" in found.findings[0].todo
     assert ("fake card" in found.findings[0].what) is cards
     assert (found.exit_code, found.measuring_on) == (4, "cpu")
     assert found.environment["Device"] == "cpu"
-    assert "measuring runs on the CPU (device: cpu)" in render(found).splitlines()[-1]
+    assert "--device cpu measures on the CPU" in render(found).splitlines()[-1]
     assert [kernel.can_run for kernel in facts.kernels] == ["yes", "no", "no", "no"]
 
 

@@ -201,4 +201,4 @@ def test_json_on_the_cpu(tmp_path: Path) -> None:
 def test_report_on_the_cpu(tmp_path: Path) -> None:
     done = run_without_gpu(tmp_path)
     assert (done.returncode, done.stderr) == (4, "")
-    assert "measuring runs on the CPU (device: cpu)" in done.stdout.splitlines()[-1]
+    assert "--device cpu measures on the CPU" in done.stdout.splitlines()[-1]

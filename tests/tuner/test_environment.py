@@ -106,7 +106,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, answer: Any, version: str | None = 
 )
 def test_no_usable_gpu(monkeypatch: pytest.MonkeyPatch, answer: Any, version: str | None, said: str) -> None:
     pretend(monkeypatch, answer, version)
-    assert resolve_device("auto") == "cpu"
+    assert resolve_device("auto") == "predicted"
     assert resolve_device("cpu") == "cpu"
     with pytest.raises(UserInputError, match="--device cpu") as caught:
         resolve_device("cuda")

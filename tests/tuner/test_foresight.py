@@ -31,7 +31,7 @@ STEP = StepEstimate(traffic_s=1.0, arithmetic_s=0.0, floor_s=0.0, host_s=0.0)
 
 def forecast(rate: float, *, over: bool = False) -> Forecast:
     return Forecast(
-        is_certainly_over=over,
+        is_over=over,
         allocated_bytes=3 * BUDGET_BYTES if over else BUDGET_BYTES // 2,
         tokens_per_s=Rate(low=rate / 2, expected=rate, high=2 * rate),
         limited_by="memory traffic",
@@ -105,7 +105,7 @@ def test_a_known_card_has_forecasts_and_others_none(tmp_path: Path, monkeypatch:
     found = forecast_all(TINY, known, BUDGET_BYTES, 0)
     assert found is not None
     assert set(found) == {c.digest() for c in ALL_TINY}
-    assert 0 < sum(f.is_certainly_over for f in found.values()) < len(found)
+    assert 0 < sum(f.is_over for f in found.values()) < len(found)
     unknown = known.model_copy(update={"name": "A card of tomorrow"})
     assert forecast_all(TINY, unknown, BUDGET_BYTES, 0) is None
     cpu = known.model_copy(update={"kind": "cpu"})

@@ -23,7 +23,7 @@ def diagnose(facts: Facts) -> Diagnosis:
     return Diagnosis(
         training_on_gpu=works,
         exit_code=0 if works else 4,
-        measuring_on=None if facts.torch_failure else facts.device.kind,
+        measuring_on=None if facts.torch_failure else "cuda" if facts.device.kind == "cuda" else "cpu",
         memory_source=facts.memory_source,
         environment=dict(environment.rows()),
         facts=facts,
@@ -105,5 +105,5 @@ def _verdict(diagnosis: Diagnosis) -> str:
     if diagnosis.measuring_on is None:
         return "Nothing can be measured, not even on the CPU: PyTorch does not start."
     if diagnosis.measuring_on == "cpu":
-        return "There is no GPU to measure on: measuring runs on the CPU (device: cpu)."
+        return "There is no GPU to measure on: phase8-tune predicts; --device cpu measures on the CPU."
     return f"Training on {diagnosis.facts.device.name} does not work: see the errors above."

@@ -142,7 +142,7 @@ class Diagnosis(Border):
     training_on_gpu: bool = Field(description="training on the GPU will work; the exit code is then 0")
     exit_code: Literal[0, 4]
     measuring_on: Literal["cuda", "cpu"] | None = Field(
-        description="what --device auto takes; null where PyTorch does not start"
+        description="cpu: only --device cpu measures; null where PyTorch does not start"
     )
     memory_source: str | None = Field(description="the peak memory's source, as every record names it")
     environment: dict[str, str] = Field(description="the table for people, label by label")

@@ -15,7 +15,7 @@ RESULTS_BYTES = 1 << 30  # a long study's journal, database and logs, with room
 # A desktop takes this much; below, the budget need not be thought about.
 TAKEN_BYTES = 1 << 30
 TAKEN_FRACTION = 1 / 16
-_CPU = "until then measuring runs on the CPU (device: cpu)"
+_CPU = "until then phase8-tune predicts; --device cpu measures on the CPU"
 _TRITON_CAUSES = (
     (r"Failed to find C compiler|gcc.*not found", "install a C compiler (Debian, Ubuntu: apt install gcc)"),
     (r"Python\.h", "install Python's headers (Debian, Ubuntu: apt install python3-dev)"),

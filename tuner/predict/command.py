@@ -71,9 +71,11 @@ def predict(
             reserve_bytes=0 if reserve is None else parse_size(reserve, what="--reserve"),
         )
         prediction = predictor.predict(candidate, budget_bytes)
+        largest_batch = predictor.largest_batch(candidate, budget_bytes)
     if as_json:
         data = asdict(prediction) | {
             "basis": "predicted",
+            "largest_batch": largest_batch,
             "ledger": [line.model_dump() for line in prediction.ledger],
         }
         click.echo(json.dumps(data, indent=2))
@@ -97,9 +99,7 @@ def predict(
         f"{format_mb(prediction.peak_reserved_bytes)} MB reserved"
     )
     verdict = "fits" if prediction.fits else "does not fit"
-    largest = f"largest batch that fits: {prediction.largest_batch}" if prediction.largest_batch else (
-        "not even a batch of 1 fits"
-    )  # fmt: skip
+    largest = f"largest batch that fits: {largest_batch}" if largest_batch else "not even a batch of 1 fits"
     click.echo(f"budget {format_budget(budget_bytes)}: {verdict}; {largest}")
     rate = prediction.tokens_per_s
     click.echo(

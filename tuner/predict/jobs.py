@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,11 @@ class LineJob:
 
 
 def prepare_process() -> None:
-    """Imports once, without a GPU and without Triton's interpreter: nothing is run here."""
+    """Imports once, without a GPU and without Triton's interpreter: nothing is run here.
+
+    Ctrl-C reaches every process of the terminal: the driver decides what it means, this one goes on.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ.pop("TRITON_INTERPRET", None)
     import torch

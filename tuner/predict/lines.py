@@ -3,6 +3,7 @@ processes."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from dataclasses import asdict, dataclass
@@ -37,6 +38,15 @@ class LineKey:
         """A file name for it: 24 hexadecimal digits of all it depends on and the version of the code."""
         text = json.dumps([version, asdict(self)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+@functools.cache
+def parameter_count(model: str, variant: str, n_seq: int) -> int:
+    """Parameters of a model.
+
+    Raises: ValueError for a model or a variant that does not exist.
+    """
+    return preset(model, n_seq=n_seq, variant="phase7" if variant == "phase7" else "phase8").parameter_count()
 
 
 def line_key(candidate: Candidate, profile: GpuProfile) -> LineKey:

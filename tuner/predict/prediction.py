@@ -5,23 +5,23 @@ Every number here is predicted, none is measured.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ...kernels.versions import UnsupportedVersionError
 from ..candidate import Candidate
-from ..errors import UserInputError
+from ..errors import NothingFitsError, UserInputError
 from ..measurement import LedgerLine
 from ..memory import cap_bytes
 from .events import CATEGORIES, Cost, Phase
-from .lines import Answer, Question, line_key
+from .lines import Answer, LineKey, Question, line_key, parameter_count
 from .profiles import GpuProfile
 from .store import PredictionStore
 from .throughput import Correction, LimitedBy, MeasuredStep, StepEstimate, correct, estimate_step
 
-SKIP_MARGIN = 0.03
-"""A candidate counts as certainly over the budget only where this share more would not do: allocated bytes
-are predicted to within three percent."""
+MARGIN = 0.03
+"""Memory is predicted to within this share. So a candidate is certainly over a budget only where this share
+more would not do, and certainly fits only where its peak and this share more is within."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +38,6 @@ class Prediction:
     """What one candidate would take of a card, line by line, and how fast it would be.
 
     peak_bytes: of the whole process, the ledger's sum. peak_op, peak_phase: the allocation at the peak.
-    largest_batch: 0 where not even one sequence fits.
     """
 
     candidate: Candidate
@@ -52,7 +51,6 @@ class Prediction:
     peak_op: str
     peak_phase: Phase
     fits: bool
-    largest_batch: int
     tokens_per_s: Rate
     limited_by: LimitedBy
 
@@ -61,11 +59,11 @@ class Prediction:
 class Forecast:
     """What a search needs to know of a candidate before it is launched.
 
-    is_certainly_over: not even a budget of SKIP_MARGIN more would do. step: its uncorrected roofline.
+    is_over: it does not fit, with the margin that was asked for. step: its uncorrected roofline.
     allocated_bytes: at least this much of the cap.
     """
 
-    is_certainly_over: bool
+    is_over: bool
     allocated_bytes: int
     tokens_per_s: Rate
     limited_by: LimitedBy
@@ -87,65 +85,59 @@ class Predictor:
     def predict(self, candidate: Candidate, budget_bytes: int) -> Prediction:
         """The whole prediction of one candidate.
 
-        Raises: UserInputError for a model, variant or version that cannot be built.
+        Raises: UserInputError for a model, variant or version that cannot be built; NothingFitsError for a
+        budget that the context alone exceeds.
         """
-        key, batch = line_key(candidate, self.profile), candidate.batch_size
-        cap, workspace = self._cap(budget_bytes), self.profile.blas_workspace_bytes()
         try:
-            parameters = key.config().parameter_count()
-            capped, free = self.store.ask(
-                [
-                    (key, Question(batch_size=batch, cap_bytes=c, workspace_bytes=workspace))
-                    for c in (cap, None)
-                ]
-            )
-            largest = self.store.largest_batch(key, cap, workspace)
+            return self.predict_all([candidate], budget_bytes)[0]
         except (ValueError, UnsupportedVersionError) as error:
             raise UserInputError(f"{candidate.describe()}: {error}") from error
-        # Under the cap where it fits there: with less room the allocator keeps less
-        answer = capped if capped.fits else free
-        assert answer.reserved_bytes is not None  # it fits under its own cap, or there is none
-        ledger = self._ledger(answer, answer.reserved_bytes)
-        step = self.step(candidate, answer)
-        return Prediction(
-            candidate=candidate,
-            gpu=self.profile.name,
-            budget_bytes=budget_bytes,
-            parameters=parameters,
-            ledger=ledger,
-            peak_bytes=sum(line.size_bytes for line in ledger),
-            peak_allocated_bytes=answer.allocated_bytes,
-            peak_reserved_bytes=answer.reserved_bytes,
-            peak_op=answer.peak_op,
-            peak_phase=answer.peak_phase,
-            fits=capped.fits,
-            largest_batch=largest,
-            tokens_per_s=self._rate(candidate, step),
-            limited_by=step.limited_by,
-        )
 
-    def survey(self, candidates: Sequence[Candidate], budget_bytes: int) -> list[Forecast]:
+    def predict_all(self, candidates: Sequence[Candidate], budget_bytes: int) -> list[Prediction]:
+        """The whole predictions of many candidates, in order.
+
+        Raises: ValueError, UnsupportedVersionError for a candidate that cannot be built; NothingFitsError.
+        """
+        cap = self._cap(budget_bytes)
+        capped = self.store.ask([self._question(candidate, cap) for candidate in candidates])
+        # Under the cap where it fits there (with less room the allocator keeps less), else without one
+        over = [c for c, answer in zip(candidates, capped, strict=True) if not answer.fits]
+        free = iter(self.store.ask([self._question(candidate, None) for candidate in over]))
+        return [
+            self._prediction(candidate, answer if answer.fits else next(free), budget_bytes, answer.fits)
+            for candidate, answer in zip(candidates, capped, strict=True)
+        ]
+
+    def largest_batch(self, candidate: Candidate, budget_bytes: int) -> int:
+        """The largest batch of a candidate that fits, all else equal; 0 where not even one sequence does.
+
+        Raises: UnsupportedVersionError, NothingFitsError.
+        """
+        key, cap = line_key(candidate, self.profile), self._cap(budget_bytes)
+        return self.store.largest_batch(key, cap, self.profile.blas_workspace_bytes())
+
+    def survey(
+        self,
+        candidates: Sequence[Candidate],
+        budget_bytes: int,
+        *,
+        margin: float = MARGIN,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> list[Forecast]:
         """Forecasts of many candidates, in order; what is clearly over or under is not replayed.
 
-        Raises: UnsupportedVersionError where a version does not take a model.
+        margin: a candidate counts as over only where this share more of the cap would not do.
+        on_progress: as in `PredictionStore.ask`.
+        Raises: UnsupportedVersionError where a version does not take a model; NothingFitsError.
         """
-        cap = int(self._cap(budget_bytes) * (1 + SKIP_MARGIN))
-        workspace = self.profile.blas_workspace_bytes()
-        questions = [
-            (
-                line_key(candidate, self.profile),
-                Question(
-                    batch_size=candidate.batch_size, cap_bytes=cap, workspace_bytes=workspace, is_rough=True
-                ),
-            )
-            for candidate in candidates
-        ]
+        cap = int(self._cap(budget_bytes) * (1 + margin))
+        questions = [self._question(candidate, cap, is_rough=True) for candidate in candidates]
         forecasts = []
-        for candidate, answer in zip(candidates, self.store.ask(questions), strict=True):
+        for candidate, answer in zip(candidates, self.store.ask(questions, on_progress), strict=True):
             step = self.step(candidate, answer)
             forecasts.append(
                 Forecast(
-                    is_certainly_over=not answer.fits,
+                    is_over=not answer.fits,
                     allocated_bytes=answer.allocated_bytes,
                     tokens_per_s=self._rate(candidate, step),
                     limited_by=step.limited_by,
@@ -158,22 +150,64 @@ class Predictor:
         """Correct all later predictions by what was measured so far (all of it, not only what is new)."""
         self.correction = correct(measured)
 
+    def parameters(self, candidate: Candidate) -> int:
+        """Parameters of a candidate's model.
+
+        Raises: ValueError for a model or a variant that does not exist.
+        """
+        return parameter_count(candidate.model, candidate.variant, candidate.n_seq)
+
+    @property
+    def outside_bytes(self) -> int:
+        """What the process takes of the card besides torch's allocator."""
+        return int(self.profile.context_bytes.value) + int(self.profile.libraries_bytes.value)
+
+    def _question(
+        self, candidate: Candidate, cap: int | None, *, is_rough: bool = False
+    ) -> tuple[LineKey, Question]:
+        question = Question(
+            batch_size=candidate.batch_size,
+            cap_bytes=cap,
+            workspace_bytes=self.profile.blas_workspace_bytes(),
+            is_rough=is_rough,
+        )
+        return line_key(candidate, self.profile), question
+
+    def _prediction(self, candidate: Candidate, answer: Answer, budget_bytes: int, fits: bool) -> Prediction:
+        assert answer.reserved_bytes is not None  # it fits under its own cap, or there is none
+        ledger = self._ledger(answer, answer.reserved_bytes)
+        step = self.step(candidate, answer)
+        return Prediction(
+            candidate=candidate,
+            gpu=self.profile.name,
+            budget_bytes=budget_bytes,
+            parameters=self.parameters(candidate),
+            ledger=ledger,
+            peak_bytes=sum(line.size_bytes for line in ledger),
+            peak_allocated_bytes=answer.allocated_bytes,
+            peak_reserved_bytes=answer.reserved_bytes,
+            peak_op=answer.peak_op,
+            peak_phase=answer.peak_phase,
+            fits=fits,
+            tokens_per_s=self._rate(candidate, step),
+            limited_by=step.limited_by,
+        )
+
     def _cap(self, budget_bytes: int) -> int:
         """What torch may reserve: the budget without the context, the libraries and the reserve.
 
-        Raises: UserInputError where that leaves nothing.
+        Raises: NothingFitsError where that leaves nothing.
         """
-        outside = int(self.profile.context_bytes.value + self.profile.libraries_bytes.value)
         cap = cap_bytes(
             budget_bytes=budget_bytes,
             reserve_bytes=self.reserve_bytes,
-            held_bytes=outside,
+            held_bytes=self.outside_bytes,
             capacity_bytes=self.profile.capacity_bytes,
         )
         if cap <= 0:
-            raise UserInputError(
-                f"--vram: expected more than the {outside + self.reserve_bytes} bytes that the CUDA context, "
-                f"its libraries and --reserve take on {self.profile.name}, got {budget_bytes}"
+            raise NothingFitsError(
+                f"--vram: expected more than the {self.outside_bytes + self.reserve_bytes} bytes that the "
+                f"CUDA context, its libraries and --reserve take on {self.profile.name}, got {budget_bytes}"
             )
         return cap
 

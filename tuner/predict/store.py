@@ -11,8 +11,8 @@ import hashlib
 import json
 import multiprocessing
 import os
-from collections.abc import Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -68,8 +68,12 @@ class PredictionStore:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
 
-    def ask(self, questions: Sequence[tuple[LineKey, Question]]) -> list[Answer]:
-        """The answers, in order.
+    def ask(
+        self,
+        questions: Sequence[tuple[LineKey, Question]],
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> list[Answer]:
+        """The answers, in order. on_progress: told (lines done, lines to do) of those not known already.
 
         Raises: UnsupportedVersionError (kernels.versions) where a version does not take a model.
         """
@@ -77,16 +81,21 @@ class PredictionStore:
         for key, question in questions:
             by_line.setdefault(key, []).append(question)
         known = {key: self._read(key) for key in by_line}
-        waiting: dict[LineKey, tuple[list[Question], Future[list[Answer]]]] = {}
+        jobs = []
         for key, asked in by_line.items():
-            missing = [q for q in dict.fromkeys(asked) if q.name() not in known[key]]
+            missing = tuple(q for q in dict.fromkeys(asked) if q.name() not in known[key])
             if missing:
-                job = LineJob(key=key, questions=tuple(missing), path=self._path(key, "line"))
-                waiting[key] = missing, self._submit(job)
-        for key, (missing, future) in waiting.items():
-            found = future.result()
-            known[key] |= {q.name(): a for q, a in zip(missing, found, strict=True)}
-            self._write(key, known[key])
+                jobs.append(LineJob(key=key, questions=missing, path=self._path(key, "line")))
+        # In no order of size, so that the share done says how much time is left.
+        jobs.sort(key=lambda job: job.path.name)
+        waiting = {self._submit(job): job for job in jobs}
+        if waiting:
+            on_progress(0, len(waiting))
+        for done, future in enumerate(as_completed(waiting), start=1):
+            job = waiting[future]
+            known[job.key] |= {q.name(): a for q, a in zip(job.questions, future.result(), strict=True)}
+            self._write(job.key, known[job.key])
+            on_progress(done, len(waiting))
         return [known[key][question.name()] for key, question in questions]
 
     def largest_batch(self, key: LineKey, cap_bytes: int, workspace_bytes: int) -> int:

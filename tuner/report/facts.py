@@ -7,9 +7,11 @@ from pathlib import Path
 
 from ..candidate import Mode
 from ..foresight import Skips
-from ..measurement import DeviceInfo, Versions
+from ..measurement import DeviceInfo, PredictedFigures, Versions
 from ..measurer import TimingSettings
 from ..outcome import Outcome
+from ..plan import PlanSummary
+from ..record import Record
 
 MODE_TITLES: dict[Mode, str] = {
     "train": "training (forward, backward, optimizer step)",
@@ -29,7 +31,8 @@ _NOTES = {
 class RunFacts:
     """The run behind a set of records. `missing_versions` are kernel versions asked for but not installed.
 
-    skips: what prediction skipped, None where nothing was predicted.
+    skips: what prediction skipped, None where nothing was predicted. plan: what was decided where nothing was
+    measured, None for a study that measures.
     """
 
     run_root: Path
@@ -42,6 +45,7 @@ class RunFacts:
     command: str
     missing_versions: tuple[str, ...] = ()
     skips: Skips | None = None
+    plan: PlanSummary | None = None
 
 
 def format_rate(tokens_per_s: float, std: float | None = None) -> str:
@@ -49,6 +53,25 @@ def format_rate(tokens_per_s: float, std: float | None = None) -> str:
     digits = 0 if tokens_per_s >= 100 else 1 if tokens_per_s >= 10 else 2
     text = f"{tokens_per_s:,.{digits}f}"
     return text if std is None else f"{text} (±{std:,.{digits}f})"
+
+
+def format_predicted_rate(predicted: PredictedFigures) -> str:
+    """Predicted tokens per second with the interval, to three figures: `~34,200 (21,400–54,700)`."""
+    rates = (predicted.tokens_per_s, predicted.tokens_per_s_low, predicted.tokens_per_s_high)
+    expected, low, high = (format_rate(float(f"{rate:.3g}")) for rate in rates)
+    return f"~{expected} ({low}–{high})"
+
+
+def describe_rate(record: Record) -> str | None:
+    """Tokens per second of a record that fits, measured or predicted; None where there are none."""
+    measurement = record.measurement
+    if not record.fits:
+        return None
+    if measurement.predicted is not None:
+        return format_predicted_rate(measurement.predicted)
+    if measurement.samples_s:
+        return format_rate(*measurement.tokens_per_s(record.to_candidate().tokens_per_step))
+    return None
 
 
 def format_parameters(parameters: int) -> str:
@@ -61,11 +84,16 @@ def format_range(values: list[str]) -> str:
     return values[0] if values[0] == values[-1] else f"{values[0]}–{values[-1]}"
 
 
-def outcome_note(outcome: Outcome) -> str:
+def outcome_note(record: Record) -> str:
     """What stands in a table's last column."""
+    outcome = record.measurement.outcome
+    if record.fits and record.measurement.predicted is not None:
+        return "predicted to fit"
     return _NOTES.get(outcome, outcome.value.replace("_", " "))
 
 
 def describe_device(device: DeviceInfo) -> str:
-    """The device with its kind, so that a figure from a CPU is never taken for a GPU's."""
-    return f"{device.name} (device: {device.kind})"
+    """Where figures are from: a CPU's are never taken for a GPU's, nor predicted ones for measured ones."""
+    if device.kind == "predicted":
+        return f"predicted for {device.name}"
+    return f"on {device.name} (device: {device.kind})"

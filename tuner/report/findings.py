@@ -13,7 +13,7 @@ from ..frontier import Point
 from ..outcome import Outcome
 from ..record import Record
 from ..sizes import format_mb
-from .facts import format_rate
+from .facts import describe_rate, format_rate
 from .tables import model_order
 
 _AXIS_NAMES = {
@@ -32,7 +32,7 @@ def throughput_findings(points: Sequence[Point]) -> list[str]:
     for (mode, model), group in _by_mode_and_model(points):
         best = max(group, key=lambda p: p.tokens_per_s)
         lines.append(
-            f"**{model}, {mode}**: best throughput {format_rate(best.tokens_per_s, best.tokens_per_s_std)} "
+            f"**{model}, {mode}**: best throughput {describe_rate(best.record)} "
             f"tokens/s ({_settings(best.candidate)})"
         )
         longest = max(group, key=lambda p: (p.candidate.n_seq, p.tokens_per_s))
@@ -114,7 +114,7 @@ def _misfits(records: Sequence[Record], points: Sequence[Point]) -> Iterator[str
     for cell in sorted(cells, key=lambda key: (key[0] != "train", model_order(key[1]), key[2])):
         mode, model, n_seq = cell
         batches = sorted(cells[cell])
-        rest = "" if cell in fitting else "; nothing measured at this sequence length fits"
+        rest = "" if cell in fitting else "; nothing at this sequence length fits"
         yield (
             f"**{model}, {mode}**: did not fit at sequence {n_seq}: batch "
             f"{', '.join(str(b) for b in batches)}{rest}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
 from ..environment import Environment, triton_status
 from ..frontier import Point, find_frontier, settle, to_points
+from ..plan import PlanSummary
 from ..recommend import recommend, recommendation_name, to_settings, to_yaml
 from ..record import Record
 from ..sizes import format_budget, format_duration, format_mb
@@ -19,8 +21,10 @@ def render_report(records: Sequence[Record], facts: RunFacts) -> str:
     """The whole report of a run. A pure function: the same records and facts give the same text."""
     settled = settle(records)
     points = to_points(settled)
+    title = "benchmark" if facts.plan is None else "plan"
     sections = [
-        f"# Phase 8 benchmark: {facts.study_name} on {describe_device(facts.device)}\n",
+        f"# Phase 8 {title}: {facts.study_name} {describe_device(facts.device)}\n",
+        "" if facts.plan is None else "Every figure in this report is predicted, none is measured.\n",
         _environment(records, facts),
         render_results(settled, points, facts.device.kind),
         _findings(settled, points, facts),
@@ -40,14 +44,15 @@ def _environment(records: Sequence[Record], facts: RunFacts) -> str:
         device=facts.device,
         versions=facts.versions,
         triton_status=triton_status(facts.device, facts.versions),
-        measured_at=format_range(times) if times else "nothing was measured",
+        measured_at=format_range(times) if times else "nothing is recorded",
     )
     rows = [("Property", "Value"), *environment.rows()]
     rows.append(("Budget", f"{format_mb(facts.budget_bytes)} MB"))
     if facts.reserve_bytes:
         rows.append(("Of that kept free for others", f"{format_mb(facts.reserve_bytes)} MB"))
     ran = sorted({r.to_candidate().kernel_version for r in records if r.fits})
-    rows.append(("Kernel versions that ran", ", ".join(ran) or "none"))
+    label = "Kernel versions that ran" if facts.plan is None else "Kernel versions predicted to fit"
+    rows.append((label, ", ".join(ran) or "none"))
     if facts.missing_versions:
         rows.append(("Kernel versions not installed", ", ".join(facts.missing_versions)))
     return f"## Environment\n\n{markdown_table(rows[0], rows[1:])}\n"
@@ -76,13 +81,16 @@ def _frontiers(points: Sequence[Point], facts: RunFacts) -> str:
     headers, rows, align = frontier_table(front)
     return (
         f"## Frontier (device: {facts.device.kind})\n\n"
-        "No other measured configuration of the same mode has at least the tokens/s, at most the peak memory "
-        "and at least the parameters of one of these, and is better in one of the three.\n\n"
+        f"No other {'measured' if facts.plan is None else 'predicted'} configuration of the same mode has at "
+        "least the tokens/s, at most the peak memory and at least the parameters of one of these, and is "
+        "better in one of the three.\n\n"
         f"{markdown_table(headers, rows, align=align)}\n"
     )
 
 
 def _method(settled: Sequence[Record], facts: RunFacts) -> str:
+    if facts.plan is not None:
+        return _planning_method(facts, facts.plan)
     timing = facts.timing
     lines = [
         f"Warm-up: {timing.warmup} iterations, not counted",
@@ -109,6 +117,23 @@ def _method(settled: Sequence[Record], facts: RunFacts) -> str:
     return _section("## How it was measured", lines)
 
 
+def _planning_method(facts: RunFacts, plan: PlanSummary) -> str:
+    lines = [
+        f"Nothing was run on a GPU: the real training step was followed on tensors without data, and its "
+        f"allocations were replayed through a simulation of PyTorch's allocator, for {facts.device.name}",
+        f"{plan.configurations:,} configurations, all of the study, were decided; {plan.fit:,} fit. Recorded "
+        "are the frontier, the fastest of each model and sequence with what one setting changes in it, and "
+        "where nothing fits the one that takes least",
+        f"A configuration fits if its predicted peak and {plan.margin:.0%} more are within the budget; the "
+        "peak is that of the whole process, with the context and the libraries. 1 MB = 2^20 bytes, "
+        "1 GB = 2^30 bytes",
+        "Tokens/s: a roofline of the card's figures; as long as nothing is measured on the card, the interval "
+        "that should hold nine of ten is wide",
+        "`phase8-tune predict` shows the memory of any one configuration line by line",
+    ]
+    return _section("## How it was predicted", lines)
+
+
 def _comparison(points: Sequence[Point]) -> str:
     return _section("## Comparison: phase7 and phase8", comparison_findings(points, "variant"))
 
@@ -119,11 +144,12 @@ def _recommendations(settled: Sequence[Record], facts: RunFacts) -> str:
     ]
     chosen = recommend(settled)
     if not chosen:
-        parts.append("No training configuration that was measured fits the budget.\n")
+        parts.append("No training configuration fits the budget.\n")
     for point in chosen:
         name = recommendation_name(point.candidate)
-        # The report quotes the settings; the file itself goes on with where they were measured.
-        text = to_yaml(to_settings(point)).partition("measured:\n")[0].rstrip()
+        # The report quotes the settings; the file itself goes on with where they come from.
+        text = re.split(r"^(?:measured|predicted):\n", to_yaml(to_settings(point)), flags=re.MULTILINE)[0]
+        text = text.rstrip()
         parts.append(f"### {name} (`recommended/{name}.yaml`)\n\n```yaml\n{text}\n```\n")
     return "\n".join(parts)
 

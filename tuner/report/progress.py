@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import NoReturn, Self, TextIO
 
@@ -10,8 +12,9 @@ from tqdm import tqdm as ProgressBar
 from ..events import SearchEvent
 from ..record import Record
 from ..sizes import format_duration, format_mb
-from .facts import format_rate, outcome_note
+from .facts import describe_rate, format_rate, outcome_note
 
+_LINE_EVERY_S = 10.0  # a log wants to know that something happens, and not more
 _BAR = "{n_fmt}/{total_fmt} |{bar:10}| {elapsed}{postfix}"
 
 
@@ -59,6 +62,44 @@ class ProgressDisplay:
         self.close()
 
 
+class PredictionProgress:
+    """Shows how far a prediction is: a bar on a terminal, now and then a line anywhere else; a context."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream, self._clock = stream, clock
+        self._told_s = clock()
+        self._first: tuple[int, float] | None = None  # done and when, once the processes have started
+        self._bar: ProgressBar[NoReturn] | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        """`done` of `total` parts of equal weight are predicted."""
+        now_s = self._clock()
+        left = ""
+        if self._first is None and done:
+            self._first = done, now_s
+        elif self._first is not None and done < total:
+            first, first_s = self._first
+            left = f"about {format_duration((now_s - first_s) / (done - first) * (total - done))} left"
+        if self._stream.isatty():
+            if self._bar is None:
+                form = "predicting {percentage:3.0f}% |{bar:10}| {elapsed}{postfix}"
+                self._bar = ProgressBar(total=total, file=self._stream, bar_format=form, leave=False)
+            self._bar.n = done
+            self._bar.set_postfix_str(left, refresh=True)
+        elif left and now_s - self._told_s >= _LINE_EVERY_S:
+            self._told_s = now_s
+            print(f"predicted {done / total:.0%}, {left}", file=self._stream, flush=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
 def summarize(event: SearchEvent) -> list[str]:
     """Pruned, failed, best so far and time left, each where there is something to tell."""
     parts = [f"{event.pruned} pruned"]
@@ -73,13 +114,13 @@ def summarize(event: SearchEvent) -> list[str]:
 
 def describe_trial(event: SearchEvent, record: Record) -> str:
     """One line for a trial that has just ended."""
-    candidate, measurement = record.to_candidate(), record.measurement
-    if record.fits and measurement.samples_s:
-        found = f"{format_rate(*measurement.tokens_per_s(candidate.tokens_per_step))} tokens/s"
+    measurement, rate = record.measurement, describe_rate(record)
+    if rate is not None:
+        found = f"{rate} tokens/s"
         if measurement.peak_bytes is not None:
             found += f", {format_mb(measurement.peak_bytes)} MB"
     else:
-        found = outcome_note(measurement.outcome)
+        found = outcome_note(record)
     width = len(str(event.total))
     count = f"[{event.done:{width}}/{event.total}]"
-    return f"{count} {candidate.describe()}: {found} ({', '.join(summarize(event))})"
+    return f"{count} {record.to_candidate().describe()}: {found} ({', '.join(summarize(event))})"

@@ -14,7 +14,7 @@ from ..outcome import Outcome
 from ..recommend import to_config
 from ..record import Record
 from ..sizes import format_mb
-from .facts import MODE_TITLES, format_parameters, format_range, format_rate, outcome_note
+from .facts import MODE_TITLES, describe_rate, format_parameters, format_range, outcome_note
 
 # What may vary within one model and sequence: heading, and the text of a candidate's value.
 _COLUMNS: tuple[tuple[str, Callable[[Candidate], str]], ...] = (
@@ -44,7 +44,7 @@ def frontier_table(points: Sequence[Point]) -> tuple[list[str], list[list[str]],
             f"{p.candidate.batch_size}×{p.candidate.n_seq}",
             *(value(p.candidate) for _, value in columns),
             *([p.candidate.mode] if len(modes) > 1 else []),
-            format_rate(p.tokens_per_s, p.tokens_per_s_std),
+            describe_rate(p.record) or "-",
             format_mb(p.peak_bytes),
         ]
         for p in points
@@ -98,12 +98,13 @@ def _render_table(
     rows = []
     for record in records:
         candidate, measurement = record.to_candidate(), record.measurement
-        note = outcome_note(measurement.outcome)
-        rate = peak = "-"
-        if record.fits and measurement.samples_s:
-            rate = format_rate(*measurement.tokens_per_s(candidate.tokens_per_step))
+        note = outcome_note(record)
+        rate, peak = describe_rate(record) or "-", "-"
         # The peak of a trial that was refused memory says where it was refused, not what it needs.
-        if measurement.peak_bytes is not None and measurement.outcome in (Outcome.OK, Outcome.OVER_BUDGET):
+        is_whole = (
+            measurement.outcome in (Outcome.OK, Outcome.OVER_BUDGET) or measurement.predicted is not None
+        )
+        if measurement.peak_bytes is not None and is_whole:
             peak = format_mb(measurement.peak_bytes)
         if record.digest in best:
             note += " best throughput"

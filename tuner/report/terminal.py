@@ -10,28 +10,56 @@ from tabulate import tabulate
 
 from ..frontier import Point
 from ..outcome import Outcome
+from ..plan import PlanSummary
 from ..record import Record
 from ..sizes import format_budget
 from .facts import describe_device
 from .tables import frontier_table, shared_settings
 
 
-def render_frontier(front: Sequence[Point]) -> str:
+def render_frontier(front: Sequence[Point], *, is_short: bool = False) -> str:
     """The frontier as a table for a terminal, with its device and what all rows share above it.
 
+    is_short: of each model and sequence only the fastest.
     Raises: ValueError for an empty frontier, which has no device.
     """
     if not front:
         raise ValueError("front: expected at least one point")
     device = front[0].record.measurement.device
     kind = device.kind if device is not None else "unknown"
-    title = "Frontier" if device is None else f"Frontier on {describe_device(device)}"
-    headers, rows, align = frontier_table(front)
+    title = "Frontier" if device is None else f"Frontier {describe_device(device)}"
+    shown = _fastest_of_cells(front) if is_short else front
+    headers, rows, align = frontier_table(shown)
     sides = ["right" if letter == "r" else "left" for letter in align]
     table = tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True, colalign=sides)
-    shared = shared_settings([p.record for p in front], kind)
+    shared = shared_settings([p.record for p in shown], kind)
     budget = format_budget(front[0].record.budget_bytes)
-    return f"{title}, budget {budget}\nAll rows: {shared}. 1 MB = 2^20 bytes.\n\n{table}\n"
+    notes = [f"All rows: {shared}. 1 MB = 2^20 bytes."]
+    if kind == "predicted":
+        notes.append("Tokens/s with the interval that should hold nine of ten.")
+    if len(shown) < len(front):
+        notes.append(
+            f"The fastest of each model and sequence; the report has all {len(front)} of the frontier."
+        )
+    return f"{title}, budget {budget}\n" + "\n".join(notes) + f"\n\n{table}\n"
+
+
+def _fastest_of_cells(front: Sequence[Point]) -> list[Point]:
+    best: dict[tuple[str, str, str, int], Point] = {}
+    for point in front:
+        c = point.candidate
+        cell = c.mode, c.model, c.variant, c.n_seq
+        if cell not in best or point.tokens_per_s > best[cell].tokens_per_s:
+            best[cell] = point
+    return [point for point in front if point in best.values()]
+
+
+def render_plan(summary: PlanSummary, recorded: int) -> str:
+    """One line: how many configurations were decided, how many fit, how many are recorded."""
+    return (
+        f"Planned, nothing measured: {summary.fit:,} of {summary.configurations:,} configurations are "
+        f"predicted to fit with {summary.margin:.0%} to spare; {recorded:,} are recorded.\n"
+    )
 
 
 def render_outcomes(records: Sequence[Record]) -> str:

@@ -19,11 +19,16 @@ _HEADINGS = (
     *("budget_bytes", "final_loss", "tainted", "energy_j", "sm_clock_mhz", "temperature_c"),
     *("device_kind", "device_name", "device_uuid", "device_total_bytes"),
     *("phase8_tune", "python", "torch", "triton", "cuda", "driver", "os"),
+    *("predicted_tokens_per_s", "predicted_tokens_per_s_low", "predicted_tokens_per_s_high"),
+    *("predicted_limited_by", "predicted_peak_bytes_high"),
 )
 
 
 def render_csv(records: Sequence[Record]) -> str:
-    """All records in the order given, retries included. What was not measured is an empty cell."""
+    """All records in the order given, retries included. What was not measured is an empty cell.
+
+    A plan's records have their tokens per second in the columns `predicted_…`, and device_kind "predicted".
+    """
     front = {id(p.record) for p in find_frontier(to_points(records))}
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, _HEADINGS, lineterminator="\n")
@@ -77,4 +82,6 @@ def _row(record: Record, on_frontier: bool) -> dict[str, object]:
             "sm_clock_mhz": telemetry.sm_clock_mhz,
             "temperature_c": telemetry.temperature_c,
         }
+    if measurement.predicted is not None:
+        row |= {f"predicted_{name}": value for name, value in measurement.predicted.model_dump().items()}
     return row
