@@ -58,6 +58,14 @@ def main(
     if device == "cuda" and not torch.cuda.is_available():
         _fail("--device cuda: no CUDA GPU is visible to PyTorch; use --device cpu or auto", INPUT_ERROR)
     where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    if where.type == "cpu" and settings.triton_kernel_version != "reference":
+        click.echo(
+            f"the {settings.triton_kernel_version} kernels need a GPU: trains on this CPU with the reference "
+            "kernels, which compute the same"
+        )
+        settings = settings.model_copy(
+            update={"use_triton_kernel": False, "triton_kernel_version": "reference"}
+        )
     options = TrainingOptions(
         kernel_version=settings.triton_kernel_version,
         gradient_checkpointing=settings.gradient_checkpointing,

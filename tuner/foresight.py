@@ -6,6 +6,7 @@ nevertheless: how often a skip was wrong is reported, not assumed.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from .outcome import Outcome
 from .predict.calibration import known_profile
 from .predict.prediction import Forecast, Predictor
 from .predict.store import PredictionStore
+from .predict.throughput import Correction, MeasuredStep, correct
 from .record import Record
 from .space import SearchSpace
 from .strategy import CandidateFilter, Rejection, Strategy
@@ -73,12 +75,17 @@ class PredictedMemoryRule(CandidateFilter):
     def __init__(self, forecasts: Forecasts, *, check_share: float, seed: int) -> None:
         self._forecasts, self._check_share, self._seed = forecasts, check_share, seed
 
-    def reject(self, candidate: Candidate, knowledge: Knowledge) -> Rejection | None:
+    def is_checked(self, candidate: Candidate) -> bool:
+        """Whether a candidate is predicted not to fit and of the share that is measured nevertheless."""
         digest = candidate.digest()
         forecast = self._forecasts.get(digest)
         if forecast is None or not forecast.is_over:
-            return None
-        if random.Random(f"{self._seed} {digest}").random() < self._check_share:
+            return False
+        return random.Random(f"{self._seed} {digest}").random() < self._check_share
+
+    def reject(self, candidate: Candidate, knowledge: Knowledge) -> Rejection | None:
+        forecast = self._forecasts.get(candidate.digest())
+        if forecast is None or not forecast.is_over or self.is_checked(candidate):
             return None
         return Rejection(
             outcome=Outcome.PREDICTED_OVER_BUDGET,
@@ -88,32 +95,77 @@ class PredictedMemoryRule(CandidateFilter):
 
 
 class LikelyBestFirst(Strategy):
-    """The likely fastest candidate of each model and sequence first, then what another strategy proposes."""
+    """The likely fastest candidate of each model and sequence, then a share of the skips, then another strategy.
 
-    def __init__(self, candidates: Iterable[Candidate], forecasts: Forecasts, then: Strategy) -> None:
-        best: dict[tuple[str, str, int, str], tuple[float, Candidate]] = {}
+    Which is likely fastest follows from the forecasts, corrected by every measurement so far: a cell is done
+    once its likely fastest is measured and fits. checks: measured although predicted not to fit.
+    """
+
+    def __init__(
+        self,
+        candidates: Iterable[Candidate],
+        forecasts: Forecasts,
+        then: Strategy,
+        checks: Sequence[Candidate] = (),
+    ) -> None:
+        self._forecasts, self._then, self._checks = forecasts, then, checks
+        self._cells: dict[tuple[str, str, int, str], list[Candidate]] = {}
         for candidate in candidates:
             forecast = forecasts.get(candidate.digest())
-            if forecast is None or forecast.is_over:
-                continue
-            cell = candidate.model, candidate.variant, candidate.n_seq, candidate.mode
-            rate = forecast.tokens_per_s.expected
-            if cell not in best or rate > best[cell][0]:
-                best[cell] = rate, candidate
-        self._first = [candidate for _, candidate in sorted(best.values(), key=lambda found: -found[0])]
-        self._then = then
+            if forecast is not None and not forecast.is_over:
+                cell = candidate.model, candidate.variant, candidate.n_seq, candidate.mode
+                self._cells.setdefault(cell, []).append(candidate)
 
     def propose(self, knowledge: Knowledge, is_open: Callable[[Candidate], bool]) -> Candidate | None:
-        likely = next((candidate for candidate in self._first if is_open(candidate)), None)
-        return likely or self._then.propose(knowledge, is_open)
+        correction = correction_from(knowledge.settled, self._forecasts)
+        likely = []
+        for candidates in self._cells.values():
+            ranked = sorted(
+                ((-self._rate(candidate, correction), n) for n, candidate in enumerate(candidates))
+            )
+            for negative_rate, n in ranked:
+                candidate = candidates[n]
+                if is_open(candidate):
+                    likely.append((negative_rate, candidate))
+                    break
+                if knowledge.is_settled(candidate) and knowledge.record_of(candidate).fits:
+                    break  # the cell is done
+        if likely:
+            return min(likely, key=lambda found: found[0])[1]
+        check = next((candidate for candidate in self._checks if is_open(candidate)), None)
+        return check or self._then.propose(knowledge, is_open)
+
+    def _rate(self, candidate: Candidate, correction: Correction) -> float:
+        forecast = self._forecasts[candidate.digest()]
+        factor = math.exp(-correction.log_factor(candidate.kernel_version, forecast.limited_by))
+        return candidate.tokens_per_step / forecast.step.step_s * factor
+
+
+def correction_from(records: Iterable[Record], forecasts: Forecasts) -> Correction:
+    """What the measured records of a study say about its forecasts' step times."""
+    points = []
+    for record in records:
+        forecast = forecasts.get(record.digest)
+        if forecast is not None and record.fits and record.measurement.samples_s:
+            points.append(
+                MeasuredStep(
+                    kernel_version=record.to_candidate().kernel_version,
+                    limited_by=forecast.limited_by,
+                    estimated_s=forecast.step.step_s,
+                    measured_s=record.measurement.step_time_mean_s(),
+                )
+            )
+    return correct(points)
 
 
 def guide(
     forecasts: Forecasts, candidates: Iterable[Candidate], settings: SearchSettings, then: Strategy
 ) -> tuple[Strategy, PredictedMemoryRule]:
-    """A strategy and a filter that follow forecasts; `then` proposes once the likely best are measured."""
+    """A strategy and a filter that follow forecasts; `then` proposes once these have nothing more to say."""
     rule = PredictedMemoryRule(forecasts, check_share=settings.check_share, seed=settings.seed)
-    return LikelyBestFirst(candidates, forecasts, then), rule
+    candidates = list(candidates)
+    checks = [candidate for candidate in candidates if rule.is_checked(candidate)]
+    return LikelyBestFirst(candidates, forecasts, then, checks), rule
 
 
 def count_skips(records: Sequence[Record], forecasts: Forecasts) -> Skips:

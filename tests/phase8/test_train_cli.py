@@ -48,6 +48,16 @@ def test_trains_and_reports(folder):
     assert (folder / "tiny.pt").exists()
 
 
+def test_settings_for_a_gpu_train_on_a_cpu_with_the_reference_kernels(folder):
+    fast = SETTINGS + "use_triton_kernel: true\ntriton_kernel_version: fast\n"
+    (folder / "fast.yaml").write_text(fast)
+    result = run(folder, "--steps", 2, "--device", "cpu", settings="fast.yaml")
+    assert result.exit_code == 0
+    assert "the fast kernels need a GPU" in result.stdout
+    plain = run(folder, "--steps", 2, "--device", "cpu")
+    assert losses(result.stdout) == losses(plain.stdout)
+
+
 def test_a_resumed_run_is_the_uninterrupted_run(folder, monkeypatch):
     whole = run(folder, "--steps", 8, "--save-every", 4, "--output", folder / "whole.pt")
     stops = [KeyboardInterrupt()]

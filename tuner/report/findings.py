@@ -104,7 +104,10 @@ def memory_findings(records: Sequence[Record], points: Sequence[Point]) -> list[
 
 
 def _misfits(records: Sequence[Record], points: Sequence[Point]) -> Iterator[str]:
-    """For each mode, model and sequence, the batches of which a configuration ran out of memory."""
+    """For each mode, model and sequence, the batches of which a configuration ran out of memory.
+
+    A plan records only some of those, so it tells where nothing at all fits.
+    """
     cells: dict[tuple[str, str, int], set[int]] = defaultdict(set)
     for record in records:
         candidate = record.to_candidate()
@@ -114,7 +117,11 @@ def _misfits(records: Sequence[Record], points: Sequence[Point]) -> Iterator[str
     for cell in sorted(cells, key=lambda key: (key[0] != "train", model_order(key[1]), key[2])):
         mode, model, n_seq = cell
         batches = sorted(cells[cell])
-        rest = "" if cell in fitting else "; nothing at this sequence length fits"
+        if any(record.measurement.predicted is not None for record in records):
+            if cell not in fitting:
+                yield f"**{model}, {mode}**: nothing fits at sequence {n_seq}"
+            continue
+        rest = "" if cell in fitting else "; nothing measured at this sequence length fits"
         yield (
             f"**{model}, {mode}**: did not fit at sequence {n_seq}: batch "
             f"{', '.join(str(b) for b in batches)}{rest}"

@@ -127,7 +127,7 @@ def _planning_method(facts: RunFacts, plan: PlanSummary) -> str:
         f"A configuration fits if its predicted peak and {plan.margin:.0%} more are within the budget; the "
         "peak is that of the whole process, with the context and the libraries. 1 MB = 2^20 bytes, "
         "1 GB = 2^30 bytes",
-        "Tokens/s: a roofline of the card's figures; as long as nothing is measured on the card, the interval "
+        "Tokens/s: a roofline of the card's figures; as long as nothing is measured there, the interval "
         "that should hold nine of ten is wide",
         "`phase8-tune predict` shows the memory of any one configuration line by line",
     ]
@@ -144,7 +144,8 @@ def _recommendations(settled: Sequence[Record], facts: RunFacts) -> str:
     ]
     chosen = recommend(settled)
     if not chosen:
-        parts.append("No training configuration fits the budget.\n")
+        which = "that was measured" if facts.plan is None else "of the study"
+        parts.append(f"No training configuration {which} fits the budget.\n")
     for point in chosen:
         name = recommendation_name(point.candidate)
         # The report quotes the settings; the file itself goes on with where they come from.
