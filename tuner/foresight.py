@@ -95,7 +95,7 @@ class PredictedMemoryRule(CandidateFilter):
 
 
 class LikelyBestFirst(Strategy):
-    """The likely fastest candidate of each model and sequence, then a share of the skips, then another strategy.
+    """The likely fastest of each model and sequence, then a share of the skips, then another strategy.
 
     Which is likely fastest follows from the forecasts, corrected by every measurement so far: a cell is done
     once its likely fastest is measured and fits. checks: measured although predicted not to fit.
@@ -109,36 +109,45 @@ class LikelyBestFirst(Strategy):
         checks: Sequence[Candidate] = (),
     ) -> None:
         self._forecasts, self._then, self._checks = forecasts, then, checks
-        self._cells: dict[tuple[str, str, int, str], list[Candidate]] = {}
+        self._cells: dict[tuple[str, str, int, str], list[tuple[Candidate, Forecast]]] = {}
         for candidate in candidates:
             forecast = forecasts.get(candidate.digest())
             if forecast is not None and not forecast.is_over:
                 cell = candidate.model, candidate.variant, candidate.n_seq, candidate.mode
-                self._cells.setdefault(cell, []).append(candidate)
+                self._cells.setdefault(cell, []).append((candidate, forecast))
 
     def propose(self, knowledge: Knowledge, is_open: Callable[[Candidate], bool]) -> Candidate | None:
         correction = correction_from(knowledge.settled, self._forecasts)
-        likely = []
-        for candidates in self._cells.values():
-            ranked = sorted(
-                ((-self._rate(candidate, correction), n) for n, candidate in enumerate(candidates))
-            )
-            for negative_rate, n in ranked:
-                candidate = candidates[n]
-                if is_open(candidate):
-                    likely.append((negative_rate, candidate))
-                    break
-                if knowledge.is_settled(candidate) and knowledge.record_of(candidate).fits:
-                    break  # the cell is done
-        if likely:
-            return min(likely, key=lambda found: found[0])[1]
+        likely = [_likely_fastest(cell, correction, knowledge, is_open) for cell in self._cells.values()]
+        found = max((item for item in likely if item is not None), key=lambda item: item[0], default=None)
+        if found is not None:
+            return found[1]
         check = next((candidate for candidate in self._checks if is_open(candidate)), None)
         return check or self._then.propose(knowledge, is_open)
 
-    def _rate(self, candidate: Candidate, correction: Correction) -> float:
-        forecast = self._forecasts[candidate.digest()]
-        factor = math.exp(-correction.log_factor(candidate.kernel_version, forecast.limited_by))
-        return candidate.tokens_per_step / forecast.step.step_s * factor
+
+def _likely_fastest(
+    cell: Sequence[tuple[Candidate, Forecast]],
+    correction: Correction,
+    knowledge: Knowledge,
+    is_open: Callable[[Candidate], bool],
+) -> tuple[float, Candidate] | None:
+    """(corrected tokens a second, candidate); None for a cell that is done."""
+    rated = [
+        (
+            candidate.tokens_per_step
+            / forecast.step.step_s
+            * math.exp(-correction.log_factor(candidate.kernel_version, forecast.limited_by)),
+            candidate,
+        )
+        for candidate, forecast in cell
+    ]
+    for rate, candidate in sorted(rated, key=lambda item: -item[0]):
+        if is_open(candidate):
+            return rate, candidate
+        if knowledge.is_settled(candidate) and knowledge.record_of(candidate).fits:
+            return None
+    return None
 
 
 def correction_from(records: Iterable[Record], forecasts: Forecasts) -> Correction:

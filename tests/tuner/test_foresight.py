@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from phase8_tune.tuner.foresight import (
     Forecasts,
     LikelyBestFirst,
     PredictedMemoryRule,
+    correction_from,
     count_skips,
     forecast_all,
     guide,
@@ -22,26 +25,36 @@ from phase8_tune.tuner.outcome import Outcome
 from phase8_tune.tuner.predict.prediction import Forecast, Rate
 from phase8_tune.tuner.predict.throughput import StepEstimate
 from phase8_tune.tuner.record import Record
-from phase8_tune.tuner.strategy import DEFAULT_FILTERS, RowOrder
+from phase8_tune.tuner.strategy import DEFAULT_FILTERS, RowOrder, Strategy
 
+from .report_records import make_candidate, make_record
 from .search_bench import ALL_TINY, BUDGET_BYTES, TINY, Bench
 
-STEP = StepEstimate(traffic_s=1.0, arithmetic_s=0.0, floor_s=0.0, host_s=0.0)
+
+class Nothing(Strategy):
+    """Proposes nothing: what is measured nevertheless, foresight asked for."""
+
+    def propose(self, knowledge: Knowledge, is_open: Callable[[Candidate], bool]) -> Candidate | None:
+        return None
 
 
-def forecast(rate: float, *, over: bool = False) -> Forecast:
+def forecast(rate: float, *, over: bool = False, tokens: int = 1) -> Forecast:
+    step = StepEstimate(traffic_s=tokens / rate, arithmetic_s=0.0, floor_s=0.0, host_s=0.0)
     return Forecast(
         is_over=over,
         allocated_bytes=3 * BUDGET_BYTES if over else BUDGET_BYTES // 2,
         tokens_per_s=Rate(low=rate / 2, expected=rate, high=2 * rate),
         limited_by="memory traffic",
-        step=STEP,
+        step=step,
     )
 
 
 def forecasts_of(candidates: list[Candidate]) -> Forecasts:
     """Throughput grows with the batch; a batch of 16 is over the budget."""
-    return {c.digest(): forecast(c.batch_size + c.n_seq / 1000, over=c.batch_size == 16) for c in candidates}
+    return {
+        c.digest(): forecast(c.batch_size + c.n_seq / 1000, over=c.batch_size == 16, tokens=c.tokens_per_step)
+        for c in candidates
+    }
 
 
 def run(folder: Path, check_share: float) -> tuple[Bench, tuple[Record, ...]]:
@@ -76,6 +89,70 @@ def test_a_share_of_the_skips_is_measured_and_counted(tmp_path: Path) -> None:
     assert (skips.skipped, skips.checked) == (0, 8)
     assert skips.wrong == sum(r.fits for r in records if r.to_candidate().batch_size == 16)
     assert f"8 measured nevertheless, of which {skips.wrong} fitted" in skips.sentence()
+
+
+def test_the_checked_share_is_measured_whatever_the_sampler_likes(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    strategy, rule = guide(forecasts_of(ALL_TINY), ALL_TINY, SearchSettings(check_share=1.0), Nothing())
+    records = bench.run(strategy=strategy, filters=(rule,)).records
+    checked = [r for r in records if r.to_candidate().batch_size == 16]
+    assert len(checked) == 8
+    assert {r.attempt for r in checked} == {1}
+    # the likely best of each cell before them
+    assert [r.to_candidate().batch_size for r in records[:4]] == [4] * 4
+
+
+VERSIONS = ("fast", "v2")
+CELLS = {
+    (n_seq, version): make_candidate(n_seq=n_seq, kernel_version=version)
+    for n_seq in (256, 512, 1024)
+    for version in VERSIONS
+}
+
+
+def forecasts_of_versions() -> Forecasts:
+    """fast 1000, v2 900 tokens a second; longer sequences are a little slower."""
+    return {
+        c.digest(): forecast({"fast": 1000.0, "v2": 900.0}[v] - n / 100, tokens=c.tokens_per_step)
+        for (n, v), c in CELLS.items()
+    }
+
+
+def proposed(*records: Record) -> Candidate | None:
+    knowledge = Knowledge(records)
+    strategy = LikelyBestFirst(CELLS.values(), forecasts_of_versions(), Nothing())
+    return strategy.propose(knowledge, lambda candidate: not knowledge.is_settled(candidate))
+
+
+def test_measurements_change_what_is_likely_best() -> None:
+    """fast measures at half of its forecast, v2 at all of it: the other cells' likely best is v2 then."""
+    assert proposed() == CELLS[256, "fast"]
+    slow = [make_record(CELLS[n, "fast"], tokens_per_s=500.0) for n in (256, 512)]
+    true = make_record(CELLS[256, "v2"], tokens_per_s=897.0)
+    assert proposed(slow[0]) == CELLS[512, "fast"]  # both versions' forecasts are halved by one measurement
+    assert proposed(*slow, true) == proposed(true, *reversed(slow)) == CELLS[512, "v2"]
+
+
+def test_a_cell_is_done_once_its_likely_best_is_measured() -> None:
+    exact = [make_record(CELLS[n, "fast"], tokens_per_s=1000.0 - n / 100) for n in (256, 512, 1024)]
+    assert proposed(*exact) is None
+
+
+def test_where_the_likely_best_ran_out_of_memory_the_next_is_taken() -> None:
+    failed = make_record(CELLS[256, "fast"], outcome=Outcome.OOM, peak_bytes=None)
+    done = [make_record(CELLS[n, "fast"], tokens_per_s=1000.0 - n / 100) for n in (512, 1024)]
+    assert proposed(failed, *done) == CELLS[256, "v2"]
+
+
+def test_a_correction_follows_from_measured_records_alone() -> None:
+    forecasts = forecasts_of_versions()
+    halved = [
+        make_record(c, tokens_per_s=(1000.0 if v == "fast" else 900.0) / 2) for (_, v), c in CELLS.items()
+    ]
+    correction = correction_from(halved, forecasts)
+    assert correction.log_factor("fast", "memory traffic") == pytest.approx(math.log(2), abs=0.02)
+    failed = make_record(CELLS[256, "v2"], outcome=Outcome.OOM, peak_bytes=None)
+    assert correction_from([failed], forecasts) == correction_from([], forecasts)
 
 
 def test_which_skips_are_checked_follows_from_the_seed() -> None:

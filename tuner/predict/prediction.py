@@ -206,8 +206,8 @@ class Predictor:
         )
         if cap <= 0:
             raise NothingFitsError(
-                f"--vram: expected room for a model beside the {self.outside_bytes + self.reserve_bytes} bytes "
-                f"that the CUDA context, its libraries and --reserve take on {self.profile.name}, got none"
+                f"--vram: expected room for a model beside the CUDA context, its libraries and --reserve, "
+                f"{self.outside_bytes + self.reserve_bytes} bytes on {self.profile.name}, got none"
             )
         return cap
 
