@@ -22,6 +22,9 @@ WORKSPACE = -2
 GLOBAL = -1
 """`Event.unit` of what belongs to no block."""
 
+LOSS_SCALING = "memory, loss scaling"
+"""Class of the work that float16 steps have and bfloat16 steps have not."""
+
 
 class Event(NamedTuple):
     """An allocation (size ≥ 0, or WORKSPACE) or a free (FREE) of the memory `slot`, one slot a storage.

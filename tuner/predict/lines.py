@@ -6,12 +6,15 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from ...phase8.config import Phase8Config, preset
 from ..candidate import Candidate, Mode, Precision
-from .events import Category, Phase
+from .events import LOSS_SCALING, Category, Phase
 from .profiles import GpuProfile
+
+_ALIKE_IN_16_BITS = ("reference", "v1", "v2")
+"""Versions that do the same in bfloat16 and float16; a test holds their traces equal."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +65,24 @@ def line_key(candidate: Candidate, profile: GpuProfile) -> LineKey:
         shared_memory_bytes=profile.shared_memory_per_block_bytes,
         multiprocessors=profile.multiprocessors,
     )
+
+
+def traced_key(key: LineKey) -> LineKey:
+    """The line that is traced for a line: bfloat16 steps are float16 steps without the loss scaling.
+
+    Both have two bytes an element. A bfloat16 step is answered with the few scalars that scaling keeps; its
+    work has a class of its own, which is left out.
+    """
+    if key.kernel_version in _ALIKE_IN_16_BITS and key.mixed_precision == "bf16":
+        return replace(key, mixed_precision="fp16")
+    return key
+
+
+def answer_for(key: LineKey, answer: Answer) -> Answer:
+    """What the answer about a traced line says of a line."""
+    if key.mixed_precision == "fp16" or LOSS_SCALING not in answer.costs:
+        return answer
+    return replace(answer, costs={k: v for k, v in answer.costs.items() if k != LOSS_SCALING})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -203,10 +203,34 @@ def _marks(tracer: Tracer, trainer: Trainer) -> Iterator[None]:
         tracer.begin_loss()
         return loss(*args)
 
-    with _replaced(trainer.model.embedding, "loss", marked):
+    with _replaced(trainer.model.embedding, "loss", marked), _marks_of_scaling(tracer, trainer):
         yield
     for handle in handles:
         handle.remove()
+
+
+@contextlib.contextmanager
+def _marks_of_scaling(tracer: Tracer, trainer: Trainer) -> Iterator[None]:
+    """While the model runs: the tracer is told when the scaler works, but for the step it takes."""
+
+    def told(function: Callable[..., Any], is_scaling: bool) -> Callable[..., Any]:
+        def marked(*args: Any, **kwargs: Any) -> Any:
+            before, tracer.is_scaling = tracer.is_scaling, is_scaling
+            try:
+                return function(*args, **kwargs)
+            finally:
+                tracer.is_scaling = before
+
+        return marked
+
+    with contextlib.ExitStack() as stack:
+        for name in ("scale", "unscale_", "step", "update") if trainer.scaler.is_enabled() else ():
+            marked = told(getattr(trainer.scaler, name), True)
+            stack.enter_context(_replaced(trainer.scaler, name, marked))
+            if name == "step":
+                stepping = told(trainer.optimizer.step, False)
+                stack.enter_context(_replaced(trainer.optimizer, "step", stepping))
+        yield
 
 
 @contextlib.contextmanager

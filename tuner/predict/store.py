@@ -21,7 +21,7 @@ from typing import Any, Self
 
 from .jobs import LineJob, answer, largest_batch, prepare_process
 from .line_files import write_atomically
-from .lines import Answer, LineKey, Question
+from .lines import Answer, LineKey, Question, answer_for, traced_key
 
 _TRACED_ROOMS = ("kernels", "phase8", "tuner/predict")
 
@@ -79,7 +79,7 @@ class PredictionStore:
         """
         by_line: dict[LineKey, list[Question]] = {}
         for key, question in questions:
-            by_line.setdefault(key, []).append(question)
+            by_line.setdefault(traced_key(key), []).append(question)
         known = {key: self._read(key) for key in by_line}
         jobs = []
         for key, asked in by_line.items():
@@ -96,13 +96,14 @@ class PredictionStore:
             known[job.key] |= {q.name(): a for q, a in zip(job.questions, future.result(), strict=True)}
             self._write(job.key, known[job.key])
             on_progress(done, len(waiting))
-        return [known[key][question.name()] for key, question in questions]
+        return [answer_for(key, known[traced_key(key)][question.name()]) for key, question in questions]
 
     def largest_batch(self, key: LineKey, cap_bytes: int, workspace_bytes: int) -> int:
         """The largest batch of a line that fits under a cap; 0 for none.
 
         Raises: UnsupportedVersionError (kernels.versions) where the version does not take the model.
         """
+        key = traced_key(key)
         path = self._path(key, f"largest-{cap_bytes}-{workspace_bytes}")
         try:
             return int(path.read_text())

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from .cost_classes import CALLS, gemm_costs
 from .event_log import UNKNOWN, EventLog
-from .events import GLOBAL, WORKSPACE, Cost
+from .events import GLOBAL, LOSS_SCALING, WORKSPACE, Cost
 from .launches import launch_costs
 from .operations import (
     Operation,
@@ -50,7 +50,8 @@ def _sequence_number() -> int:
 class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Events and costs of what runs under it, on tensors of one device.
 
-    log: the events; its `unit` and `category` are set by who drives the tracer, see `stepping`.
+    log: the events; its `unit` and `category` are set by who drives the tracer, see `stepping`; so is
+    `is_scaling`, true while the loss or the gradients are scaled.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -60,6 +61,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.costs: dict[tuple[str, int], Cost] = {}
         self.log = EventLog()
         self.is_step = False
+        self.is_scaling = False
         self.first_sequence_numbers: list[int] = []
         self.loss_sequence_number: int | None = None
         self._slot_of: dict[int, tuple[Any, int]] = {}
@@ -171,7 +173,9 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._count(name, work, moved, launches)
 
     def _add_cost(self, cost_class: str, work: float, moved: float, launches: float = 1.0) -> None:
-        if self._custom is not None and cost_class != "gemm":
+        if self.is_scaling:
+            cost_class = LOSS_SCALING
+        elif self._custom is not None and cost_class != "gemm":
             cost_class = self._custom
         self._count(cost_class, work, moved, launches)
         if cost_class == "gemm":
