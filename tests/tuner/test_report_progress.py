@@ -7,7 +7,7 @@ import io
 from phase8_tune.tuner.events import SearchEvent
 from phase8_tune.tuner.outcome import Outcome
 from phase8_tune.tuner.record import Record
-from phase8_tune.tuner.report.progress import ProgressDisplay
+from phase8_tune.tuner.report.progress import PredictionProgress, ProgressDisplay
 
 from .report_records import make_candidate, make_record
 
@@ -54,3 +54,26 @@ def test_a_bar_on_a_terminal_that_goes_away() -> None:
         progress(make_event(make_record(), done=4))
     assert "\n" not in stream.getvalue()
     assert stream.getvalue().rpartition("\r")[0].rpartition("\r")[2].strip() == ""
+
+
+def test_a_prediction_tells_how_long_it_takes_now_and_then() -> None:
+    """A part a second: a line each ten seconds, with the time that the rest takes at that rate."""
+    stream, now_s = io.StringIO(), 0.0
+    with PredictionProgress(stream, clock=lambda: now_s) as progress:
+        for done in range(0, 41):
+            progress(done, 40)
+            now_s += 1.0
+    assert stream.getvalue().splitlines() == [
+        "predicted 25%, about 30 s left",
+        "predicted 50%, about 20 s left",
+        "predicted 75%, about 10 s left",
+    ]
+
+
+def test_a_terminal_has_a_bar_while_it_is_predicted() -> None:
+    stream = Terminal()
+    with PredictionProgress(stream) as progress:
+        progress(0, 2)
+        progress(1, 2)
+        progress(2, 2)
+    assert "predicting 100%" in stream.getvalue()
