@@ -95,6 +95,14 @@ def test_a_damaged_answer_is_asked_again(folder, store, prediction):
     assert Predictor(profile=PROFILE, store=store).predict(CANDIDATE, 8 * GIB) == prediction
 
 
+def test_a_folder_that_cannot_be_written_is_the_users_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with PredictionStore(tmp_path / "file", processes=1) as store:
+        predictor = Predictor(profile=PROFILE, store=store)
+        with pytest.raises(UserInputError, match="PHASE8_TUNE_CACHE"):
+            predictor.predict(CANDIDATE, 8 * GIB)
+
+
 def test_measurements_correct_the_rate(predictor, prediction):
     [forecast] = predictor.survey([CANDIDATE], 8 * GIB)
     slow = MeasuredStep(

@@ -6,12 +6,13 @@ those that trace, and torch's own version.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from importlib.metadata import version
@@ -19,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from ..errors import UserInputError
 from .jobs import LineJob, answer, largest_batch, prepare_process
 from .line_files import write_atomically
 from .lines import Answer, LineKey, Question, answer_for, traced_key
@@ -75,7 +77,8 @@ class PredictionStore:
     ) -> list[Answer]:
         """The answers, in order. on_progress: told (lines done, lines to do) of those not known already.
 
-        Raises: UnsupportedVersionError (kernels.versions) where a version does not take a model.
+        Raises: UnsupportedVersionError (kernels.versions) where a version does not take a model;
+        UserInputError where answers cannot be kept.
         """
         by_line: dict[LineKey, list[Question]] = {}
         for key, question in questions:
@@ -93,8 +96,9 @@ class PredictionStore:
             on_progress(0, len(waiting))
         for done, future in enumerate(as_completed(waiting), start=1):
             job = waiting[future]
-            known[job.key] |= {q.name(): a for q, a in zip(job.questions, future.result(), strict=True)}
-            self._write(job.key, known[job.key])
+            with self._writing():
+                known[job.key] |= {q.name(): a for q, a in zip(job.questions, future.result(), strict=True)}
+                self._write(job.key, known[job.key])
             on_progress(done, len(waiting))
         return [answer_for(key, known[traced_key(key)][question.name()]) for key, question in questions]
 
@@ -110,11 +114,22 @@ class PredictionStore:
         except (OSError, ValueError):  # not asked yet
             pass
         pool = self._processes_ready()
-        largest = pool.submit(
-            largest_batch, key, self._path(key, "line"), cap_bytes, workspace_bytes
-        ).result()
-        write_atomically(path, str(largest).encode())
+        with self._writing():
+            largest = pool.submit(
+                largest_batch, key, self._path(key, "line"), cap_bytes, workspace_bytes
+            ).result()
+            write_atomically(path, str(largest).encode())
         return largest
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserInputError(
+                f"{self._folder}: expected a folder in which predictions can be kept, got: {error.strerror}; "
+                "make room, or name another with PHASE8_TUNE_CACHE"
+            ) from error
 
     def _submit(self, job: LineJob) -> Future[list[Answer]]:
         return self._processes_ready().submit(answer, job)
