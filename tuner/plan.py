@@ -9,7 +9,6 @@ what takes least.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -202,7 +201,7 @@ def _measurement(
     prediction: Prediction, device: DeviceInfo, versions: Versions, gpu: str, margin: float
 ) -> Measurement:
     rate, peak = prediction.tokens_per_s, prediction.peak_bytes
-    needed = math.ceil(peak * (1 + margin))
+    needed = int(peak * (1 + margin))
     stats = {
         "allocated_bytes_peak": prediction.peak_allocated_bytes,
         "reserved_bytes_peak": prediction.peak_reserved_bytes,
