@@ -97,7 +97,9 @@ class _Decided:
         self.parameters = predictor.parameters(candidate)
 
     def beats(self, other: _Decided) -> bool:
-        """At least as good in every objective and better in one."""
+        """The same mode's work, at least as good in every objective and better in one."""
+        if self.candidate.mode != other.candidate.mode:
+            return False
         mine = self.rate, -self.least_bytes, self.parameters
         others = other.rate, -other.least_bytes, other.parameters
         return mine != others and all(a >= b for a, b in zip(mine, others, strict=True))

@@ -38,6 +38,7 @@ axes:
   kernel_version: [reference, fast]
   gradient_checkpointing: [false, true]
   mixed_precision: [bf16, fp16]
+  mode: [train, forward]
 """,
     "planned",
 )
@@ -133,7 +134,7 @@ def test_frontier_and_recommendations_are_those_of_the_whole_space(tmp_path: Pat
 def test_the_fastest_is_recorded_with_what_one_setting_changes(tmp_path: Path) -> None:
     predictor = FormulaPredictor(tmp_path)
     recorded = {p.candidate for p in decide(STUDY, predictor, BUDGET_BYTES).predictions}
-    points = [p for p in to_points(whole(predictor)) if p.candidate.model == "nano"]
+    points = [p for p in to_points(whole(predictor), mode="train") if p.candidate.model == "nano"]
     fastest = max((p for p in points if p.candidate.n_seq == 64), key=lambda p: p.tokens_per_s).candidate
     changes: dict[str, tuple[object, ...]] = {
         "kernel_version": ("reference", "fast"),
@@ -148,7 +149,9 @@ def test_the_fastest_is_recorded_with_what_one_setting_changes(tmp_path: Path) -
 def test_where_nothing_fits_what_takes_least_is_recorded_as_not_fitting(tmp_path: Path) -> None:
     predictor = FormulaPredictor(tmp_path)
     records = [r for r in records_of(decide(STUDY, predictor, BUDGET_BYTES)) if r.candidate["model"] == "xl"]
-    assert [r.candidate["n_seq"] for r in records] == [64, 256]
+    assert [(r.candidate["n_seq"], r.candidate["mode"]) for r in records] == [
+        (n_seq, mode) for n_seq in (64, 256) for mode in ("train", "forward")
+    ]
     for record in records:
         assert record.measurement.outcome is Outcome.PREDICTED_OVER_BUDGET
         assert (record.candidate["batch_size"], record.candidate["gradient_checkpointing"]) == (1, True)
