@@ -121,11 +121,6 @@ def test_usable_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert device_total_bytes("cuda") == 8 << 30
 
 
-def test_total_of_an_unknown_card() -> None:
-    with pytest.raises(UserInputError, match="GPU-nowhere"):
-        device_total_bytes("cuda", "GPU-nowhere")
-
-
 def test_the_driver_imports_no_torch() -> None:
     code = "import sys, phase8_tune.tuner.launcher; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

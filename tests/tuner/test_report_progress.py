@@ -24,7 +24,7 @@ def make_event(last: Record | None = None, *, done: int = 1) -> SearchEvent:
         failed=0,
         total=12,
         best_tokens_per_s=1138.4,
-        current=make_candidate() if last is None else None,
+        running=() if last is not None else (make_candidate(),),
         last=last,
         seconds_left_estimate=125.0,
     )

@@ -16,8 +16,8 @@ from phase8_tune.tuner.events import SearchLimits, StopReason
 from phase8_tune.tuner.journal import read_records
 from phase8_tune.tuner.knowledge import MAX_ATTEMPTS, MAX_TAINTED_ATTEMPTS, Knowledge
 from phase8_tune.tuner.measurement import Measurement
+from phase8_tune.tuner.measurer import check_measurement
 from phase8_tune.tuner.outcome import Outcome
-from phase8_tune.tuner.search import check_measurement
 from phase8_tune.tuner.space import SearchSpace
 from phase8_tune.tuner.strategy import DEFAULT_FILTERS, Rejection
 from phase8_tune.tuner.testing import FormulaMeasurer

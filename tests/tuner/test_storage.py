@@ -17,6 +17,7 @@ from phase8_tune.tuner.errors import UserInputError
 from phase8_tune.tuner.events import SearchLimits, SearchResult
 from phase8_tune.tuner.journal import read_records
 from phase8_tune.tuner.knowledge import Knowledge
+from phase8_tune.tuner.pool import MeasurerPool
 from phase8_tune.tuner.record import Record
 from phase8_tune.tuner.search import run_search
 from phase8_tune.tuner.space import SearchSpace
@@ -28,14 +29,15 @@ BUDGET_BYTES = 2**28
 
 
 def search(root: Path, trials: int) -> SearchResult:
-    return run_search(
-        STUDY,
-        FormulaMeasurer(BUDGET_BYTES),
-        root,
-        budget_bytes=BUDGET_BYTES,
-        on_event=lambda event: None,
-        limits=SearchLimits(trials=trials),
-    )
+    with MeasurerPool({"one": FormulaMeasurer(BUDGET_BYTES)}, on_loss=print) as pool:
+        return run_search(
+            STUDY,
+            pool,
+            root,
+            budget_bytes=BUDGET_BYTES,
+            on_event=lambda event: None,
+            limits=SearchLimits(trials=trials),
+        )
 
 
 def study_of(root: Path) -> optuna.Study:
