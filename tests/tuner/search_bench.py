@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ class Bench:
         self.others: dict[str, Measurer] = {}
         self.losses: list[str] = []
         self.events: list[SearchEvent] = []
+        self.on_event: Callable[[SearchEvent], None] = self.events.append
 
     def run(self, limits: SearchLimits | None = None, **options: Any) -> SearchResult:
         store = StudyStore(self.storage, self.space, name="s", seed=0, startup_trials=4)
@@ -68,7 +70,7 @@ class Bench:
                 knowledge=Knowledge(read_records(self.path)),
                 pool=pool,
                 budget_bytes=BUDGET_BYTES,
-                on_event=self.events.append,
+                on_event=self.on_event,
                 limits=limits or SearchLimits(),
                 **options,
             ).run()

@@ -14,7 +14,8 @@ from phase8_tune.tuner.doctor.rules import judge
 from phase8_tune.tuner.errors import UserInputError
 
 from ..fakes.nvml import MIB, FakeNvml
-from .doctors import SEGMENTS, TORCH, TRITON, NamesProcesses, child_pids, find_facts, make_plain, says
+from .doctors import SEGMENTS, TORCH, TRITON, NamesProcesses, find_facts, make_plain, says
+from .processes import child_pids
 
 NO_CARD: dict[str, Any] = {"device": None, "free_bytes": None}
 NO_MEMORY = {"nvmlDeviceGetMemoryInfo"}
