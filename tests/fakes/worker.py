@@ -1,9 +1,9 @@
 """A worker without torch that misbehaves on command: the candidate's `model` names the misbehaviour.
 
-`--start=…` names one at the start, `--device=cuda` makes it claim the card of the fake NVML, or the one that
-its driver chose. At its second request it breaks its card (`--breaks=FILE`: no worker starts there again) or
-hangs (`--hangs=FIFO`, after writing its pid there); of several workers only the one on the card `--gpu=UUID`.
-Imports only the standard library, so that it starts in no time.
+`--start=…` names one at the start. `--device=cuda` makes it claim the card that its driver chose, else the one
+of the fake NVML. Two options are about its second request: `--breaks=FILE --card=UUID`, it breaks that card, if
+it is its own, so that no worker starts there; `--waits=FOLDER`, it writes its pid to the FIFO `here` and opens
+the FIFO `go`. Imports only the standard library, so that it starts in no time.
 """
 
 from __future__ import annotations
@@ -152,18 +152,17 @@ def answer(request: dict[str, Any], device: str) -> None:
 def main() -> None:
     options = dict(argument.lstrip("-").split("=") for argument in sys.argv[1:])
     device = options.get("device", "cpu")
-    is_meant = options.get("gpu") in (None, DEVICES[device].get("uuid"))
+    breaks = options.get("breaks", "") if options.get("card") == DEVICES[device].get("uuid") else ""
     sys.stdin.readline()
-    breaks = options.get("breaks", "") if is_meant else ""
-    start("failed" if breaks and os.path.exists(breaks) else options.get("start", "ok"), device)
+    start("failed" if os.path.exists(breaks) else options.get("start", "ok"), device)
     for number, line in enumerate(sys.stdin):
         if number == 1 and breaks:
             open(breaks, "w").close()
             os.kill(os.getpid(), signal.SIGKILL)
-        if number == 1 and is_meant and "hangs" in options:
-            with open(options["hangs"], "w") as announce:
+        if number == 1 and "waits" in options:
+            with open(f"{options['waits']}/here", "w") as announce:
                 announce.write(f"{os.getpid()}\n")
-            hang()
+            open(f"{options['waits']}/go").close()
         answer(json.loads(line), device)
 
 
