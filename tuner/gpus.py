@@ -29,7 +29,7 @@ def select_gpus(text: str, *, library: Any = None) -> tuple[str, ...]:
     else:
         chosen = {}
         for name in (part.strip() for part in text.split(",")):
-            card = _find(name, listed, opened.nvml)
+            card = find_gpu(name, opened.nvml, option="--gpus")
             twin = next((n for n, c in chosen.items() if c.uuid == card.uuid), None)
             if twin is not None:
                 raise UserInputError(f"--gpus: expected every GPU once, got {twin} and {name}, which are one")
@@ -38,7 +38,12 @@ def select_gpus(text: str, *, library: Any = None) -> tuple[str, ...]:
     return tuple(card.uuid for card in chosen.values())
 
 
-def _find(name: str, listed: Mapping[int, Card], nvml: Nvml) -> Card:
+def find_gpu(name: str, nvml: Nvml, *, option: str) -> Card:
+    """The GPU of that number, or whose UUID begins so; `option` is what the user gave it to.
+
+    Raises: UserInputError where there is none, or more than one.
+    """
+    listed = nvml.numbered_cards()
     if name.isascii() and name.isdigit() and int(name) in listed:
         return listed[int(name)]
     if name.startswith("GPU-"):
@@ -46,15 +51,15 @@ def _find(name: str, listed: Mapping[int, Card], nvml: Nvml) -> Card:
         if len(found) > 1:
             uuids = ", ".join(card.uuid for card in found)
             raise UserInputError(
-                f"--gpus: expected a UUID that fits one GPU, got {name!r}, which fits {uuids}"
+                f"{option}: expected a UUID that fits one GPU, got {name!r}, which fits {uuids}"
             )
         if found:
             return found[0]
     # A part of a GPU (MIG) is not among the cards, and found by its whole UUID only.
     part = nvml.find(name) if name.startswith("MIG-") else None
     if part is None:
-        here = ", ".join(f"{number} ({card.uuid})" for number, card in listed.items())
-        raise UserInputError(f"--gpus: expected all, or some of {here} with commas between, got {name!r}")
+        here = ", ".join(f"{number} ({card.uuid})" for number, card in listed.items()) or "this computer"
+        raise UserInputError(f"{option}: expected a GPU of {here}, got {name!r}")
     return part
 
 

@@ -1,9 +1,9 @@
 """A worker without torch that misbehaves on command: the candidate's `model` names the misbehaviour.
 
-`--start=…` names one at the start. `--device=cuda` makes it claim the card that its driver chose, else the one
-of the fake NVML. Two options are about its second request: `--breaks=FILE --card=UUID`, it breaks that card, if
-it is its own, so that no worker starts there; `--waits=FOLDER`, it writes its pid to the FIFO `here` and opens
-the FIFO `go`. Imports only the standard library, so that it starts in no time.
+`--start=…` names one at the start. `--device=cuda` makes it claim the card that its driver chose, else that
+of the fake NVML. Two options are about its second request: `--breaks=FILE --card=UUID`, it breaks that card,
+if it is its own, so that no worker starts there; `--waits=FOLDER`, it writes its pid to the FIFO `here` and
+opens the FIFO `go`. Imports only the standard library, so that it starts in no time.
 """
 
 from __future__ import annotations

@@ -36,11 +36,11 @@ def test_each_way_to_name_them(text: str, chosen: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("3", ["some of 0 (GPU-aaaa1111-00), 1 (", "got '3'"]),
+        ("3", ["a GPU of 0 (GPU-aaaa1111-00), 1 (", "got '3'"]),
         ("-1", ["got '-1'"]),
         ("", ["got ''"]),
         ("0,", ["got ''"]),
-        ("everything", ["expected all, or some of", "got 'everything'"]),
+        ("everything", ["got 'everything'"]),
         ("GPU-dddd", ["got 'GPU-dddd'"]),
         ("aaaa1111", ["got 'aaaa1111'"]),
         ("MIG-1234", ["got 'MIG-1234'"]),
