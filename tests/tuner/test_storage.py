@@ -160,6 +160,28 @@ def test_a_candidate_left_in_the_queue_by_a_dead_driver_does_not_take_anothers_p
     assert store.trial_of(second) == 1
 
 
+def test_a_queue_left_by_a_dead_driver_ends_nothing_that_runs() -> None:
+    store = in_memory_store()
+    first, second, third, *_ = SearchSpace(STUDY).enumerate()
+    running = store.trial_of(first)
+    for left in (second, first):
+        store._study.enqueue_trial(SearchSpace(STUDY).parameters_of(left))
+    store.trial_of(third)
+    states = [t.state.name for t in store.trials]
+    assert states == ["RUNNING", "FAIL", "FAIL", "RUNNING"]
+    assert store.trial_of(first) == running
+
+
+def test_a_candidate_asked_while_it_runs_keeps_its_first_trial() -> None:
+    store = in_memory_store()
+    first = next(SearchSpace(STUDY).enumerate())
+    number = store.trial_of(first)
+    store._study.enqueue_trial(SearchSpace(STUDY).parameters_of(first))
+    assert store.ask() == first
+    assert store.trial_of(first) == number
+    assert [t.state.name for t in store.trials] == ["RUNNING", "FAIL"]
+
+
 def test_a_resumed_sampler_does_not_repeat_its_beginning() -> None:
     storage = optuna.storages.InMemoryStorage()
     space = SearchSpace(STUDY)
