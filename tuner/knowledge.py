@@ -47,7 +47,12 @@ class Knowledge:
             self.add(record)
 
     def begin(self, candidate: Candidate) -> None:
-        """Note that a candidate is being measured, until it is settled."""
+        """Note that a candidate is being measured, until it is settled.
+
+        Raises: ValueError for one that is not available: it would be measured twice.
+        """
+        if not self.is_available(candidate):
+            raise ValueError(f"{candidate.describe()} was proposed although it is settled or under way")
         self._under_way.add(candidate.digest())
 
     def add(self, record: Record) -> None:

@@ -179,8 +179,9 @@ class WorkerMeasurer:
                 continue
             self._last_ready = self._worker.ready
             return self._worker
+        said = " ".join(str(failure).split())  # CUDA's errors come with lines of advice
         raise DeviceError(
-            f"no worker could be started, {START_ATTEMPTS} times in a row ({failure}); "
+            f"no worker could be started, {START_ATTEMPTS} times in a row ({said}); "
             f"see {self._log_path} and what `phase8-tune doctor` says"
         ) from failure
 

@@ -58,6 +58,7 @@ class MeasurerPool:
         self._free: list[str] = []
         self._running: dict[str, Candidate] = {}
         self._lost: set[str] = set()
+        self._is_stopped = False
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -67,7 +68,8 @@ class MeasurerPool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
+        if not self._is_stopped:  # or an interrupt has ended the wait for it, and there shall be no other
+            self.stop()
 
     @property
     def device(self) -> DeviceInfo:
@@ -115,13 +117,13 @@ class MeasurerPool:
         return self._take(*self._reports.get())
 
     def stop(self) -> tuple[Finished, ...]:
-        """Stop all measurers; what they had finished by then. May be called more than once."""
+        """Stop all measurers and wait for them; what they had finished by then."""
+        self._is_stopped = True
         for name, measurer in self._measurers.items():
             measurer.stop()
             self._orders[name].put(None)
         for thread in self._threads:
-            if thread.ident is not None:
-                thread.join()
+            thread.join()
         finished = []
         while not self._reports.empty():
             name, report = self._reports.get()

@@ -63,7 +63,7 @@ def start(how: str, device: str) -> None:
     if how == "garbage":
         os.write(1, b"Loading libraries...\n")
     if how == "failed":
-        say({"type": "failed", "message": "no card"})
+        say({"type": "failed", "message": "no card\nand advice"})
         hang()
     if how == "exit":
         print("ImportError: no torch", file=sys.stderr)

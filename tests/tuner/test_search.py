@@ -235,6 +235,17 @@ def test_a_strategy_decides_what_comes_next(tmp_path: Path) -> None:
     assert bench.measurer.measured == [c.digest() for c in ALL_TINY[:-4:-1]]
 
 
+def test_a_strategy_that_repeats_itself_is_refused(tmp_path: Path) -> None:
+    class Same:
+        def propose(self, knowledge: Knowledge, is_open: Callable[[Candidate], bool]) -> Candidate | None:
+            return ALL_TINY[0]
+
+    bench = Bench(tmp_path)
+    with pytest.raises(ValueError, match="although it is settled or under way"):
+        bench.run(strategy=Same())
+    assert bench.measurer.measured == [ALL_TINY[0].digest()]
+
+
 @pytest.mark.parametrize("lacking", ["peak_bytes", "parameters", "samples_s"])
 def test_a_success_without_a_figure_is_an_error(lacking: str) -> None:
     whole = FormulaMeasurer(BUDGET_BYTES).measure(ALL_TINY[0])

@@ -242,6 +242,28 @@ def test_another_number_of_cards_goes_on_with_the_same_study(tmp_path: Path, bef
     assert {r.digest for r in read_records(bench.path)} == {c.digest() for c in ALL_TINY}
 
 
+def test_a_second_interrupt_does_not_wait_for_a_card_that_does_not_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited_for: list[threading.Thread] = []
+
+    def join(self: threading.Thread, timeout: float | None = None) -> None:
+        waited_for.append(self)
+        raise KeyboardInterrupt
+
+    bench = Bench(tmp_path)
+    hanging = Hanging(has_result=False)
+    monkeypatch.setattr(hanging, "stop", lambda: None)
+    bench.others = {"hanging": hanging}
+    bench.on_event = interrupt_after(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "join", join)
+        with pytest.raises(KeyboardInterrupt):
+            bench.run()
+    assert len(waited_for) == 1
+    hanging.is_stopped.set()
+
+
 def test_an_unexpected_error_on_one_card_ends_the_search_with_it(tmp_path: Path) -> None:
     bench, (_, second) = with_cards(tmp_path, 2)
 

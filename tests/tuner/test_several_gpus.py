@@ -117,7 +117,7 @@ def test_a_gpu_that_breaks_is_set_aside_with_one_line(run: Run) -> None:
         rest, out = driver.stderr.read(), driver.stdout.read() if driver.stdout else ""
     assert driver.returncode == 0, rest
     assert told.startswith("phase8-tune: GPU-b is set aside, 1 other goes on: no worker could be started")
-    assert "no card" in told
+    assert "no card and advice" in told
     assert "worker-GPU-b.log" in told
     assert "set aside" not in rest
     # The trial in which it broke was killed, and made again on the other.
