@@ -50,6 +50,7 @@ class MeasurerPool:
             name: queue.SimpleQueue() for name in measurers
         }
         self._reports: queue.SimpleQueue[tuple[str, _Report]] = queue.SimpleQueue()
+        self._arrived = threading.Semaphore(0)  # counts the reports
         # Daemons: a second interrupt ends the driver at once, and the workers end with it.
         self._threads = [
             threading.Thread(target=self._serve, args=(name,), daemon=True) for name in measurers
@@ -109,12 +110,27 @@ class MeasurerPool:
         self._running[device] = candidate
         self._orders[device].put(candidate)
 
-    def wait(self) -> Finished | None:
-        """Wait until something happens; None where it is only that a device got ready or was lost while idle.
+    def wait(self) -> None:
+        """Wait until there is something to take. Takes nothing: an interrupt of the wait loses nothing."""
+        self._arrived.acquire()
+
+    def take(self) -> Finished | None:
+        """What was waited for; None where it is only that a device got ready or was lost while idle.
 
         Raises: DeviceError where no device is left; whatever else was raised in a measurer's thread.
         """
-        return self._take(*self._reports.get())
+        name, report = self._reports.get()
+        if isinstance(report, _Ready):
+            self._first = self._first or report
+            self._free.append(name)
+            return None
+        if isinstance(report, Measurement):
+            self._free.append(name)
+            return self._finish(name, report)
+        if not isinstance(report, DeviceError):
+            raise report
+        self._lose(name, report)
+        return self._finish(name, None) if name in self._running else None
 
     def stop(self) -> tuple[Finished, ...]:
         """Stop all measurers and wait for them; what they had finished by then."""
@@ -134,20 +150,8 @@ class MeasurerPool:
     def _await_first(self) -> _Ready:
         while self._first is None:
             self.wait()
+            self.take()
         return self._first
-
-    def _take(self, name: str, report: _Report) -> Finished | None:
-        if isinstance(report, _Ready):
-            self._first = self._first or report
-            self._free.append(name)
-            return None
-        if isinstance(report, Measurement):
-            self._free.append(name)
-            return self._finish(name, report)
-        if not isinstance(report, DeviceError):
-            raise report
-        self._lose(name, report)
-        return self._finish(name, None) if name in self._running else None
 
     def _finish(self, name: str, measurement: Measurement | None) -> Finished:
         return Finished(device=name, candidate=self._running.pop(name), measurement=measurement)
@@ -162,16 +166,20 @@ class MeasurerPool:
         goes_on = "1 other goes on" if left == 1 else f"{left} others go on"
         self._on_loss(f"{name} is set aside, {goes_on}: {error}")
 
+    def _report(self, name: str, report: _Report) -> None:
+        self._reports.put((name, report))
+        self._arrived.release()
+
     def _serve(self, name: str) -> None:
         """A measurer's thread."""
         measurer, orders = self._measurers[name], self._orders[name]
         try:
-            self._reports.put((name, _Ready(device=measurer.device, versions=measurer.versions)))
+            self._report(name, _Ready(device=measurer.device, versions=measurer.versions))
             while (candidate := orders.get()) is not None:
-                self._reports.put((name, measurer.measure(candidate)))
+                self._report(name, measurer.measure(candidate))
         except StoppedError:
             pass
         except BaseException as error:  # whatever it is, the driver's thread is to know
-            self._reports.put((name, error))
+            self._report(name, error)
         finally:
             measurer.close()

@@ -131,8 +131,10 @@ class Search:
             self._emit()
             reason = self._loop()
         except KeyboardInterrupt:
-            for finished in self._pool.stop():
-                self._take_in(finished)
+            kept = self._pool.stop()
+            with interrupt_deferred():
+                for finished in kept:
+                    self._take_in(finished)
             self._store.abandon()
             reason = StopReason.INTERRUPTED
         except DeviceError:
@@ -151,9 +153,11 @@ class Search:
             reason = self._hand_out()
             if reason is not None and not self._pool.running:
                 return reason
-            finished = self._pool.wait()
-            if finished is not None:
-                self._take_in(finished)
+            self._pool.wait()
+            with interrupt_deferred():
+                finished = self._pool.take()
+                if finished is not None:
+                    self._take_in(finished)
 
     def _hand_out(self) -> StopReason | None:
         """Keep the free devices busy; the reason why one is left without work, None where none is."""
@@ -206,7 +210,8 @@ class Search:
             device=self._pool.device,
             memory_stats={} if peak_bytes is None else {PREDICTED_PEAK_BYTES: peak_bytes},
         )
-        self._record(candidate, measurement, attempt=0, started_at=_now())
+        with interrupt_deferred():
+            self._record(candidate, measurement, attempt=0, started_at=_now())
 
     def _measure(self, candidate: Candidate, device: str) -> None:
         self._store.trial_of(candidate)
@@ -227,20 +232,19 @@ class Search:
     def _record(
         self, candidate: Candidate, measurement: Measurement, *, attempt: int, started_at: str
     ) -> None:
-        with interrupt_deferred():
-            record = Record(
-                digest=candidate.digest(),
-                candidate=candidate.to_dict(),
-                trial_number=self._store.trial_of(candidate),
-                attempt=attempt,
-                started_at=started_at,
-                budget_bytes=self._budget_bytes,
-                measurement=measurement,
-            )
-            self._journal.append(record)
-            self._knowledge.add(record)
-            if self._knowledge.is_settled(candidate):
-                self._store.tell(self._knowledge.record_of(candidate), self._knowledge)
+        record = Record(
+            digest=candidate.digest(),
+            candidate=candidate.to_dict(),
+            trial_number=self._store.trial_of(candidate),
+            attempt=attempt,
+            started_at=started_at,
+            budget_bytes=self._budget_bytes,
+            measurement=measurement,
+        )
+        self._journal.append(record)
+        self._knowledge.add(record)
+        if self._knowledge.is_settled(candidate):
+            self._store.tell(self._knowledge.record_of(candidate), self._knowledge)
         self._emit(last=record)
 
     def _reason_to_stop(self) -> StopReason | None:
