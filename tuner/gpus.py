@@ -29,7 +29,7 @@ def select_gpus(text: str, *, library: Any = None) -> tuple[str, ...]:
     else:
         chosen = {}
         for name in (part.strip() for part in text.split(",")):
-            card = find_gpu(name, opened.nvml, option="--gpus")
+            card = find_gpu(name, opened.nvml)
             twin = next((n for n, c in chosen.items() if c.uuid == card.uuid), None)
             if twin is not None:
                 raise UserInputError(f"--gpus: expected every GPU once, got {twin} and {name}, which are one")
@@ -38,8 +38,8 @@ def select_gpus(text: str, *, library: Any = None) -> tuple[str, ...]:
     return tuple(card.uuid for card in chosen.values())
 
 
-def find_gpu(name: str, nvml: Nvml, *, option: str) -> Card:
-    """The GPU of that number, or whose UUID begins so; `option` is what the user gave it to.
+def find_gpu(name: str, nvml: Nvml) -> Card:
+    """The GPU of that number, or whose UUID begins so.
 
     Raises: UserInputError where there is none, or more than one.
     """
@@ -51,7 +51,7 @@ def find_gpu(name: str, nvml: Nvml, *, option: str) -> Card:
         if len(found) > 1:
             uuids = ", ".join(card.uuid for card in found)
             raise UserInputError(
-                f"{option}: expected a UUID that fits one GPU, got {name!r}, which fits {uuids}"
+                f"--gpus: expected a UUID that fits one GPU, got {name!r}, which fits {uuids}"
             )
         if found:
             return found[0]
@@ -59,7 +59,7 @@ def find_gpu(name: str, nvml: Nvml, *, option: str) -> Card:
     part = nvml.find(name) if name.startswith("MIG-") else None
     if part is None:
         here = ", ".join(f"{number} ({card.uuid})" for number, card in listed.items()) or "this computer"
-        raise UserInputError(f"{option}: expected a GPU of {here}, got {name!r}")
+        raise UserInputError(f"--gpus: expected a GPU of {here}, got {name!r}")
     return part
 
 

@@ -189,7 +189,7 @@ def test_who_holds_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("gpu", ["GPU-nowhere", "1", "all"])
 def test_an_unknown_card_is_the_users_error(tmp_path: Path, gpu: str) -> None:
-    with pytest.raises(UserInputError, match=rf"--gpu: expected a GPU of 0 \(GPU-fake\), got '{gpu}'"):
+    with pytest.raises(UserInputError, match=rf"--gpus: expected a GPU of 0 \(GPU-fake\), got '{gpu}'"):
         gather.gather_facts(runs_dir=tmp_path, gpu=gpu, nvml_library=FakeNvml())
 
 

@@ -168,7 +168,7 @@ def _segments(children: Children, told: TorchAnswer | None) -> Probe:
 def _uuid_of(gpu: str, library: Any) -> str:
     """The UUID of a GPU that the user names; what he typed where there is no NVML, which is a finding."""
     nvml = open_nvml(library).nvml
-    return gpu if nvml is None else find_gpu(gpu, nvml, option="--gpu").uuid
+    return gpu if nvml is None else find_gpu(gpu, nvml).uuid
 
 
 def _nvml_facts(library: Any, uuid: str | None) -> NvmlFacts:
