@@ -220,6 +220,7 @@ def test_stopped_from_another_thread_it_leaves_no_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str, wait: int
 ) -> None:
     waits, is_waiting, real = itertools.count(1), threading.Event(), LiveWorker._await_reply
+    before = child_pids()
 
     def await_reply(self: LiveWorker, deadline_s: float, on_silence: Callable[[int], None]) -> Reply | None:
         if next(waits) == wait:
@@ -231,7 +232,7 @@ def test_stopped_from_another_thread_it_leaves_no_worker(
         fake._start_timeout_s = 60.0
         measuring = thread.submit(fake.measure, candidate("silence"))
         assert is_waiting.wait(60)
-        workers = child_pids()
+        workers = set(child_pids()).difference(before)
         fake.stop()
         with pytest.raises(StoppedError):
             measuring.result(60)
