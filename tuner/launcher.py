@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from .devices import device_total_bytes, resolve_device
 from .errors import DeviceError, UserInputError
 from .live_worker import LiveWorker, TrialFailedError
 from .measurement import DeviceInfo, LedgerLine, Measurement, Telemetry, Versions
-from .measurer import TimingSettings
+from .measurer import StoppedError, TimingSettings
 from .memory import Settlement, host_limit_bytes, settle_cuda, settle_host
 from .monitor import TrialMonitor
 from .nvml import Card, open_nvml
@@ -33,7 +34,8 @@ class WorkerMeasurer:
 
     The worker is kept from one candidate to the next and replaced after any failure. `budget_bytes` covers
     all that it takes of the device, `reserve_bytes` of it are left to other programs. The worker's standard
-    error is appended to `log_dir/worker.log`.
+    error is appended to `log_dir/log_name`. A worker ends with the thread that started it (on Linux), so one
+    thread uses a measurer; only `stop` may be called from others.
 
     Raises: UserInputError where `log_dir` cannot be written.
     """
@@ -45,6 +47,7 @@ class WorkerMeasurer:
         budget_bytes: int,
         reserve_bytes: int,
         log_dir: Path,
+        log_name: str = "worker.log",
         timing: TimingSettings,
         gpu_uuid: str | None = None,
         command: Sequence[str] | None = None,
@@ -55,7 +58,7 @@ class WorkerMeasurer:
         self._kind = device
         self._budget_bytes = budget_bytes
         self._reserve_bytes = reserve_bytes
-        self._log_path = log_dir / "worker.log"
+        self._log_path = log_dir / log_name
         self._timing = timing
         self._gpu_uuid = gpu_uuid
         self._command = tuple(command or WORKER_COMMAND)
@@ -65,7 +68,7 @@ class WorkerMeasurer:
         self._worker: LiveWorker | None = None
         self._last_ready: Ready | None = None
         self._next_id = 1
-        self._failed_starts = 0
+        self._stop = threading.Event()
         try:
             log_dir.mkdir(parents=True, exist_ok=True)
             self._log_path.open("ab").close()
@@ -93,12 +96,15 @@ class WorkerMeasurer:
     def measure(self, candidate: Candidate) -> Measurement:
         """Measure one candidate; a tainted measurement is done again once.
 
-        Raises: DeviceError where no worker could be started several times in a row.
+        Raises: DeviceError where no worker could be started several times in a row; StoppedError.
         """
         measurement = self._measure_once(candidate)
         if measurement.tainted:
             measurement = self._measure_once(candidate)
         return measurement
+
+    def stop(self) -> None:
+        self._stop.set()
 
     def close(self) -> None:
         if self._worker is not None:
@@ -106,11 +112,8 @@ class WorkerMeasurer:
             self._worker = None
 
     def _identify(self) -> Ready:
-        while self._last_ready is None:
-            try:
-                self._ready_worker()
-            except TrialFailedError as error:
-                self._count_failed_start(error)
+        if self._last_ready is None:
+            self._last_ready = self._ready_worker().ready
         return self._last_ready
 
     def _measure_once(self, candidate: Candidate) -> Measurement:
@@ -123,21 +126,17 @@ class WorkerMeasurer:
         except BaseException:  # an interrupt, say: no worker is left in the middle of a trial
             self.close()
             raise
-        known = self._last_ready
+        known = self._identify()
         return measurement.model_copy(
             update={
                 "wall_s": time.monotonic() - started_s,
-                "device": known.device if known else None,
-                "versions": known.versions if known else None,
+                "device": known.device,
+                "versions": known.versions,
             }
         )
 
     def _try(self, candidate: Candidate) -> Measurement:
-        try:
-            worker = self._ready_worker()
-        except TrialFailedError as error:
-            self._count_failed_start(error)
-            raise
+        worker = self._ready_worker()
         request = MeasureRequest(
             id=self._next_id,
             candidate=candidate.to_dict(),
@@ -155,7 +154,7 @@ class WorkerMeasurer:
                 request,
                 timeout_s=self._timing.timeout_s,
                 on_progress=lambda progress: monitor.enter_phase(progress.phase),
-                on_silence=self._guard_host_memory,
+                on_silence=self._look_after,
             )
             measurement = self._settle(worker, result, monitor)
         if result.replace is not None or worker.is_outdated:
@@ -165,34 +164,50 @@ class WorkerMeasurer:
     def _ready_worker(self) -> LiveWorker:
         """The idle worker, a new one if there is none or it has died.
 
-        Raises: TrialFailedError where a new one does not get ready.
+        A failed start says something about the device and nothing about a candidate: it is repeated at once.
+        Raises: DeviceError where that fails several times in a row; StoppedError.
         """
         if self._worker is not None and not self._worker.process.is_idle():
             self.close()
-        if self._worker is None:
-            self._worker = LiveWorker(
-                self._command,
-                device=self._kind,
-                gpu_uuid=self._gpu_uuid,
-                log_path=self._log_path,
-                start_timeout_s=self._start_timeout_s,
-            )
-            self._failed_starts = 0
+        failure: TrialFailedError | None = None
+        for _ in range(START_ATTEMPTS):
+            self._obey_stop()
+            try:
+                self._worker = self._worker or self._start_worker()
+            except TrialFailedError as error:
+                failure = error
+                continue
             self._last_ready = self._worker.ready
-        return self._worker
+            return self._worker
+        said = " ".join(str(failure).split())  # CUDA's errors come with lines of advice
+        raise DeviceError(
+            f"no worker could be started, {START_ATTEMPTS} times in a row ({said}); "
+            f"see {self._log_path} and what `phase8-tune doctor` says"
+        ) from failure
+
+    def _start_worker(self) -> LiveWorker:
+        return LiveWorker(
+            self._command,
+            device=self._kind,
+            gpu_uuid=self._gpu_uuid,
+            log_path=self._log_path,
+            start_timeout_s=self._start_timeout_s,
+            on_silence=lambda pid: self._obey_stop(),
+        )
+
+    def _obey_stop(self) -> None:
+        if self._stop.is_set():
+            raise StoppedError
 
     def _find_card(self, ready: Ready) -> Card | None:
         if self._nvml is None or ready.device.uuid is None:
             return None
         return self._nvml.find(ready.device.uuid)
 
-    def _count_failed_start(self, error: TrialFailedError) -> None:
-        self._failed_starts += 1
-        if self._failed_starts >= START_ATTEMPTS:
-            raise DeviceError(
-                f"no worker could be started, {START_ATTEMPTS} times in a row ({error}); "
-                f"see {self._log_path} and what `phase8-tune doctor` says"
-            ) from error
+    def _look_after(self, pid: int) -> None:
+        """What is done every moment while an answer is awaited."""
+        self._obey_stop()
+        self._guard_host_memory(pid)
 
     def _guard_host_memory(self, pid: int) -> None:
         if self._kind != "cpu":

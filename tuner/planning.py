@@ -39,7 +39,7 @@ from .storage import StudyStore, open_sqlite
 
 DEFAULT_STUDY = "default"
 _MEASURING_ONLY = {
-    "--gpu-uuid": "gpu_uuid",
+    "--gpus": "gpus",
     "--trials": "trials",
     "--time": "time_limit_s",
     "--timeout": "timeout_s",

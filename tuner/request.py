@@ -25,7 +25,7 @@ class RunRequest:
     study: str | None = None
     device: Literal["auto", "cuda", "cpu"] = "auto"
     gpu: str | None = None
-    gpu_uuid: str | None = None
+    gpus: str | None = None
     run_name: str | None = None
     runs_dir: Path = Path("runs")
     trials: int | None = None

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
+from typing import Literal, TextIO
 
 from .definition import StudyDefinition
 from .devices import device_total_bytes, resolve_device
@@ -15,11 +15,14 @@ from .errors import DeviceError, InterruptedStudyError, NothingFitsError, Phase8
 from .events import SearchResult, StopReason
 from .foresight import Forecasts, count_skips, forecast_all
 from .frontier import find_frontier, settle, to_points
+from .gpus import select_gpus
 from .journal import read_records
 from .launcher import WorkerMeasurer
 from .measurement import DeviceInfo
+from .measurer import TimingSettings
 from .outputs import write_outputs
 from .planning import plan
+from .pool import MeasurerPool
 from .predict.calibration import present_profile
 from .predict.profiles import gpu_profile
 from .report.facts import RunFacts
@@ -47,48 +50,45 @@ def execute(request: RunRequest) -> None:
         plan(request, gpu_profile(request.gpu))
         return
     chosen = None if request.study is None else read_study(request.study, request)
-    kind = resolve_device(request.device)
+    gpus = () if request.gpus is None else select_gpus(request.gpus)
+    kind = resolve_device(request.device, gpus)
     if kind == "predicted":
         plan(request, present_profile())
         return
     definition, text = chosen or read_study(_DEFAULT_STUDIES[kind], request)
-    total_bytes = device_total_bytes(kind, request.gpu_uuid)
-    budget_bytes = settle_budget(request, total_bytes, _OWNERS[kind])
+    budget_bytes = settle_budget(request, device_total_bytes(kind, gpus), _OWNERS[kind])
     root = run_root(request, definition, kind)
     check_run_directory(root, definition, budget_bytes)
     timing = definition.timing.to_settings()
     if request.timeout_s is not None:
         timing = replace(timing, timeout_s=request.timeout_s)
-    tell(f"study {definition.name}, budget {format_budget(budget_bytes)}, device: {kind}, run {root}")
+    device = f"{kind} ({len(gpus)} GPUs)" if len(gpus) > 1 else kind
+    tell(f"study {definition.name}, budget {format_budget(budget_bytes)}, device: {device}, run {root}")
     if definition.missing_versions:
         tell(f"not in this installation, left out: kernels {', '.join(definition.missing_versions)}")
-    with WorkerMeasurer(
-        device=kind,
-        budget_bytes=budget_bytes,
-        reserve_bytes=request.reserve_bytes,
-        log_dir=root,
-        timing=timing,
-        gpu_uuid=request.gpu_uuid,
-    ) as measurer:
-        forecasts = _look_ahead(definition, measurer.device, budget_bytes, request.reserve_bytes)
-        with ProgressDisplay(sys.stderr) as progress:
-            result = run_search(
-                definition,
-                measurer,
-                root,
-                budget_bytes=budget_bytes,
-                on_event=progress,
-                limits=limits(request, definition),
-                definition_text=text,
-                forecasts=forecasts,
-            )
+    measurers = _make_measurers(request, kind, gpus, budget_bytes=budget_bytes, root=root, timing=timing)
+    with (
+        ProgressDisplay(sys.stderr) as progress,
+        MeasurerPool(measurers, on_loss=lambda text: progress.tell(f"phase8-tune: {text}")) as pool,
+    ):
+        forecasts = _look_ahead(definition, pool.device, budget_bytes, request.reserve_bytes)
+        result = run_search(
+            definition,
+            pool,
+            root,
+            budget_bytes=budget_bytes,
+            on_event=progress,
+            limits=limits(request, definition),
+            definition_text=text,
+            forecasts=forecasts,
+        )
         facts = RunFacts(
             run_root=root,
             study_name=definition.name,
             budget_bytes=budget_bytes,
             reserve_bytes=request.reserve_bytes,
-            device=measurer.device,
-            versions=measurer.versions,
+            device=pool.device,
+            versions=pool.versions,
             timing=timing,
             command=request.command,
             missing_versions=definition.missing_versions,
@@ -99,6 +99,30 @@ def execute(request: RunRequest) -> None:
     problem = _judge(result, root)
     if problem is not None:
         raise problem
+
+
+def _make_measurers(
+    request: RunRequest,
+    kind: Literal["cuda", "cpu"],
+    gpus: tuple[str, ...],
+    *,
+    budget_bytes: int,
+    root: Path,
+    timing: TimingSettings,
+) -> dict[str, WorkerMeasurer]:
+    """One for each GPU by its UUID, each with a log of its own; one for the device without any named."""
+    return {
+        uuid or kind: WorkerMeasurer(
+            device=kind,
+            budget_bytes=budget_bytes,
+            reserve_bytes=request.reserve_bytes,
+            log_dir=root,
+            log_name=f"worker-{uuid}.log" if len(gpus) > 1 else "worker.log",
+            timing=timing,
+            gpu_uuid=uuid,
+        )
+        for uuid in gpus or (None,)
+    }
 
 
 def _look_ahead(
@@ -150,4 +174,4 @@ def _judge(result: SearchResult, root: Path) -> Phase8TuneError | None:
             f"no configuration fits {format_budget(records[0].budget_bytes)} ({ended}); raise --vram, "
             f"or search smaller models, sequences or batches with --study; see {root / 'report.md'}"
         )
-    return DeviceError(f"every configuration failed ({ended}); see {root / 'worker.log'}")
+    return DeviceError(f"every configuration failed ({ended}); see the worker's log in {root}")

@@ -144,7 +144,7 @@ def test_nothing_that_fits_is_exit_code_3(capsys: pytest.CaptureFixture[str]) ->
         (["--time", "5m"], "--time: expected where something is measured"),
         (["--timeout", "5m"], "--timeout: expected where something is measured"),
         (["--seed", "1"], "--seed: expected where something is measured"),
-        (["--gpu-uuid", "GPU-0"], "--gpu-uuid: expected where something is measured"),
+        (["--gpus", "all"], "--gpus: expected where something is measured"),
         (["--gpu", "rtx-9999"], "--gpu: expected one of rtx-3080-laptop"),
         (["--gpu", "h200", "--device", "cpu"], "--gpu: plans for a card, got --device cpu too"),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,6 +92,15 @@ def outcome_note(record: Record) -> str:
     if record.fits and record.measurement.predicted is not None:
         return "predicted to fit"
     return _NOTES.get(outcome, outcome.value.replace("_", " "))
+
+
+def describe_gpus(records: Sequence[Record]) -> str | None:
+    """How many configurations each GPU measured, None where it was one GPU, or none."""
+    devices = (r.measurement.device for r in records if r.attempt > 0)
+    counts = Counter(device.uuid for device in devices if device is not None and device.uuid is not None)
+    if len(counts) < 2:
+        return None
+    return f"{len(counts)} GPUs: " + ", ".join(f"{n} on {uuid}" for uuid, n in sorted(counts.items()))
 
 
 def describe_device(device: DeviceInfo) -> str:
