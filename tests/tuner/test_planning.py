@@ -41,7 +41,9 @@ def place(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with the study, predictions shared by the module, and no GPU."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PHASE8_TUNE_CACHE", str(cache))
-    monkeypatch.setattr(devices, "probe_cuda", lambda: CudaProbe(total_bytes=None, reason="none here"))
+    monkeypatch.setattr(
+        devices, "probe_cuda", lambda gpus=(): CudaProbe(total_bytes=None, reason="none here")
+    )
     Path("tiny.yaml").write_text(STUDY)
 
 
@@ -144,7 +146,7 @@ def test_nothing_that_fits_is_exit_code_3(capsys: pytest.CaptureFixture[str]) ->
         (["--time", "5m"], "--time: expected where something is measured"),
         (["--timeout", "5m"], "--timeout: expected where something is measured"),
         (["--seed", "1"], "--seed: expected where something is measured"),
-        (["--gpus", "all"], "--gpus: expected where something is measured"),
+        (["--gpu", "h200", "--gpus", "all"], "--gpus: expected where something is measured"),
         (["--gpu", "rtx-9999"], "--gpu: expected one of rtx-3080-laptop"),
         (["--gpu", "h200", "--device", "cpu"], "--gpu: plans for a card, got --device cpu too"),
     ],
