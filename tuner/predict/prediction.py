@@ -90,16 +90,13 @@ class Predictor:
         Raises: UserInputError for a model, variant or version that cannot be built.
         """
         key, batch = line_key(candidate, self.profile), candidate.batch_size
-        cap, workspace = self._cap(budget_bytes), self.profile.blas_workspace_bytes()
+        cap, workspaces = self._cap(budget_bytes), self.profile.workspaces()
         try:
             parameters = key.config().parameter_count()
             capped, free = self.store.ask(
-                [
-                    (key, Question(batch_size=batch, cap_bytes=c, workspace_bytes=workspace))
-                    for c in (cap, None)
-                ]
+                [(key, Question(batch_size=batch, cap_bytes=c, workspaces=workspaces)) for c in (cap, None)]
             )
-            largest = self.store.largest_batch(key, cap, workspace)
+            largest = self.store.largest_batch(key, cap, workspaces)
         except (ValueError, UnsupportedVersionError) as error:
             raise UserInputError(f"{candidate.describe()}: {error}") from error
         # Under the cap where it fits there: with less room the allocator keeps less
@@ -130,12 +127,12 @@ class Predictor:
         Raises: UnsupportedVersionError where a version does not take a model.
         """
         cap = int(self._cap(budget_bytes) * (1 + SKIP_MARGIN))
-        workspace = self.profile.blas_workspace_bytes()
+        workspaces = self.profile.workspaces()
         questions = [
             (
                 line_key(candidate, self.profile),
                 Question(
-                    batch_size=candidate.batch_size, cap_bytes=cap, workspace_bytes=workspace, is_rough=True
+                    batch_size=candidate.batch_size, cap_bytes=cap, workspaces=workspaces, is_rough=True
                 ),
             )
             for candidate in candidates
