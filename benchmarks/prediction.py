@@ -6,13 +6,13 @@
 Random configurations (seeded) are predicted in other processes, without the GPU, and then trained a few
 steps each in this one. Prints tables and one JSON line; writes results.json, environment.json and report.md
 into DIR. --seconds are those of measuring: predicting and compiling the kernels come before.
---record stores what the tracer writes down on this GPU for a small model, the fixture of the tests.
+--record stores what torch's allocator writes down on this GPU for some configurations, the fixture of the
+tests.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import multiprocessing
 import sys
@@ -22,15 +22,14 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
-
-from ..kernels.device_limits import multiprocessor_count, shared_memory_limit
-from ..tuner.candidate import Candidate, Precision
+from ..tuner.candidate import Candidate
 from ..tuner.predict.calibration import calibrate_present, present_profile
+from ..tuner.predict.events import Workspaces
 from ..tuner.predict.lines import Answer, Question, line_key
 from ..tuner.predict.prediction import Predictor
 from ..tuner.predict.profiles import GpuProfile, gpu_profile
 from ..tuner.predict.store import PredictionStore
+from .allocator_history import record
 from .environment import environment
 from .prediction_cases import compile_kernels, draw, fits_under, process_peak_bytes, run
 from .prediction_report import report_of, summary_of
@@ -46,16 +45,17 @@ def main() -> None:
     arguments = _parse()
     if arguments.record is not None:
         record(arguments.record)
+        print(f"{arguments.record}: {arguments.record.stat().st_size} bytes")
         return
     if arguments.calibrate:
         profile = calibrate_present()
     else:
         profile = present_profile() if arguments.gpu is None else gpu_profile(arguments.gpu)
-    workspace = profile.blas_workspace_bytes()
+    workspaces = profile.workspaces()
     with PredictionStore() as store:
         drawn = draw(2 * arguments.count, arguments.seed)
         start = time.monotonic()
-        answers = _ask(store, profile, drawn, None, workspace)
+        answers = _ask(store, profile, drawn, None, workspaces)
         predicting_s = time.monotonic() - start
         chosen = [
             (candidate, answer)
@@ -77,7 +77,7 @@ def main() -> None:
                 f"--seconds: expected time to measure at least one of {len(chosen)} configurations, "
                 f"got {arguments.seconds:g} s and measured none; give more"
             )
-        caps = _decide(rows, store, profile, workspace, deadline)
+        caps = _decide(rows, store, profile, workspaces, deadline)
     processes = _processes(rows, profile, deadline)
     summary = summary_of(rows, caps, processes)
     results = {
@@ -116,13 +116,17 @@ def _parse() -> argparse.Namespace:
 
 
 def _ask(
-    store: PredictionStore, profile: GpuProfile, cases: Sequence[Candidate], cap: int | None, workspace: int
+    store: PredictionStore,
+    profile: GpuProfile,
+    cases: Sequence[Candidate],
+    cap: int | None,
+    workspaces: Workspaces,
 ) -> list[Answer]:
     return store.ask(
         [
             (
                 line_key(case, profile),
-                Question(batch_size=case.batch_size, cap_bytes=cap, workspace_bytes=workspace),
+                Question(batch_size=case.batch_size, cap_bytes=cap, workspaces=workspaces),
             )
             for case in cases
         ]
@@ -180,13 +184,13 @@ def _decide(
     rows: Sequence[dict[str, Any]],
     store: PredictionStore,
     profile: GpuProfile,
-    workspace: int,
+    workspaces: Workspaces,
     deadline: float,
 ) -> list[dict[str, Any]]:
     """Predicted and real decisions under caps: where the peaks leave no doubt by them, else by running."""
     decisions = []
     for cap in (gib * GIB for gib in CAPS_GIB):
-        answers = _ask(store, profile, [row["case"] for row in rows], cap, workspace)
+        answers = _ask(store, profile, [row["case"] for row in rows], cap, workspaces)
         for row, answer in zip(rows, answers, strict=True):
             if row["measured_reserved_bytes"] <= cap:
                 fits, how = True, "reserved without a cap"
@@ -228,36 +232,6 @@ def _processes(rows: Sequence[dict[str, Any]], profile: GpuProfile, deadline: fl
             }
         )
     return seen
-
-
-def record(path: Path) -> None:
-    """Store the tracer's events of a small model on this GPU: slot, bytes, operation and phase of each."""
-    from ..phase8.training import TrainingOptions
-    from ..tests.predict.traces import CONFIG, canonical
-    from ..tuner.predict.stepping import record_training
-
-    cases: dict[str, Any] = {}
-    kinds: tuple[tuple[str, bool, Precision], ...] = (("reference", False, "bf16"), ("v2", True, "fp16"))
-    for version, checkpointing, precision in kinds:
-        options = TrainingOptions(
-            kernel_version=version, gradient_checkpointing=checkpointing, mixed_precision=precision
-        )
-        trace = record_training(CONFIG, options, batch_size=2)
-        cases[version] = {
-            "gradient_checkpointing": checkpointing,
-            "mixed_precision": precision,
-            "parts": [[[slot, size, op, phase] for slot, size, op, phase, _ in p] for p in canonical(trace)],
-        }
-    device = torch.device("cuda", 0)
-    data = {
-        "environment": environment(),
-        "shared_memory_bytes": shared_memory_limit(device),
-        "multiprocessors": multiprocessor_count(device),
-        "cases": cases,
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gzip.compress(json.dumps(data, separators=(",", ":")).encode(), 9, mtime=0))
-    print(f"{path}: {path.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

@@ -7,10 +7,6 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from phase8_tune.tuner.predict.stepping import Limits
-
-LIMITS = Limits(shared_memory_bytes=101_376, multiprocessors=48)
-
 
 @pytest.fixture(autouse=True, scope="session")
 def single_thread() -> Iterator[None]:

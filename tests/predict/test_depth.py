@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from phase8_tune.tuner.predict.depth import NotRepeatableError, deepen
-from phase8_tune.tuner.predict.events import FREE, WORKSPACE, Cost, Event, Trace
+from phase8_tune.tuner.predict.events import FREE, Cost, Event, Trace
 from phase8_tune.tuner.predict.fit import _total_costs
 
 from .traces import VERSIONS, canonical, traced
@@ -21,7 +21,7 @@ def _deep(trace: Trace, depth: int) -> Trace:
         for slot, source in zip(deep.slots.tolist(), deep.sources.tolist(), strict=True):
             event = part[source]
             size = event.size_bytes
-            if size not in (FREE, WORKSPACE):
+            if size >= 0:
                 size += event.growth_bytes * (depth - trace.depth)
             categories[slot] = trace.categories[event.slot]
             events.append(Event(slot, size, event.op, event.phase, event.unit))

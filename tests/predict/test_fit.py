@@ -5,19 +5,21 @@ from __future__ import annotations
 import pytest
 
 from phase8_tune.tuner.predict.allocator import MIN_BLOCK_BYTES
-from phase8_tune.tuner.predict.events import FREE, Cost, Event, Trace
+from phase8_tune.tuner.predict.events import FREE, Cost, Event, Trace, Workspaces
 from phase8_tune.tuner.predict.fit import FIT_BATCHES, Line, add_trace, trace_line
 from phase8_tune.tuner.predict.line_files import read_line, write_line
 from phase8_tune.tuner.predict.replay import Program
 
-from .traces import CONFIG, VERSIONS, traced
+from .traces import CONFIG, LIMITS, VERSIONS, traced
 
-WORKSPACE_BYTES = 1 << 20
+WORKSPACES = Workspaces(1 << 20, 1 << 20)
 
 
 def _line(version: str) -> Line:
     return trace_line(
-        lambda batch, depth: traced(version, batch=batch, depth=depth, checkpointing=True), CONFIG.n_layers
+        lambda batch, depth: traced(version, batch=batch, depth=depth, checkpointing=True),
+        CONFIG.n_layers,
+        LIMITS.processors,
     )
 
 
@@ -55,7 +57,7 @@ def _single(size_bytes: int) -> Trace:
 
 
 def test_sizes_that_bend_are_traced():
-    line = trace_line(lambda batch, depth: _single(min(100 * batch, 800)), 1)
+    line = trace_line(lambda batch, depth: _single(min(100 * batch, 800)), 1, LIMITS.processors)
     assert line.fitted is None
     assert line.at(16) is None
     add_trace(line, 16, _single(800), 1)
@@ -66,7 +68,7 @@ def test_sizes_that_bend_are_traced():
 
 
 def test_other_events_are_another_structure():
-    line = trace_line(lambda batch, depth: _single(100 * batch), 1)
+    line = trace_line(lambda batch, depth: _single(100 * batch), 1, LIMITS.processors)
     other = Trace(depth=1, first=[Event(0, 5, "another", "forward", 0)], categories=["activations"])
     assert add_trace(line, 1, other, 1).structure == 1
     straight = line.at(5)
@@ -89,7 +91,7 @@ def test_a_line_survives_its_file(version, tmp_path):
             assert sizes is not None
             structure = one.structures[sizes.structure]
             program = Program(structure, is_captured=False)
-            peaks.append(program.replay(structure.whole(sizes.sizes), workspace_bytes=WORKSPACE_BYTES))
+            peaks.append(program.replay(structure.whole(sizes.sizes), workspaces=WORKSPACES))
         assert peaks[0] == peaks[1]
 
 

@@ -45,3 +45,23 @@ def test_named_profiles():
 )
 def test_workspace_of_cublas(name, environment, expected_kib):
     assert gpu_profile(name).blas_workspace_bytes(environment) == expected_kib * 1024
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected_kib"),
+    [
+        ({}, 1024),
+        ({"CUBLASLT_WORKSPACE_SIZE": "4096"}, 4096),
+        ({"CUBLASLT_WORKSPACE_SIZE": "0"}, 0),
+        ({"TORCH_CUBLASLT_UNIFIED_WORKSPACE": "1"}, 0),
+    ],
+)
+def test_workspace_of_cublaslt(environment, expected_kib):
+    profile = gpu_profile("h200")
+    assert profile.blaslt_workspace_bytes(environment) == expected_kib * 1024
+    assert profile.workspaces(environment) == (32 << 20, expected_kib * 1024)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("h200", 2048), ("a100", 2048), ("rtx-3080-laptop", 1536)])
+def test_threads_a_multiprocessor_holds(name, expected):
+    assert gpu_profile(name).threads_per_multiprocessor == expected

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from phase8_tune.tuner.predict.allocator import MIB
-from phase8_tune.tuner.predict.events import FREE, WORKSPACE, Category, Event, Trace
+from phase8_tune.tuner.predict.events import FREE, WORKSPACE, Category, Event, Trace, Workspaces
 from phase8_tune.tuner.predict.fit import Structure
 from phase8_tune.tuner.predict.replay import Program
 
@@ -35,7 +35,7 @@ def _replay(*, is_captured: bool = False, cap_mib: int | None = None, **options:
     program = Program(_structure(), is_captured=is_captured)
     cap = None if cap_mib is None else cap_mib * MIB
     sizes = [size * MIB for size in SIZES_MIB]
-    return program.replay(sizes, workspace_bytes=10 * MIB, cap_bytes=cap, **options)
+    return program.replay(sizes, workspaces=Workspaces(10 * MIB, MIB), cap_bytes=cap, **options)
 
 
 def test_peak_and_its_parts():
@@ -61,11 +61,12 @@ def test_a_captured_step_has_its_own_pool():
     """Eager steps on the side stream, then their cache is given back, and the graph takes its own segment.
 
     The state holds the side stream's first segment of 30 MiB, the second is given back. The graph takes 30
-    MiB for its activation and 2 for its loss; the copied batch and the returned loss share another 2.
+    MiB for its activation and 2 for its loss; the state of its random numbers takes 2, the copied batch and
+    the returned loss share another 2.
     """
     peaks = _replay(is_captured=True, input_bytes=4096)
-    assert peaks.allocated_bytes == 100 * MIB + 4096
-    assert peaks.reserved_bytes == (40 + 10 + 30 + 30 + 2 + 2) * MIB
+    assert peaks.allocated_bytes == 100 * MIB + 4096 + 2 * 512
+    assert peaks.reserved_bytes == (40 + 10 + 30 + 30 + 2 + 2 + 2) * MIB
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -74,8 +75,8 @@ def test_rounding_only_adds(version):
     sizes = [event.size_bytes for part in trace.parts() for event in part if event.size_bytes >= 0]
     structure = Structure(trace=_indexed(trace), depth=3, growth_bytes=[0] * len(sizes))
     program = Program(structure, is_captured=version == "fast")
-    live = program.live(sizes, 0)
-    peaks = program.replay(sizes, workspace_bytes=0)
+    live = program.live(sizes, Workspaces(0, 0))
+    peaks = program.replay(sizes, workspaces=Workspaces(0, 0))
     assert peaks.reserved_bytes is not None
     assert live_peak(trace) <= live.allocated_bytes <= peaks.allocated_bytes <= peaks.reserved_bytes
     assert sum(live.by_category.values()) == live.allocated_bytes

@@ -9,10 +9,11 @@ import itertools
 
 import pytest
 
+from phase8_tune.tuner.predict.events import Workspaces
 from phase8_tune.tuner.predict.fit import trace_line
 from phase8_tune.tuner.predict.replay import Program
 
-from .traces import CONFIG, traced
+from .traces import CONFIG, LIMITS, traced
 
 VOCABULARY = 50257
 # (copies of float32 logits alive at the peak, n_seq, {batch: peak in MB})
@@ -37,13 +38,15 @@ def test_rows_differ_by_copies_of_the_logits(copies, n_seq, peaks):
 
 def test_the_reference_head_holds_three_copies():
     """Ours, backward: log-probabilities, their gradient and the logits' gradient, float32 each."""
-    line = trace_line(lambda batch, depth: traced(batch=batch, depth=depth), CONFIG.n_layers)
+    line = trace_line(
+        lambda batch, depth: traced(batch=batch, depth=depth), CONFIG.n_layers, LIMITS.processors
+    )
     loss = {}
     for batch in (16, 32):
         sizes = line.at(batch)
         assert sizes is not None
         program = Program(line.structures[sizes.structure], is_captured=False)
-        peaks = program.live(line.structures[sizes.structure].whole(sizes.sizes), 0)
+        peaks = program.live(line.structures[sizes.structure].whole(sizes.sizes), Workspaces(0, 0))
         assert peaks.peak_phase == "backward"
         loss[batch] = peaks.by_category["loss"]
     a_token = (loss[32] - loss[16]) / (16 * CONFIG.n_seq)

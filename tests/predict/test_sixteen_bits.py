@@ -14,7 +14,7 @@ from phase8_tune.tuner.predict.fit import _total_costs
 from phase8_tune.tuner.predict.lines import LineKey, traced_key
 from phase8_tune.tuner.predict.stepping import trace_training
 
-from .conftest import LIMITS
+from .traces import LIMITS
 
 SCALING_BYTES = 64  # at most: some scalars
 
@@ -28,8 +28,7 @@ def line(version: str, precision: str) -> LineKey:
         gradient_checkpointing=False,
         mixed_precision=precision,  # type: ignore[arg-type]
         mode="train",
-        shared_memory_bytes=LIMITS.shared_memory_bytes,
-        multiprocessors=LIMITS.multiprocessors,
+        limits=LIMITS,
     )
 
 

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from phase8_tune.phase8 import capture
-from phase8_tune.tuner.predict.events import FREE, WORKSPACE
+from phase8_tune.tuner.predict.events import FREE, LT_WORKSPACE, WORKSPACE
 from phase8_tune.tuner.predict.replay import CAPTURE_AFTER
 from phase8_tune.tuner.predict.tracer import Tracer
 
-from .traces import CONFIG, VERSIONS, live_peak, traced
+from .traces import CONFIG, LIMITS, VERSIONS, live_peak, traced
 
 META = torch.device("meta")
 
@@ -35,24 +35,25 @@ class Reader:
 
 
 def test_linear_layer_forward_and_backward():
-    """y = x Wᵀ + b of 5×16 to 5×32: y, then dW, db, and dx; the workspaces of two threads once each."""
-    with torch.autograd.set_multithreading_enabled(False), Tracer(META) as tracer:
+    """y = x Wᵀ + b of 5×16 to 5×32: y, then dx, dW and db; every thread's workspaces once each."""
+    with torch.autograd.set_multithreading_enabled(False), Tracer(META, LIMITS.processors) as tracer:
         layer = nn.Linear(16, 32, device=META)
         x = torch.zeros(5, 16, device=META, requires_grad=True)
         gradient = torch.zeros(5, 32, device=META)
         log = Reader(tracer)
         log.read()
         y = layer(x)
-        assert log.read() == [WORKSPACE, 4 * 5 * 32]
+        assert log.read() == [4 * 5 * 32, WORKSPACE, LT_WORKSPACE]
         y.backward(gradient)
-        allocated = [size for size in log.read() if size > 0]
-        assert sorted(allocated) == sorted([4 * 5 * 16, 4 * 32 * 16, 4 * 32])
+        backward = log.read()
+        assert sorted(size for size in backward if size > 0) == sorted([4 * 5 * 16, 4 * 32 * 16, 4 * 32])
+        assert [size for size in backward if size in (WORKSPACE, LT_WORKSPACE)] == [WORKSPACE]
         layer(x)
-        assert WORKSPACE not in log.read()
+        assert log.read() == [4 * 5 * 32, -4 * 5 * 32]
 
 
 def test_views_and_in_place_operations_take_nothing():
-    with Tracer(META) as tracer:
+    with Tracer(META, LIMITS.processors) as tracer:
         x = torch.zeros(4, 8, device=META)
         log = Reader(tracer)
         log.read()
@@ -65,8 +66,45 @@ def test_views_and_in_place_operations_take_nothing():
         assert log.read() == [-4 * 4 * 8]
 
 
+def test_a_product_with_a_bias_over_one_feature_is_no_product_of_cublaslt():
+    """cuBLASLt takes no matrix with one row or column."""
+    with torch.autograd.set_multithreading_enabled(False), Tracer(META, LIMITS.processors) as tracer:
+        layer = nn.Linear(16, 1, device=META)
+        log = Reader(tracer)
+        log.read()
+        layer(torch.zeros(5, 16, device=META))
+        taken = log.read()
+    assert WORKSPACE in taken
+    assert LT_WORKSPACE not in taken
+
+
+def test_copies_inside_our_operations_are_seen():
+    """There `reshape` and `contiguous` come whole, as views: what they copy is memory nevertheless."""
+    with Tracer(META, LIMITS.processors) as tracer:
+        x = torch.zeros(4, 6, device=META)
+        log = Reader(tracer)
+        log.read()
+        with torch._C._AutoDispatchBelowAutograd():
+            copied, cast = x[:, 1:].reshape(-1), x[:2].to(torch.float64)
+            same = x.reshape(-1)
+        assert log.read() == [4 * 4 * 5, 8 * 2 * 6]
+        del copied, cast, same
+        assert log.read() == [-4 * 4 * 5, -8 * 2 * 6]
+
+
+def test_all_norms_at_once_take_a_number_a_chunk_first():
+    """65536 numbers a chunk, and for each tensor as many chunks as the largest has."""
+    with Tracer(META, LIMITS.processors) as tracer:
+        tensors = [torch.zeros(n, device=META) for n in (3 * 65536 + 1, 10)]
+        log = Reader(tracer)
+        log.read()
+        norms = torch._foreach_norm(tensors)
+        assert log.read() == [4 * 4 * 2, 4, 4, -4 * 4 * 2]
+    assert len(norms) == 2
+
+
 def test_a_remembered_operation_allocates_again():
-    with Tracer(META) as tracer:
+    with Tracer(META, LIMITS.processors) as tracer:
         x = torch.zeros(3, 5, device=META)
         first, second = x + 1, x + 1
         tracer.log.take()

@@ -11,12 +11,14 @@ segments without a live block, of every stream, and try once more; during a capt
 
 Source: pytorch, c10/cuda/CUDACachingAllocator.cpp (round_size, get_allocation_size, get_free_block,
 should_split, try_merge_blocks, alloc_block, release_cached_blocks) and c10/core/AllocatorConfig.h, as of
-2.11–2.13, with expandable segments off and no other setting. Addresses of new segments are taken to rise.
+2.11–2.13, with expandable segments off and no other setting. Where new segments lie: `address_space`.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+
+from .address_space import AddressSpace
 
 MIB = 1 << 20
 MIN_BLOCK_BYTES = 512
@@ -110,7 +112,7 @@ class CachingAllocator:
         self.peak_allocated_bytes = self.peak_reserved_bytes = 0
         self.retries = 0
         self._pools: dict[tuple[int, bool], Pool] = {}
-        self._next_address = 1 << 40
+        self._addresses = AddressSpace()
 
     def allocate(self, size_bytes: int, stream: int = DEFAULT_STREAM) -> Block | None:
         """A block for `size_bytes`; None for 0 bytes, which torch does not allocate.
@@ -159,6 +161,7 @@ class CachingAllocator:
             for block in list(pool.blocks.values()):
                 if block.left is None and block.right is None:
                     pool.remove(block)
+                    self._addresses.give_back(block.address, block.size)
                     self.reserved_bytes -= block.size
 
     def _pool(self, stream: int, *, is_small: bool) -> Pool:
@@ -177,9 +180,7 @@ class CachingAllocator:
                 raise OutOfMemoryError(size)
         self.reserved_bytes += segment
         self.peak_reserved_bytes = max(self.peak_reserved_bytes, self.reserved_bytes)
-        block = Block(self._next_address, segment, pool)
-        self._next_address += segment
-        return block
+        return Block(self._addresses.take(segment), segment, pool)
 
     def _split(self, block: Block, size: int) -> None:
         rest = Block(block.address + size, block.size - size, block.pool)

@@ -90,7 +90,7 @@ def measure() -> GpuProfile:
     opened = open_cuda()
     properties = torch.cuda.get_device_properties(0)
     total = torch.cuda.mem_get_info()[1]
-    forward_bytes = _workspace_bytes(torch)
+    blas_bytes, blaslt_bytes = _workspace_bytes(torch)
 
     def figure(value: float, source: str) -> dict[str, Any]:
         return {"value": value, "basis": "measured", "source": source}
@@ -118,18 +118,22 @@ def measure() -> GpuProfile:
             "launch_s": figure(launch_s, "host time of a launch, forward and backward, of one number"),
             "context_bytes": figure(opened.context_bytes, opened.context_source),
             "libraries_bytes": figure(max(0, libraries), "device used - reserved - context, after products"),
-            "workspace_bytes": forward_bytes,
+            "workspace_bytes": blas_bytes,
+            "lt_workspace_bytes": blaslt_bytes,
         }
     )
 
 
-def _workspace_bytes(torch: Any) -> int:
-    """What the first product on this thread leaves allocated."""
+def _workspace_bytes(torch: Any) -> tuple[int, int]:
+    """What the first product on this thread leaves allocated, and the first that also adds a bias."""
     a = torch.zeros(64, 64, device="cuda")
-    before = torch.cuda.memory_allocated()
-    product = a @ a
-    left = torch.cuda.memory_allocated() - before - product.nbytes
-    return int(max(0, left))
+    bias = torch.zeros(64, device="cuda")
+    left = []
+    for operation, arguments in ((torch.mm, (a, a)), (torch.addmm, (bias, a, a))):
+        before = torch.cuda.memory_allocated()
+        product = operation(*arguments)
+        left.append(int(torch.cuda.memory_allocated() - before - product.nbytes))
+    return left[0], left[1]
 
 
 def _chain(torch: Any) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .events import FREE, GLOBAL, WORKSPACE, Event, Phase, Trace
+from .events import FREE, GLOBAL, Event, Phase, Trace
 
 TRACED_DEPTH = 3
 _FIRST, _MIDDLE, _LAST = 0, 1, 2
@@ -89,7 +89,7 @@ class _Repetition:
         for event in part:
             if event.size_bytes != FREE:
                 self.unit_of[event.slot] = event.unit
-                if event.unit != GLOBAL and event.size_bytes != WORKSPACE:
+                if event.unit != GLOBAL and event.size_bytes >= 0:
                     runs.setdefault((event.phase, event.unit), []).append(event)
         for phase in {phase for phase, _ in runs}:
             middle = runs.get((phase, _MIDDLE), [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .events import FREE, GLOBAL, Category, Event, Phase
+from .scratch import ScratchOf
 
 UNKNOWN = -2
 """Unit of an allocation of the optimizer until the next one whose unit is known: its parameter's."""
@@ -24,7 +25,14 @@ class EventLog:
         self._events: list[Event] = []
         self._unresolved: list[int] = []
 
-    def allocate(self, size_bytes: int, name: str, unit: int, growth_bytes: int = 0) -> int:
+    def allocate(
+        self,
+        size_bytes: int,
+        name: str,
+        unit: int,
+        growth_bytes: int = 0,
+        scratch: ScratchOf | None = None,
+    ) -> int:
         """Log an allocation; returns its slot."""
         slot = len(self.unit_of_slot)
         if unit == UNKNOWN:
@@ -33,7 +41,7 @@ class EventLog:
             self._resolve(unit)
         self.unit_of_slot.append(unit)
         self.categories.append(self.category)
-        self._events.append(Event(slot, size_bytes, name, self.phase, unit, growth_bytes))
+        self._events.append(Event(slot, size_bytes, name, self.phase, unit, growth_bytes, scratch))
         return slot
 
     def free(self, slot: int, name: str) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from .scratch import ScratchOf
+
 Phase = Literal["setup", "forward", "backward", "optimizer"]
 PHASES: tuple[Phase, ...] = ("setup", "forward", "backward", "optimizer")
 Category = Literal["weights", "gradients", "optimizer", "activations", "loss", "workspaces"]
@@ -19,6 +21,8 @@ FREE = -1
 """`Event.size_bytes` of a free."""
 WORKSPACE = -2
 """`Event.size_bytes` of a matrix library's workspace, whose size is the GPU's and not the model's."""
+LT_WORKSPACE = -3
+"""The same of the library's second interface, which adds a bias in the product (cuBLASLt)."""
 GLOBAL = -1
 """`Event.unit` of what belongs to no block."""
 
@@ -26,11 +30,19 @@ LOSS_SCALING = "memory, loss scaling"
 """Class of the work that float16 steps have and bfloat16 steps have not."""
 
 
+class Workspaces(NamedTuple):
+    """Bytes of the matrix library's workspaces on one GPU: of WORKSPACE and of LT_WORKSPACE."""
+
+    blas_bytes: int
+    blaslt_bytes: int
+
+
 class Event(NamedTuple):
-    """An allocation (size ≥ 0, or WORKSPACE) or a free (FREE) of the memory `slot`, one slot a storage.
+    """An allocation (size ≥ 0 or a workspace) or a free (FREE) of the memory `slot`, one slot a storage.
 
     unit: the block it belongs to: block 0 with the embedding before it, the last block with all after it.
-    growth_bytes: by how much the size rises with every further block.
+    growth_bytes: by how much the size rises with every further block. scratch: what the size follows from
+    where it is not straight in the batch.
     """
 
     slot: int
@@ -39,6 +51,7 @@ class Event(NamedTuple):
     phase: Phase
     unit: int
     growth_bytes: int = 0
+    scratch: ScratchOf | None = None
 
 
 @dataclass(slots=True)

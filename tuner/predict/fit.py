@@ -1,18 +1,22 @@
 """One line of candidates, all batches of one model, from a few traces: every size as a + b·batch.
 
 Peaks are not straight in the batch, because they move from one phase to another; single allocations are.
-Two traces give a and b, a third checks them. Where sizes bend (a kernel's buffers that stop growing), the
-batch itself is traced. (A buffer of so much a tile is straight in whole tiles only: at odd batches it may be
-part of a tile off.) A batch of one has its own events: what is contiguous then need not be copied.
+Two traces give a and b, a third checks them. Scratch memory that goes in steps (`scratch`) is described by
+numbers that are straight, and its size is worked out from them. Where sizes bend (a kernel's buffers that
+stop growing), the batch itself is traced. (A buffer of so much a tile is straight in whole tiles only: at odd
+batches it may be part of a tile off.) A batch of one has its own events: what is contiguous then need not be
+copied.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from .depth import TRACED_DEPTH, NotRepeatableError, deepen
-from .events import FREE, WORKSPACE, Cost, Event, Trace
+from .events import Cost, Event, Trace
+from .reductions import Processors
+from .scratch import ScratchOf, numbers_of, scratch_bytes, with_numbers
 
 Costs = dict[str, Cost]
 """Class of operations → its work in one step of the whole model."""
@@ -24,12 +28,14 @@ FIT_BATCHES = (2, 8, 64)
 class Structure:
     """The events that some batches have in common; `Event.size_bytes` is an index into their sizes.
 
-    growth_bytes: by size, what each block beyond the traced depth adds to it.
+    growth_bytes: by size, what each block beyond the traced depth adds to it. scratch: by size, what it
+    follows from at the traced batch, for those that go in steps.
     """
 
     trace: Trace
     depth: int
     growth_bytes: list[int]
+    scratch: dict[int, ScratchOf] = field(default_factory=dict)
 
     def whole(self, sizes: Sequence[int]) -> list[int]:
         """The sizes, in bytes, in the whole model."""
@@ -39,20 +45,24 @@ class Structure:
 
 @dataclass(kw_only=True, slots=True)
 class BatchSizes:
-    """What one batch adds to a structure: its sizes in bytes and its costs."""
+    """What one batch adds to a structure: its sizes in bytes, its costs, and the numbers from which the sizes
+    follow that go in steps, one list for all of them in order.
+    """
 
     structure: int
     sizes: list[int]
     costs: Costs
+    numbers: list[int]
 
 
 @dataclass(kw_only=True, slots=True)
 class Line:
     """All batches of one model: exact for those traced, fitted for the others where sizes are straight.
 
-    fitted: two batches and their sizes, None where sizes bend.
+    fitted: two batches, None where sizes bend. processors: of the GPU that is traced for.
     """
 
+    processors: Processors
     structures: list[Structure] = field(default_factory=list)
     traced: dict[int, BatchSizes] = field(default_factory=dict)
     fitted: tuple[int, int] | None = None
@@ -63,13 +73,26 @@ class Line:
             return self.traced.get(batch)
         low, high = self.fitted
         first, second = self.traced[low], self.traced[high]
-        sizes = [
-            a + (b - a) * (batch - low) // (high - low)
-            for a, b in zip(first.sizes, second.sizes, strict=True)
-        ]
+
+        def straight(a: int, b: int) -> int:
+            return a + (b - a) * (batch - low) // (high - low)
+
+        sizes = list(map(straight, first.sizes, second.sizes))
+        numbers = list(map(straight, first.numbers, second.numbers))
+        for index, size in self._stepped(self.structures[first.structure], numbers):
+            sizes[index] = size
         share = (batch - low) / (high - low)
         costs = {name: _between(cost, second.costs[name], share) for name, cost in first.costs.items()}
-        return BatchSizes(structure=first.structure, sizes=sizes, costs=costs)
+        return BatchSizes(structure=first.structure, sizes=sizes, costs=costs, numbers=numbers)
+
+    def _stepped(self, structure: Structure, numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """Sizes that go in steps, each with its index."""
+        start = 0
+        for index, scratch in structure.scratch.items():
+            end = start + len(numbers_of(scratch.source))
+            source = with_numbers(scratch.source, tuple(numbers[start:end]))
+            yield index, scratch_bytes(ScratchOf(source, scratch.buffer), self.processors)
+            start = end
 
 
 def _between(first: Cost, second: Cost, share: float) -> Cost:
@@ -80,12 +103,12 @@ def _between(first: Cost, second: Cost, share: float) -> Cost:
     )
 
 
-def trace_line(tracing: Callable[[int, int], Trace], depth: int) -> Line:
+def trace_line(tracing: Callable[[int, int], Trace], depth: int, processors: Processors) -> Line:
     """The line of a model from its traces at FIT_BATCHES.
 
     tracing: (batch, depth) → trace. depth: number of blocks of the model.
     """
-    line = Line()
+    line = Line(processors=processors)
     low, middle, high = FIT_BATCHES
     traced_depth = min(TRACED_DEPTH, depth)
     trace = tracing(low, traced_depth)
@@ -113,35 +136,40 @@ def _repeats(trace: Trace, depth: int) -> bool:
 
 def add_trace(line: Line, batch: int, trace: Trace, depth: int) -> BatchSizes:
     """Add the trace of one batch: to a structure that has its events, or as a new one."""
-    sizes = [event.size_bytes for part in trace.parts() for event in part if event.size_bytes >= 0]
+    sized = [event for part in trace.parts() for event in part if event.size_bytes >= 0]
+    sizes = [event.size_bytes for event in sized]
+    numbers = [n for event in sized if event.scratch for n in numbers_of(event.scratch.source)]
     costs = _total_costs(trace, depth)
-    alike = (n for n, structure in enumerate(line.structures) if _same_events(structure.trace, trace))
+    alike = (n for n, structure in enumerate(line.structures) if _same_events(structure, trace))
     number = next(alike, len(line.structures))
     if number == len(line.structures):
         line.structures.append(_structure(trace, depth))
-    line.traced[batch] = BatchSizes(structure=number, sizes=sizes, costs=costs)
+    line.traced[batch] = BatchSizes(structure=number, sizes=sizes, costs=costs, numbers=numbers)
     return line.traced[batch]
 
 
 def _structure(trace: Trace, depth: int) -> Structure:
     """Every allocation gets its own index: which of them are alike is not for one batch to say."""
     growth: list[int] = []
+    scratch: dict[int, ScratchOf] = {}
 
     def indexed(event: Event) -> Event:
-        if event.size_bytes in (FREE, WORKSPACE):
+        if event.size_bytes < 0:
             return event
+        if event.scratch is not None:
+            scratch[len(growth)] = event.scratch
         growth.append(event.growth_bytes)
-        return event._replace(size_bytes=len(growth) - 1, growth_bytes=0)
+        return Event(event.slot, len(growth) - 1, event.op, event.phase, event.unit)
 
     parts = [[indexed(event) for event in part] for part in trace.parts()]
     template = Trace(
         depth=trace.depth, setup=parts[0], first=parts[1], repeat=parts[2], categories=trace.categories
     )
-    return Structure(trace=template, depth=depth, growth_bytes=growth)
+    return Structure(trace=template, depth=depth, growth_bytes=growth, scratch=scratch)
 
 
-def _same_events(template: Trace, trace: Trace) -> bool:
-    for ours, theirs in zip(template.parts(), trace.parts(), strict=True):
+def _same_events(structure: Structure, trace: Trace) -> bool:
+    for ours, theirs in zip(structure.trace.parts(), trace.parts(), strict=True):
         if len(ours) != len(theirs):
             return False
         for a, b in zip(ours, theirs, strict=True):
@@ -149,7 +177,19 @@ def _same_events(template: Trace, trace: Trace) -> bool:
                 return False
             if (a.size_bytes < 0 or b.size_bytes < 0) and a.size_bytes != b.size_bytes:
                 return False
-    return True
+    sized = (event for part in trace.parts() for event in part if event.size_bytes >= 0)
+    return all(_is_alike(structure.scratch.get(index), event.scratch) for index, event in enumerate(sized))
+
+
+def _is_alike(ours: ScratchOf | None, theirs: ScratchOf | None) -> bool:
+    """Whether the two differ in their numbers alone."""
+    if ours is None or theirs is None or type(ours.source) is not type(theirs.source):
+        return ours is theirs
+    numbers = numbers_of(ours.source)
+    return (
+        len(numbers) == len(numbers_of(theirs.source))
+        and theirs._replace(source=with_numbers(theirs.source, numbers)) == ours
+    )
 
 
 def _total_costs(trace: Trace, depth: int) -> Costs:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .events import Trace
+from .events import Trace, Workspaces
 from .fit import BatchSizes, Line, add_trace, trace_line
 from .line_files import read_line, write_line
 from .lines import Answer, LineKey, Question
@@ -53,16 +53,14 @@ def prepare_process() -> None:
     gc.disable()  # thousands of events a line and hardly a cycle: collected now and then, a tenth faster
 
 
-def largest_batch(key: LineKey, path: Path, cap_bytes: int, workspace_bytes: int) -> int:
+def largest_batch(key: LineKey, path: Path, cap_bytes: int, workspaces: Workspaces) -> int:
     """The largest batch that a replay under the cap lets through; 0 for none.
 
     Raises: UnsupportedVersionError where the kernel version does not take the model.
     """
 
     def fits(batch: int) -> bool:
-        question = Question(
-            batch_size=batch, cap_bytes=cap_bytes, workspace_bytes=workspace_bytes, is_rough=True
-        )
+        question = Question(batch_size=batch, cap_bytes=cap_bytes, workspaces=workspaces, is_rough=True)
         return answer(LineJob(key=key, questions=(question,), path=path))[0].fits
 
     if not fits(1):
@@ -89,13 +87,13 @@ def answer(job: LineJob) -> list[Answer]:
     line = read_line(job.path)
     known = 0 if line is None else len(line.traced)
     if line is None:
-        line = trace_line(tracing, config.n_layers)
+        line = trace_line(tracing, config.n_layers, key.limits.processors)
     is_captured = key.kernel_version in CAPTURED_VERSIONS
     programs: dict[int, Program] = {}
     answers: dict[Question, Answer] = {}
-    refused: dict[tuple[int | None, int], Answer] = {}
+    refused: dict[tuple[int | None, Workspaces], Answer] = {}
     for question in sorted(job.questions, key=lambda question: question.batch_size):
-        limits = question.cap_bytes, question.workspace_bytes
+        limits = question.cap_bytes, question.workspaces
         sizes = line.at(question.batch_size)
         if sizes is None and question.is_rough and limits in refused:
             answers[question] = refused[limits]  # a smaller batch is over the cap already: at least that
@@ -117,18 +115,17 @@ def answer(job: LineJob) -> list[Answer]:
 
 def _tracing(key: LineKey) -> Callable[[int, int], Trace]:
     from ...phase8.training import TrainingOptions
-    from .stepping import Limits, trace_training
+    from .stepping import trace_training
 
     options = TrainingOptions(
         kernel_version=key.kernel_version,
         gradient_checkpointing=key.gradient_checkpointing,
         mixed_precision=key.mixed_precision,
     )
-    limits = Limits(shared_memory_bytes=key.shared_memory_bytes, multiprocessors=key.multiprocessors)
 
     def tracing(batch: int, depth: int) -> Trace:
         return trace_training(
-            key.config(), options, batch_size=batch, limits=limits, mode=key.mode, depth=depth
+            key.config(), options, batch_size=batch, limits=key.limits, mode=key.mode, depth=depth
         )
 
     return tracing
@@ -138,7 +135,7 @@ def _answer(question: Question, sizes: BatchSizes, program: Program, line: Line,
     whole = line.structures[sizes.structure].whole(sizes.sizes)
     fits, peaks = None, None
     if question.is_rough and question.cap_bytes is not None:
-        peaks = program.live(whole, question.workspace_bytes)
+        peaks = program.live(whole, question.workspaces)
         if peaks.allocated_bytes > question.cap_bytes:
             fits = False
         elif peaks.allocated_bytes < question.cap_bytes * _CLEARLY_BELOW:
@@ -146,7 +143,7 @@ def _answer(question: Question, sizes: BatchSizes, program: Program, line: Line,
     if fits is None or peaks is None:
         peaks = program.replay(
             whole,
-            workspace_bytes=question.workspace_bytes,
+            workspaces=question.workspaces,
             cap_bytes=question.cap_bytes,
             input_bytes=8 * question.batch_size * (key.n_seq + 1),
         )

@@ -12,8 +12,10 @@ from typing import Any
 
 from .events import CATEGORIES, PHASES, Cost, Event, Trace
 from .fit import BatchSizes, Line, Structure
+from .reductions import Processors, Reduction
+from .scratch import ScratchOf, Sorting
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 def read_line(path: Path) -> Line | None:
@@ -25,11 +27,13 @@ def read_line(path: Path) -> Line | None:
     if not isinstance(data, dict) or data.get("format") != _FORMAT:
         return None
     return Line(
+        processors=Processors(*data["processors"]),
         structures=[_structure(item) for item in data["structures"]],
         traced={
             int(batch): BatchSizes(
                 structure=item["structure"],
                 sizes=item["sizes"],
+                numbers=item["numbers"],
                 costs={name: Cost(*values) for name, values in item["costs"].items()},
             )
             for batch, item in data["traced"].items()
@@ -45,11 +49,13 @@ def write_line(path: Path, line: Line) -> None:
     """
     data = {
         "format": _FORMAT,
+        "processors": line.processors,
         "structures": [_columns(structure) for structure in line.structures],
         "traced": {
             batch: {
                 "structure": sizes.structure,
                 "sizes": sizes.sizes,
+                "numbers": sizes.numbers,
                 "costs": {name: astuple(cost) for name, cost in sizes.costs.items()},
             }
             for batch, sizes in line.traced.items()
@@ -92,6 +98,7 @@ def _columns(structure: Structure) -> dict[str, Any]:
         "traced_depth": structure.trace.depth,
         "growth": {index: growth for index, growth in enumerate(structure.growth_bytes) if growth},
         "sizes": len(structure.growth_bytes),
+        "scratch": [[index, *_fields(scratch)] for index, scratch in structure.scratch.items()],
         "categories": [CATEGORIES.index(category) for category in structure.trace.categories],
         "ops": list(ops),
         "parts": parts,
@@ -120,4 +127,16 @@ def _structure(data: dict[str, Any]) -> Structure:
         ),
         depth=data["depth"],
         growth_bytes=growth,
+        scratch={index: _scratch(*fields) for index, *fields in data["scratch"]},
     )
+
+
+def _fields(scratch: ScratchOf) -> list[Any]:
+    return [type(scratch.source).__name__, scratch.buffer, *scratch.source]
+
+
+def _scratch(kind: str, buffer: int, *fields: Any) -> ScratchOf:
+    if kind == Sorting.__name__:
+        return ScratchOf(Sorting(*fields), buffer)
+    values: list[Any] = [tuple(f) if isinstance(f, list) else f for f in fields]
+    return ScratchOf(Reduction(*values), buffer)

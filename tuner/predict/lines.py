@@ -10,8 +10,23 @@ from dataclasses import asdict, dataclass, replace
 
 from ...phase8.config import Phase8Config, preset
 from ..candidate import Candidate, Mode, Precision
-from .events import LOSS_SCALING, Category, Phase
+from .events import LOSS_SCALING, Category, Phase, Workspaces
 from .profiles import GpuProfile
+from .reductions import Processors
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What kernels and reductions ask of the GPU when they choose their blocks; a trace depends on it."""
+
+    shared_memory_bytes: int
+    multiprocessors: int
+    threads_per_multiprocessor: int
+
+    @property
+    def processors(self) -> Processors:
+        return Processors(self.multiprocessors, self.threads_per_multiprocessor)
+
 
 _ALIKE_IN_16_BITS = ("reference", "v1", "v2")
 """Versions that do the same in bfloat16 and float16; a test holds their traces equal."""
@@ -19,7 +34,7 @@ _ALIKE_IN_16_BITS = ("reference", "v1", "v2")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LineKey:
-    """A candidate without its batch, and the limits of the GPU that its kernels choose their blocks by."""
+    """A candidate without its batch, and the limits of the GPU."""
 
     model: str
     variant: str
@@ -28,8 +43,7 @@ class LineKey:
     gradient_checkpointing: bool
     mixed_precision: Precision
     mode: Mode
-    shared_memory_bytes: int
-    multiprocessors: int
+    limits: Limits
 
     def config(self) -> Phase8Config:
         """Raises: ValueError for a model or a variant that does not exist."""
@@ -62,8 +76,11 @@ def line_key(candidate: Candidate, profile: GpuProfile) -> LineKey:
         gradient_checkpointing=candidate.gradient_checkpointing,
         mixed_precision=candidate.mixed_precision,
         mode=candidate.mode,
-        shared_memory_bytes=profile.shared_memory_per_block_bytes,
-        multiprocessors=profile.multiprocessors,
+        limits=Limits(
+            shared_memory_bytes=profile.shared_memory_per_block_bytes,
+            multiprocessors=profile.multiprocessors,
+            threads_per_multiprocessor=profile.threads_per_multiprocessor,
+        ),
     )
 
 
@@ -95,11 +112,12 @@ class Question:
 
     batch_size: int
     cap_bytes: int | None
-    workspace_bytes: int
+    workspaces: Workspaces
     is_rough: bool = False
 
     def name(self) -> str:
-        return f"{self.batch_size}/{self.cap_bytes}/{self.workspace_bytes}/{int(self.is_rough)}"
+        numbers = (self.batch_size, self.cap_bytes, *self.workspaces, int(self.is_rough))
+        return "/".join(map(str, numbers))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,11 +6,14 @@ operations most are the same few.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from .reductions import Reduction
+from .scratch import ScratchOf, Sorting
 
 GEMMS = frozenset(
     {"mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "vdot", "addbmm", "addr"},
@@ -60,6 +63,10 @@ class Operation:
         self.namespace = function.namespace
         returns_alias = any(value.alias_info is not None for value in schema.returns)
         mutates = any(a.alias_info is not None and a.alias_info.is_write for a in schema.arguments)
+        # Inside an operation of ours these come whole: on CUDA too, what counts is what they are made of
+        self.is_composite = torch._C._dispatch_has_kernel_for_dispatch_key(
+            function.name(), "CompositeImplicitAutograd"
+        )
         self.is_view = (returns_alias and not mutates) or self.short_name in _VIEWS_BY_IMPLEMENTATION
         self.is_pure = not returns_alias and not mutates and not self.is_view
         # Products with float32 results of narrower operands exist on CUDA only; they write into `out`
@@ -69,6 +76,16 @@ class Operation:
         self.is_gemm = self.namespace == "aten" and self.short_name in GEMMS
         self.cost_class = "gemm" if self.is_gemm else "memory"
         self.scratch: ScratchRule | None = SCRATCH.get(self.short_name) if self.namespace == "aten" else None
+
+
+def custom_body(function: Any) -> Any:
+    """The Python body of one of our custom operations.
+
+    Raises: KeyError for an operation that was not defined by `torch.library.custom_op`.
+    """
+    from torch._library.custom_ops import OPDEFS
+
+    return OPDEFS[function._schema.name]._init_fn
 
 
 def signature(arguments: Sequence[Any]) -> tuple[Any, ...]:
@@ -113,6 +130,25 @@ def flops(operation: Operation, arguments: Sequence[Any]) -> float:
     first, second = pair
     columns = second.shape[-1] if second.dim() > 1 else 1
     return 2.0 * first.numel() * columns
+
+
+def adds_bias_in_product(function: Any, arguments: Sequence[Any], options: Mapping[str, Any]) -> bool:
+    """Whether a product is one call of cuBLASLt that also adds the bias.
+
+    Source: pytorch, aten/src/ATen/native/cuda/Blas.cpp, isInputCompliesAddmmCudaLt.
+    """
+    if function is not torch.ops.aten.addmm.default:
+        return False
+    bias, first, second = arguments[:3]
+    return bool(
+        options.get("beta", 1) == 1
+        and bias.dim() == 1
+        and bias.shape[0] == second.shape[1]
+        and bias.is_contiguous()
+        and min(first.shape) > 1
+        and second.shape[0] > 1
+        and second.shape[1] > 1
+    )
 
 
 def remember(
@@ -172,10 +208,10 @@ def recreate(outputs: Outputs, device: torch.device) -> Any:
 
 # ---- what CUDA's implementations take inside one operation -------------------------------------------------
 
-ScratchRule = Callable[[Sequence[Any]], list[int]]
+ScratchRule = Callable[[Sequence[Any]], list[int | ScratchOf]]
 
 
-def _index_put_scratch(arguments: Sequence[Any]) -> list[int]:
+def _index_put_scratch(arguments: Sequence[Any]) -> list[int | ScratchOf]:
     """aten/src/ATen/native/cuda/Indexing.cu, index_put_with_sort_kernel: linear, sorted and original indices
     (int64 each), and cub's radix sort over them, which holds a second pair."""
     indices = [index for index in arguments[1] if index is not None]
@@ -185,7 +221,7 @@ def _index_put_scratch(arguments: Sequence[Any]) -> list[int]:
     return [8 * count] * 3 + [16 * count]
 
 
-def _embedding_backward_scratch(arguments: Sequence[Any]) -> list[int]:
+def _embedding_backward_scratch(arguments: Sequence[Any]) -> list[int | ScratchOf]:
     """aten/src/ATen/native/cuda/Embedding.cu: above 3072 tokens the gradient is summed over sorted ones."""
     gradient, indices, rows = arguments[0], arguments[1], arguments[2]
     count = indices.numel()
@@ -195,13 +231,52 @@ def _embedding_backward_scratch(arguments: Sequence[Any]) -> list[int]:
     return [8 * count] * 6 + [4 * partial_sums * gradient.shape[-1]]
 
 
-def _sort_scratch(arguments: Sequence[Any]) -> list[int]:
-    """aten/src/ATen/native/cuda/Sort.cpp: cub sorts keys and int64 indices into second buffers."""
+def _sort_scratch(arguments: Sequence[Any]) -> list[int | ScratchOf]:
+    sorting = Sorting(arguments[0].numel(), arguments[0].element_size())
+    return [ScratchOf(sorting, 0), ScratchOf(sorting, 1)]
+
+
+def _reduction_scratch(arguments: Sequence[Any], dims: Any, part_bytes: int) -> list[int | ScratchOf]:
+    """A reduction over `dims` (None or none: all of them), see `reductions`."""
     values = arguments[0]
-    return [values.numel() * (values.element_size() + 8)]
+    if isinstance(dims, int):
+        dims = (dims,)
+    rank = max(values.dim(), 1)
+    reduced = sorted(dim % rank for dim in dims or range(values.dim()))
+    reduction = Reduction(
+        shape=tuple(values.shape),
+        strides=tuple(values.stride()),
+        offset=values.storage_offset(),
+        reduced=tuple(reduced),
+        item_bytes=values.element_size(),
+        part_bytes=part_bytes,
+    )
+    return [ScratchOf(reduction, 0), ScratchOf(reduction, 1)]
+
+
+def _second(arguments: Sequence[Any]) -> Any:
+    return arguments[1] if len(arguments) > 1 else None
+
+
+def _sum_scratch(arguments: Sequence[Any]) -> list[int | ScratchOf]:
+    """Sums and means are kept in float32, or what is wider."""
+    return _reduction_scratch(arguments, _second(arguments), max(4, arguments[0].element_size()))
+
+
+def _norm_scratch(arguments: Sequence[Any]) -> list[int | ScratchOf]:
+    return _reduction_scratch(arguments, arguments[2] if len(arguments) > 2 else None, 4)
+
+
+def _argmax_scratch(arguments: Sequence[Any]) -> list[int | ScratchOf]:
+    """A value and its int64 index."""
+    return _reduction_scratch(arguments, _second(arguments), 16)
 
 
 SCRATCH: dict[str, ScratchRule] = {
+    "sum": _sum_scratch,
+    "mean": _sum_scratch,
+    "linalg_vector_norm": _norm_scratch,
+    "argmax": _argmax_scratch,
     "index_put": _index_put_scratch,
     "index_put_": _index_put_scratch,
     "_index_put_impl_": _index_put_scratch,

@@ -114,7 +114,7 @@ class Predictor:
         Raises: UnsupportedVersionError, NothingFitsError.
         """
         key, cap = line_key(candidate, self.profile), self._cap(budget_bytes)
-        return self.store.largest_batch(key, cap, self.profile.blas_workspace_bytes())
+        return self.store.largest_batch(key, cap, self.profile.workspaces())
 
     def survey(
         self,
@@ -168,7 +168,7 @@ class Predictor:
         question = Question(
             batch_size=candidate.batch_size,
             cap_bytes=cap,
-            workspace_bytes=self.profile.blas_workspace_bytes(),
+            workspaces=self.profile.workspaces(),
             is_rough=is_rough,
         )
         return line_key(candidate, self.profile), question

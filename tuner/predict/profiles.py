@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from ..errors import UserInputError
 from ..measurement import Border
 from ..yaml_reading import explain
+from .events import Workspaces
 
 DEFAULT_PROFILE = "rtx-3080-laptop"
 """The card of the published benchmark, for which is planned where there is no GPU."""
@@ -22,6 +23,9 @@ DEFAULT_PROFILE = "rtx-3080-laptop"
 MIB = 1 << 20
 _HOPPER_WORKSPACE_BYTES = 32 * MIB
 _WORKSPACE_BYTES = 2 * 4096 * 1024 + 8 * 16 * 1024  # cuBLAS's ":4096:2:16:8", 8.125 MiB
+
+_THREADS_PER_MULTIPROCESSOR = {"7.5": 1024, "8.6": 1536, "8.7": 1536, "8.9": 1536, "12.0": 1536}
+"""By compute capability, where it is not 2048."""
 
 
 class Figure(Border):
@@ -48,13 +52,37 @@ class GpuProfile(Border):
     context_bytes: Figure
     libraries_bytes: Figure
     workspace_bytes: int | None = None  # of cuBLAS, a thread; None: by the architecture
+    lt_workspace_bytes: int | None = None  # of cuBLASLt, a thread; None: as of 2.11
+
+    @property
+    def threads_per_multiprocessor(self) -> int:
+        """How many it holds at once. Source: CUDA C++ Programming Guide, Technical Specifications."""
+        return _THREADS_PER_MULTIPROCESSOR.get(self.compute_capability, 2048)
+
+    def workspaces(self, environment: Mapping[str, str] | None = None) -> Workspaces:
+        """What torch gives the matrix library's two interfaces on this card, each for each thread."""
+        return Workspaces(self.blas_workspace_bytes(environment), self.blaslt_workspace_bytes(environment))
+
+    def blaslt_workspace_bytes(self, environment: Mapping[str, str] | None = None) -> int:
+        """Bytes of the workspace that torch gives cuBLASLt on this card, one for each thread.
+
+        CUBLASLT_WORKSPACE_SIZE (KiB) decides where it is set; 0 where it shares cuBLAS's
+        (TORCH_CUBLASLT_UNIFIED_WORKSPACE). 1 MiB otherwise, as an H100 showed with 2.11.
+        Source: pytorch, aten/src/ATen/cuda/CublasHandlePool.cpp, parseCUDABlasLtWorkspaceSize.
+        """
+        settings = os.environ if environment is None else environment
+        if settings.get("TORCH_CUBLASLT_UNIFIED_WORKSPACE") == "1":
+            return 0
+        text = settings.get("CUBLASLT_WORKSPACE_SIZE", "")
+        if text.isdecimal():
+            return int(text) * 1024
+        return MIB if self.lt_workspace_bytes is None else self.lt_workspace_bytes
 
     def blas_workspace_bytes(self, environment: Mapping[str, str] | None = None) -> int:
         """Bytes of the workspace that torch gives a cuBLAS handle on this card, one for each thread.
 
         CUBLAS_WORKSPACE_CONFIG (":KiB:count…") decides where it is set.
-        Source: pytorch, aten/src/ATen/cuda/CublasHandlePool.cpp, parseChosenWorkspaceSize. cuBLASLt shares
-        it (TORCH_CUBLASLT_UNIFIED_WORKSPACE, on by default from 2.7).
+        Source: pytorch, aten/src/ATen/cuda/CublasHandlePool.cpp, parseChosenWorkspaceSize.
         """
         text = (os.environ if environment is None else environment).get("CUBLAS_WORKSPACE_CONFIG", "")
         pools = re.findall(r":([0-9]+):([0-9]+)", text)

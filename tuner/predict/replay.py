@@ -21,11 +21,12 @@ from .allocator import (
     OutOfMemoryError,
 )
 from .depth import DeepPart, Ints, deepen
-from .events import CATEGORIES, FREE, Category, Event, Phase
+from .events import CATEGORIES, FREE, Category, Event, Phase, Workspaces
 from .fit import Structure
 
 CAPTURE_AFTER = 3
 """Eager calls before a capture, `phase8.capture.EAGER_CALLS`; a test holds them equal."""
+_RANDOM_STATE_BYTES = 8
 _OUTPUT_BYTES = 4  # the loss that a captured step returns
 
 
@@ -51,7 +52,7 @@ class Peaks:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Part:
-    """Events as columns. sizes: index of the size, FREE or WORKSPACE; of: that of the slot's allocation."""
+    """Events as columns. sizes: index of the size in `_exact`; of: that of the slot's allocation."""
 
     slots: list[int]
     sizes: list[int]
@@ -96,9 +97,10 @@ class Program:
             events=events,
         )
 
-    def live(self, sizes: Sequence[int], workspace_bytes: int) -> Peaks:
+    def live(self, sizes: Sequence[int], workspaces: Workspaces) -> Peaks:
         """The largest sum of live blocks: never more than what the allocator counts as allocated."""
-        table = self._table(sizes, workspace_bytes)
+        table = _exact(sizes, workspaces)
+        table = -(-table // MIN_BLOCK_BYTES) * MIN_BLOCK_BYTES
         changes = np.concatenate([part.signs * table[part.of] for part in self.parts])
         running = np.cumsum(changes)
         peak = int(np.argmax(running))
@@ -125,7 +127,7 @@ class Program:
         self,
         sizes: Sequence[int],
         *,
-        workspace_bytes: int,
+        workspaces: Workspaces,
         cap_bytes: int | None = None,
         input_bytes: int = 0,
     ) -> Peaks:
@@ -133,10 +135,10 @@ class Program:
 
         sizes: of the whole model, `Structure.whole`. input_bytes: of the batch, which a capture copies.
         """
-        live = self.live(sizes, workspace_bytes)
+        live = self.live(sizes, workspaces)
         allocator = CachingAllocator(cap_bytes)
         try:
-            self._run(allocator, [*sizes, workspace_bytes, 0], input_bytes)
+            self._run(allocator, _exact(sizes, workspaces).tolist(), input_bytes)
         except OutOfMemoryError:
             return replace(live, retries=allocator.retries)
         return replace(
@@ -159,15 +161,16 @@ class Program:
             play(repeat, SIDE_STREAM)
         allocator.allocate(input_bytes, DEFAULT_STREAM)
         allocator.empty_cache()
+        for _ in range(2):  # seed and offset of the random numbers, for the graph
+            allocator.allocate(_RANDOM_STATE_BYTES, SIDE_STREAM)
         play(repeat, GRAPH_POOL)
         allocator.allocate(_OUTPUT_BYTES, GRAPH_POOL)
         allocator.allocate(_OUTPUT_BYTES, DEFAULT_STREAM)
 
-    @staticmethod
-    def _table(sizes: Sequence[int], workspace_bytes: int) -> Ints:
-        """Block sizes by index; WORKSPACE and FREE index the last two entries from the end."""
-        exact = np.array([*sizes, workspace_bytes, 0], dtype=np.int64)
-        return np.asarray(-(-exact // MIN_BLOCK_BYTES) * MIN_BLOCK_BYTES, dtype=np.int64)
+
+def _exact(sizes: Sequence[int], workspaces: Workspaces) -> Ints:
+    """Sizes by index: LT_WORKSPACE, WORKSPACE and FREE count from the end."""
+    return np.array([*sizes, workspaces.blaslt_bytes, workspaces.blas_bytes, 0], dtype=np.int64)
 
 
 class _Player:

@@ -9,7 +9,7 @@ import contextlib
 import functools
 import gc
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -23,15 +23,8 @@ from ...phase8.training import CAPTURED_VERSIONS, Trainer, TrainingOptions
 from ..candidate import Mode
 from .event_log import EventLog
 from .events import FREE, Event, Trace
+from .lines import Limits
 from .tracer import Tracer
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
-    """What kernels ask of the GPU when they choose their blocks; part of what a trace depends on."""
-
-    shared_memory_bytes: int
-    multiprocessors: int
 
 
 def trace_training(
@@ -60,7 +53,7 @@ def trace_training(
 def _warm_up() -> None:
     """What a process does once only, such as an operation's first call keeping its result, is not traced."""
     tiny = Phase8Config(d_model=8, n_layers=1, n_heads=1, n_seq=4, htt_rank=1, vocab_size=16)
-    limits = Limits(shared_memory_bytes=1, multiprocessors=1)
+    limits = Limits(shared_memory_bytes=1, multiprocessors=1, threads_per_multiprocessor=2048)
     _trace_without_gpu(tiny, TrainingOptions(mixed_precision="fp16"), 1, "train", limits, 1)
 
 
@@ -73,16 +66,9 @@ def _trace_without_gpu(
         ),
         _as_on_cuda(),
     ):
-        tracer = Tracer(torch.device("meta"))
+        tracer = Tracer(torch.device("meta"), limits.processors)
         with _without_launches(tracer):
             return _trace(tracer, config, options, batch_size, mode, steps)
-
-
-def record_training(
-    config: Phase8Config, options: TrainingOptions, *, batch_size: int, mode: Mode = "train"
-) -> Trace:
-    """The same on the CUDA device that is here, with data: what the tests hold `trace_training` against."""
-    return _trace(Tracer(torch.device("cuda", 0)), config, options, batch_size, mode, 2)
 
 
 def _trace(
@@ -97,6 +83,7 @@ def _trace(
                 trainer = Trainer(config, options, device=tracer.device)
             if options.kernel_version in CAPTURED_VERSIONS and not trainer.captures:
                 tracer.allocate_extra(4, "learning rate")
+                tracer.log.free(tracer.allocate_extra(1, "learning rate > 0"), "learning rate > 0")
             weights = {tracer.slot(p) for p in trainer.model.parameters()}
             weights |= {tracer.slot(b) for b in trainer.model.buffers()}
             tracer.log.category = "activations"
@@ -138,8 +125,8 @@ def repeated_step(first: Sequence[Event], setup_slots: int, log: EventLog) -> li
         slot: log.new_slot_like(slot) for slot in dict.fromkeys(e.slot for e in first) if slot in freed
     }
     return [
-        Event(renamed[slot], size, op, phase, unit, growth)
-        for slot, size, op, phase, unit, growth in first
+        Event(renamed[slot], size, op, phase, unit, growth, scratch)
+        for slot, size, op, phase, unit, growth, scratch in first
         if slot in freed
     ]
 

@@ -21,11 +21,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..errors import UserInputError
+from .events import Workspaces
 from .jobs import LineJob, answer, largest_batch, prepare_process
 from .line_files import write_atomically
 from .lines import Answer, LineKey, Question, answer_for, traced_key
 
-_TRACED_ROOMS = ("kernels", "phase8", "tuner/predict")
+MODEL_ROOMS = ("kernels", "phase8")
+"""Sources that a training step runs."""
+_TRACING_ROOMS = ("tuner/predict",)
 
 
 def cache_folder() -> Path:
@@ -40,9 +43,16 @@ def cache_folder() -> Path:
 @functools.cache
 def code_version() -> str:
     """A digest of the sources that a trace depends on, and torch's version."""
+    text = version("torch") + sources_digest((*MODEL_ROOMS, *_TRACING_ROOMS))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@functools.cache
+def sources_digest(rooms: tuple[str, ...]) -> str:
+    """A digest of all Python sources in some of the package's folders."""
     root = Path(__file__).resolve().parents[2]
-    digest = hashlib.sha256(version("torch").encode())
-    for room in _TRACED_ROOMS:
+    digest = hashlib.sha256()
+    for room in rooms:
         for path in sorted((root / room).rglob("*.py")):
             digest.update(str(path.relative_to(root)).encode())
             digest.update(path.read_bytes())
@@ -102,22 +112,20 @@ class PredictionStore:
             on_progress(done, len(waiting))
         return [answer_for(key, known[traced_key(key)][question.name()]) for key, question in questions]
 
-    def largest_batch(self, key: LineKey, cap_bytes: int, workspace_bytes: int) -> int:
+    def largest_batch(self, key: LineKey, cap_bytes: int, workspaces: Workspaces) -> int:
         """The largest batch of a line that fits under a cap; 0 for none.
 
         Raises: UnsupportedVersionError (kernels.versions) where the version does not take the model.
         """
         key = traced_key(key)
-        path = self._path(key, f"largest-{cap_bytes}-{workspace_bytes}")
+        path = self._path(key, f"largest-{cap_bytes}-{workspaces.blas_bytes}-{workspaces.blaslt_bytes}")
         try:
             return int(path.read_text())
         except (OSError, ValueError):  # not asked yet
             pass
         pool = self._processes_ready()
         with self._writing():
-            largest = pool.submit(
-                largest_batch, key, self._path(key, "line"), cap_bytes, workspace_bytes
-            ).result()
+            largest = pool.submit(largest_batch, key, self._path(key, "line"), cap_bytes, workspaces).result()
             write_atomically(path, str(largest).encode())
         return largest
 

@@ -3,7 +3,8 @@
 The tensors lie on the meta device: shapes, strides, dtypes and autograd are the real ones, so that what is
 allocated is what CUDA would allocate, and no step costs arithmetic. (Fake CPU tensors say the same four times
 slower, and PyTorch gives LayerNorm's statistics another dtype on the CPU.) Storages are followed by weak
-references. On a CUDA device the same tracer writes down what really happens there: the fixture of the tests.
+references. Where PyTorch does under a dispatch mode what it would not do without (`accumulation`), or hides
+on CUDA what it takes inside (`operations`), the tracer writes down what CUDA's allocator would.
 The model casts explicitly and uses no autocast, so that nothing depends on the device; where PyTorch itself
 chooses by device (fused and foreach kernels), the tracer makes it choose as for CUDA.
 Operations of our own run their Python body with the kernel launches left out: their scratch memory is seen.
@@ -20,13 +21,16 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from .accumulation import adds_in_place, sole_counts
 from .cost_classes import CALLS, gemm_costs
 from .event_log import UNKNOWN, EventLog
-from .events import GLOBAL, LOSS_SCALING, WORKSPACE, Cost
+from .events import GLOBAL, LOSS_SCALING, LT_WORKSPACE, WORKSPACE, Cost
 from .launches import launch_costs
 from .operations import (
     Operation,
     Outputs,
+    adds_bias_in_product,
+    custom_body,
     flops,
     pointwise,
     recreate,
@@ -35,9 +39,13 @@ from .operations import (
     tensor_bytes,
     tensors_of,
 )
+from .reductions import Processors
+from .scratch import ScratchOf, scratch_bytes
 
+_FOREACH_CHUNK = 65536  # numbers
 _STACKS = ("stack", "cat")
 _CREATIONS = ("zeros", "zeros_like", "full")
+_OPERATIONS: dict[Any, Operation] = {}
 _MEMORY: dict[Any, Outputs | None] = {}
 """Operation and layouts of its arguments → its outputs; a process traces many like models."""
 
@@ -54,10 +62,9 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     `is_scaling`, true while the loss or the gradients are scaled.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, processors: Processors) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.device = device
-        self.has_data = device.type != "meta"
+        self.device, self.processors = device, processors
         self.costs: dict[tuple[str, int], Cost] = {}
         self.log = EventLog()
         self.is_step = False
@@ -65,16 +72,14 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.first_sequence_numbers: list[int] = []
         self.loss_sequence_number: int | None = None
         self._slot_of: dict[int, tuple[Any, int]] = {}
-        self._operations: dict[Any, Operation] = {}
-        self._workspaces: set[str] = set()
+        self._workspaces: set[tuple[str, str]] = set()
         self._custom: str | None = None
+        self._sole_counts = sole_counts()
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         """Nothing is compiled here; PyTorch's guard against that would cost more than the tracing."""
         return False
-
-    # ---- driving
 
     def begin_step(self) -> None:
         log = self.log
@@ -91,37 +96,46 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.log.category = "loss"
         self.loss_sequence_number = _sequence_number()
 
-    def allocate_extra(self, size_bytes: int, name: str) -> None:
-        """Something that lives on the GPU and that the traced code does not allocate here."""
-        self.log.allocate(size_bytes, name, self.log.unit)
+    def allocate_extra(self, size_bytes: int, name: str) -> int:
+        """The slot of something that lives on the GPU and that the traced code does not allocate here."""
+        return self.log.allocate(size_bytes, name, self.log.unit)
 
     def slot(self, tensor: Tensor) -> int:
         """The slot of a live tensor's storage."""
         return self._slot_of[tensor.untyped_storage()._cdata][1]
 
-    # ---- dispatching
-
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        operation = self._operations.get(func)
+        operation = _OPERATIONS.get(func)
         if operation is None:
-            operation = self._operations[func] = Operation(func)
+            operation = _OPERATIONS[func] = Operation(func)
+        if operation.is_composite:
+            with self:
+                return func.decompose(*args, **kwargs)
         if operation.is_view:
             return func(*args, **kwargs)
+        if adds_in_place(func, args, self._sole_counts):
+            if self.is_step:
+                self._follow_phase()
+            self._add_cost(operation.cost_class, 0.0, 1.5 * tensor_bytes(tensors_of(args)))
+            return args[0]
         if self.is_step:
             self._follow_phase()
-        if operation.is_gemm:
-            self._take_workspace()
         if operation.namespace == "phase8":
             return self._run_custom(operation, func, args, kwargs)
-        scratch = operation.scratch(args) if operation.scratch is not None else ()
+        partial_norms = self._hold_partial_norms(args[0]) if operation.short_name == "_foreach_norm" else None
         result, work, moved = self._result(operation, func, args, kwargs)
-        held = [self.log.allocate(size, operation.name, self.log.unit) for size in scratch]
         self._track(result, operation, args)
-        for slot in held:
-            self.log.free(slot, operation.name)
+        if operation.is_gemm:
+            self._take_workspace(WORKSPACE, "cublas")
+            if adds_bias_in_product(func, args, kwargs):
+                self._take_workspace(LT_WORKSPACE, "cublaslt")
+        if operation.scratch is not None:
+            self._hold(operation.scratch(args), operation.name)
+        if partial_norms is not None:
+            self.log.free(partial_norms, operation.name)
         if operation.is_allocation or (self.log.phase == "optimizer" and operation.short_name in _CREATIONS):
             pass  # the optimizer's state is made in the first step only
         elif self.log.phase == "optimizer" and any(isinstance(value, (list, tuple)) for value in args):
@@ -135,7 +149,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> tuple[Any, float, float]:
         """What the operation returns, its arithmetic and its traffic."""
         key: Any = None
-        if operation.is_pure and not self.has_data:
+        if operation.is_pure:
             key = (func, signature(args), signature(tuple(kwargs.items())))
             known = _MEMORY.get(key)
             if known is None:
@@ -143,10 +157,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 _MEMORY[key] = known
             if known is not None:
                 return recreate(known, self.device), known.flops, known.moved_bytes
-        if operation.writes_out_on_cuda and not self.has_data:
-            result = kwargs["out"]
-        else:
-            result = func(*args, **kwargs)
+        result = kwargs["out"] if operation.writes_out_on_cuda else func(*args, **kwargs)
         if key is not None:
             _MEMORY[key] = known = remember(operation, args, result, self.device)
             if known is not None:
@@ -211,7 +222,23 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.log.category = "loss" if is_loss else "activations"
         self.log.unit = max(bisect_right(self.first_sequence_numbers, number) - 1, 0)
 
-    # ---- memory
+    def _hold(self, scratch: Sequence[int | ScratchOf], name: str) -> None:
+        """What an operation takes beside its outputs, given back when it ends: the last first."""
+        held = []
+        for item in scratch:
+            source = item if isinstance(item, ScratchOf) else None
+            size = scratch_bytes(item, self.processors) if isinstance(item, ScratchOf) else item
+            held.append(self.log.allocate(size, name, self.log.unit, scratch=source))
+        for slot in reversed(held):
+            self.log.free(slot, name)
+
+    def _hold_partial_norms(self, tensors: Sequence[Tensor]) -> int:
+        """A number a tensor and chunk of the largest. Source: ATen/native/cuda/ForeachReduceOp.cu."""
+        chunks = max(-(-tensor.numel() // _FOREACH_CHUNK) for tensor in tensors)
+        units = [self._unit_of(tensor) for tensor in tensors]
+        return self.log.allocate(
+            4 * chunks * len(units), "partial norms", GLOBAL, 4 * chunks * units.count(1)
+        )
 
     def _track(self, result: Any, operation: Operation, args: Sequence[Any]) -> None:
         if isinstance(result, Tensor):
@@ -265,23 +292,12 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         known = self._slot_of.get(tensor.untyped_storage()._cdata)
         return GLOBAL if known is None else self.log.unit_of_slot[known[1]]
 
-    def _take_workspace(self) -> None:
+    def _take_workspace(self, kind: int, library: str) -> None:
         """cuBLAS takes one workspace a thread and stream; autograd's backward pass has its own thread."""
         thread = "forward" if torch._C._current_graph_task_id() == -1 else "backward"
-        if thread in self._workspaces:
+        if (library, thread) in self._workspaces:
             return
-        self._workspaces.add(thread)
-        log = self.log
-        before, log.category = log.category, "workspaces"
-        log.allocate(WORKSPACE, f"cublas workspace, {thread} thread", log.unit)
+        self._workspaces.add((library, thread))
+        before, self.log.category = self.log.category, "workspaces"
+        self.log.allocate(kind, f"{library} workspace, {thread} thread", self.log.unit)
         self.log.category = before
-
-
-def custom_body(function: Any) -> Any:
-    """The Python body of one of our custom operations.
-
-    Raises: KeyError for an operation that was not defined by `torch.library.custom_op`.
-    """
-    from torch._library.custom_ops import OPDEFS
-
-    return OPDEFS[function._schema.name]._init_fn
