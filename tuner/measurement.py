@@ -58,12 +58,28 @@ class Telemetry(Border):
     samples_per_s: float | None = None  # the monitor's own rate
 
 
+class KernelCheck(Border):
+    """The correctness check of a kernel version at one precision, every operation against float64.
+
+    `worst_ratio` is the largest error of an output or gradient over its budget: at most 1 where it passed;
+    None where an error was not finite.
+    """
+
+    workload: str
+    kernel_version: str
+    mixed_precision: str
+    passed: bool
+    worst_ratio: float | None
+    seconds: float
+
+
 class Measurement(Border):
     """The result of measuring one candidate once.
 
     `samples_s` are the times of the timed iterations, each one, in order. `peak_bytes` is the whole peak of
     the process on the device (host memory on a CPU), the sum that the budget covers; None where the outcome
     left none. `memory_stats` are the allocator's own peaks. `tainted` names why samples are not trusted.
+    `kernel_check` is set in the one measurement before which the kernel version was checked.
     """
 
     outcome: Outcome
@@ -72,7 +88,7 @@ class Measurement(Border):
     versions: Versions | None = None
     parameters: int | None = None
     samples_s: tuple[float, ...] = ()
-    setup_s: float | None = None  # compilation, autotuning, graph capture, first iteration
+    setup_s: float | None = None  # kernel check, compilation, autotuning, graph capture, first iteration
     wall_s: float = 0.0
     peak_bytes: int | None = None
     peak_source: str | None = None
@@ -81,6 +97,7 @@ class Measurement(Border):
     telemetry: Telemetry | None = None
     tainted: tuple[str, ...] = ()
     final_loss: float | None = None
+    kernel_check: KernelCheck | None = None
 
     def step_time_mean_s(self) -> float:
         """Raises: ValueError where there are no samples."""

@@ -74,6 +74,7 @@ def execute(request: RunRequest) -> None:
         log_dir=root,
         timing=timing,
         gpu_uuid=request.gpu_uuid,
+        earlier=read_records(RunPaths(root=root).journal),
     ) as measurer:
         forecasts = _look_ahead(definition, measurer.device, budget_bytes, request.reserve_bytes)
         with ProgressDisplay(sys.stderr) as progress:

@@ -133,7 +133,9 @@ def test_options_reach_the_search(study: Path, devices: list[Device]) -> None:
     assert device.settings["timing"].timeout_s == 7
     assert device.settings["reserve_bytes"] == 64 * 2**20
     assert device.settings["log_dir"] == Path("elsewhere/mine")
+    assert device.settings["earlier"] == ()
     assert tune(*options, "--trials", "4") == 0  # goes on, repeating nothing
+    assert [record.digest for record in devices[1].settings["earlier"]] == device.measured
     assert len(set(devices[0].measured + devices[1].measured)) == 4
 
 

@@ -11,7 +11,13 @@ from ..recommend import recommend, recommendation_name, to_settings, to_yaml
 from ..record import Record
 from ..sizes import format_budget, format_duration, format_mb
 from .facts import RunFacts, describe_device, format_range
-from .findings import comparison_findings, memory_findings, outcome_lines, throughput_findings
+from .findings import (
+    comparison_findings,
+    correctness_findings,
+    memory_findings,
+    outcome_lines,
+    throughput_findings,
+)
 from .tables import frontier_table, markdown_table, render_results
 
 
@@ -23,7 +29,7 @@ def render_report(records: Sequence[Record], facts: RunFacts) -> str:
         f"# Phase 8 benchmark: {facts.study_name} on {describe_device(facts.device)}\n",
         _environment(records, facts),
         render_results(settled, points, facts.device.kind),
-        _findings(settled, points, facts),
+        _findings(records, settled, points, facts),
         _frontiers(points, facts),
         _method(settled, facts),
         _comparison(points),
@@ -53,7 +59,9 @@ def _environment(records: Sequence[Record], facts: RunFacts) -> str:
     return f"## Environment\n\n{markdown_table(rows[0], rows[1:])}\n"
 
 
-def _findings(settled: Sequence[Record], points: Sequence[Point], facts: RunFacts) -> str:
+def _findings(
+    records: Sequence[Record], settled: Sequence[Record], points: Sequence[Point], facts: RunFacts
+) -> str:
     parts = [f"## Findings (device: {facts.device.kind})\n"]
     if points:
         parts.append(_section("### Throughput", throughput_findings(points)))
@@ -66,6 +74,7 @@ def _findings(settled: Sequence[Record], points: Sequence[Point], facts: RunFact
         for line in comparison_findings(points, axis)
     ]
     parts.append(_section("### Effect of each setting, all else equal", effects))
+    parts.append(_section("### Correctness of the kernels", correctness_findings(records)))
     return "\n".join(part for part in parts if part)
 
 
