@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from .outcome import Outcome
+from .power import PowerSource
 
 
 class Border(BaseModel):
@@ -49,13 +50,14 @@ class Versions(Border):
 
 
 class Telemetry(Border):
-    """What NVML saw besides memory, where the GPU tells it; None with no source for it."""
+    """What was seen besides memory, by NVML and of the computer's power; None where nothing tells it."""
 
     energy_j: float | None = None  # over the timed samples
     sm_clock_mhz: int | None = None
     temperature_c: int | None = None
     throttle_reasons: tuple[str, ...] = ()
     samples_per_s: float | None = None  # the monitor's own rate
+    power_source: PowerSource | None = None  # "battery" also where only a part of the trial ran on it
 
 
 class KernelCheck(Border):
@@ -111,3 +113,9 @@ class Measurement(Border):
         if not rates or not all(math.isfinite(r) for r in rates):
             raise ValueError("no usable samples were taken")
         return statistics.fmean(rates), statistics.stdev(rates) if len(rates) > 1 else 0.0
+
+    def energy_per_token_j(self, tokens_per_step: int) -> float | None:
+        """Mean energy of a token over the samples, None where the GPU does not tell its energy."""
+        if self.telemetry is None or self.telemetry.energy_j is None or not self.samples_s:
+            return None
+        return self.telemetry.energy_j / (tokens_per_step * len(self.samples_s))

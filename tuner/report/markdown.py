@@ -111,6 +111,10 @@ def _method(settled: Sequence[Record], facts: RunFacts) -> str:
         lines.append(f"Samples taken for each successful candidate: {taken}")
     if facts.skips is not None:
         lines.append(facts.skips.sentence())
+    told = [r.measurement.telemetry for r in settled if r.fits and r.measurement.telemetry is not None]
+    on_battery = sum(telemetry.power_source == "battery" for telemetry in told)
+    if on_battery:
+        lines.append(f"On battery, which slows a computer: {on_battery} of {len(samples)}")
     sources = Counter(r.measurement.peak_source for r in settled if r.fits and r.measurement.peak_source)
     lines.extend(
         f"Source of peak memory: {name} ({n} of {len(samples)})" for name, n in sources.most_common()
