@@ -105,6 +105,11 @@ def answer(request: dict[str, Any], device: str) -> None:
         for phase in ("setup", "warmup", "timed", "finished"):
             say({"type": "progress", "id": request["id"], "phase": phase})
         say(good)
+    elif how == "slow":  # so many seconds in all
+        for phase in ("setup", "warmup", "timed", "finished"):
+            threading.Event().wait(float(argument) / 4)
+            say({"type": "progress", "id": request["id"], "phase": phase})
+        say(good)
     elif how == "tainted":
         say(result(request, device, tainted=["num_alloc_retries rose by 1"], parameters=request["id"]))
     elif how == "replace":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-_ALONE = frozenset({"test_measuring", "test_doctor"})
+_ALONE = frozenset({"test_measuring", "test_doctor", "test_faults"})
 
 
 @pytest.fixture(scope="module", autouse=True)
