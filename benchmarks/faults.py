@@ -161,10 +161,9 @@ def report_of(tallies: Sequence[Tally], ran_on: dict[str, Any]) -> str:
     )
 
 
-def write_results(tallies: Sequence[Tally], folder: Path) -> None:
+def write_results(tallies: Sequence[Tally], folder: Path, ran_on: dict[str, Any]) -> None:
     """results.json, environment.json and report.md of what is known so far."""
     folder.mkdir(parents=True, exist_ok=True)
-    ran_on = environment()
     results = {"cases": [tally.to_dict() for tally in tallies]}
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     (folder / "environment.json").write_text(json.dumps(ran_on, indent=1) + "\n")
@@ -181,13 +180,14 @@ def main() -> None:
     arguments = parser.parse_args()
     counts = Counts(worker_kills=arguments.kills)
     prepare_environment()
+    ran_on = environment()  # once, and before: it may open a context on the card
     tallies: list[Tally] = []
 
     def tell(tally: Tally) -> None:
         tallies.append(tally)
         print(json.dumps(tally.to_dict()), flush=True)
         if arguments.output is not None:  # what is known is kept if a later case does not end
-            write_results(tallies, arguments.output)
+            write_results(tallies, arguments.output, ran_on)
 
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         bench = Bench(folder=Path(folder), device="cuda" if arguments.gpu else "cpu", seed=arguments.seed)
