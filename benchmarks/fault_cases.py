@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import random
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +13,7 @@ from ..tests.fakes.nvml import MIB, FakeNvml
 from ..tuner.launcher import WorkerMeasurer
 from ..tuner.measurer import TimingSettings
 from ..tuner.outcome import Outcome
-from .fault_harness import FAKES, Plan, Tally, marked, run_case
+from .fault_harness import FAKES, TAINTED, Plan, Tally, marked, run_case
 
 GIB = 1 << 30
 FAKE_WORKER = (sys.executable, str(FAKES / "worker.py"))
@@ -230,7 +226,8 @@ def interference_case(bench: Bench, times: int) -> Tally:
             worker=bench.worker,
             budget_bytes=BUDGET_BYTES,
         )
-        seen = case.outcomes.get(Outcome.INTERFERENCE, 0)
+        # Where NVML does not tell whose memory it is, the measurement is tainted instead.
+        seen = [o for o in case.outcomes if o.startswith(Outcome.INTERFERENCE) or o.endswith(TAINTED)]
         return case if seen else replace(case, unexpected=(*case.unexpected, "nothing noticed it"))
     library = FakeNvml()
 
@@ -249,45 +246,3 @@ def interference_case(bench: Bench, times: int) -> Tally:
         expected={"slow:0.3": Outcome.INTERFERENCE},
         before=visit,
     )
-
-
-def kill_case(bench: Bench, kills: int, *, is_real: bool) -> Iterator[Tally]:
-    """SIGKILL for whatever worker there is, at random moments of its start, its trials and between."""
-    rows, span_s = (8, 4.0) if is_real else (40, 0.15)
-    done, part = 0, 0
-    while done < kills:
-        with _killer(kills - done, span_s, bench.seed + part) as made:
-            tally = run_case(
-                "worker killed at random moments",
-                bench.folder / f"kill-{bench.device if is_real else 'fake'}-{part}",
-                [["plain" if is_real else "slow:0.04"]] * rows,
-                bench.real() if is_real else fake(),
-                worker=bench.worker if is_real else FAKE,
-                budget_bytes=BUDGET_BYTES,
-                injected=0,
-            )
-        yield replace(tally, injected=len(made))
-        done, part = done + len(made), part + 1
-
-
-@contextlib.contextmanager
-def _killer(kills: int, span_s: float, seed: int) -> Iterator[list[int]]:
-    """A thread that kills so many of the processes with our mark, one at a time; the list has their pids."""
-    made: list[int] = []
-    done = threading.Event()
-    chance = random.Random(seed)
-
-    def work() -> None:
-        while len(made) < kills and not done.wait(chance.uniform(0, span_s)):
-            for pid in marked()[:1]:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                    made.append(pid)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        yield made
-    finally:
-        done.set()
-        thread.join()

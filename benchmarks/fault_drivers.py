@@ -154,11 +154,11 @@ def _driven(
     judge: Callable[[_End], list[str]],
 ) -> Tally:
     """Attack so many drivers, each one resuming its predecessor's study; then account for all studies."""
-    started_s = time.monotonic()
     unexpected: list[str] = []
     tallies: list[Tally] = []
     hits = runs = 0
     while hits < times:
+        started_s = time.monotonic()
         folder = bench.folder / f"{name}-{len(tallies)}"
         folder.mkdir(parents=True)
         journal = folder / "run" / "records.jsonl"
@@ -218,5 +218,5 @@ def add_up(tallies: list[Tally], *, injected: int, unexpected: list[str]) -> Tal
         unfinished=sum(t.unfinished for t in tallies),
         in_flight=sum(t.in_flight for t in tallies),
         unexpected=(*(said for t in tallies for said in t.unexpected), *unexpected),
-        seconds=max(t.seconds for t in tallies),
+        seconds=sum(t.seconds for t in tallies),
     )

@@ -30,6 +30,7 @@ from ..tuner.storage import open_sqlite
 
 FAKES = Path(__file__).parents[1] / "tests" / "fakes"
 MARK = "PHASE8_TUNE_FAULTS"  # in the environment of every process that a case starts
+TAINTED = " (tainted)"
 _GOOD = frozenset({"ok", "plain", "progress", "slow"})
 _GRACE_S = 10.0  # for a killed process to be gone
 _ROW = "  - {{model: nano, n_seq: {n_seq}, batch_size: 1}}\n"
@@ -71,6 +72,11 @@ class Tally:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Inverse of `to_dict`."""
+        return cls(**(data | {"unexpected": tuple(data["unexpected"])}))
 
 
 @dataclass(kw_only=True, slots=True)
@@ -230,7 +236,7 @@ def account(
         case=case,
         worker=worker,
         injected=injected,
-        outcomes=dict(Counter(str(record.measurement.outcome) for record in records)),
+        outcomes=dict(Counter(map(_ending, records))),
         records=len(records),
         lost=missing if lost is None else lost,
         doubled=doubled,
@@ -240,6 +246,10 @@ def account(
         unexpected=tuple(unexpected),
         seconds=time.monotonic() - started_s,
     )
+
+
+def _ending(record: Record) -> str:
+    return f"{record.measurement.outcome}{TAINTED if record.measurement.tainted else ''}"
 
 
 def _told_twice(run: Path, records: Sequence[Record]) -> int:

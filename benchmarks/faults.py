@@ -3,6 +3,8 @@
     python -m phase8_tune.benchmarks.faults --output DIR          fakes, and the real worker on the CPU
     python -m phase8_tune.benchmarks.faults --gpu --output DIR    the real worker on the GPU
 
+What DIR holds already of the same device and software is kept: cases that are run again are added to it.
+
 Exit code 1 where a record was lost or double, a process stayed, or an outcome was not the right one.
 """
 
@@ -29,7 +31,6 @@ from .fault_cases import (
     hang_case,
     host_memory_case,
     interference_case,
-    kill_case,
     memory_case,
     message_case,
     nvml_cases,
@@ -44,6 +45,7 @@ from .fault_drivers import (
     stepping_clock_case,
 )
 from .fault_harness import FAKES, MARK, Tally
+from .fault_kills import kill_case
 
 Case = Callable[[], Iterator[Tally]]
 
@@ -106,14 +108,11 @@ def summed(tallies: Iterator[Tally]) -> Iterator[Tally]:
     yield add_up(found, injected=sum(tally.injected for tally in found), unexpected=[])
 
 
-def run_cases(cases: dict[str, Case], told: Callable[[Tally], None]) -> list[Tally]:
+def run_cases(cases: dict[str, Case], told: Callable[[Tally], None]) -> None:
     """All cases in their order; each is told as soon as it is known."""
-    tallies = []
     for case in cases.values():
         for tally in case():
             told(tally)
-            tallies.append(tally)
-    return tallies
 
 
 def table_of(tallies: Sequence[Tally], tablefmt: str) -> str:
@@ -161,6 +160,27 @@ def report_of(tallies: Sequence[Tally], ran_on: dict[str, Any]) -> str:
     )
 
 
+def read_tallies(folder: Path | None, ran_on: dict[str, Any]) -> list[Tally]:
+    """What an earlier run left in the folder; nothing where it ran on something else."""
+    if folder is None or not (folder / "results.json").exists():
+        return []
+    then = json.loads((folder / "environment.json").read_text())
+    if any(then[key] != ran_on[key] for key in ("gpu", "driver", "torch", "triton")):
+        return []
+    cases = json.loads((folder / "results.json").read_text())["cases"]
+    return [Tally.from_dict(case) for case in cases]
+
+
+def merge(tallies: Sequence[Tally]) -> list[Tally]:
+    """One tally for each case and worker, in the order of their first."""
+    by_case: dict[tuple[str, str], list[Tally]] = {}
+    for tally in tallies:
+        by_case.setdefault((tally.case, tally.worker), []).append(tally)
+    return [
+        add_up(found, injected=sum(t.injected for t in found), unexpected=[]) for found in by_case.values()
+    ]
+
+
 def write_results(tallies: Sequence[Tally], folder: Path, ran_on: dict[str, Any]) -> None:
     """results.json, environment.json and report.md of what is known so far."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -181,10 +201,10 @@ def main() -> None:
     counts = Counts(worker_kills=arguments.kills)
     prepare_environment()
     ran_on = environment()  # once, and before: it may open a context on the card
-    tallies: list[Tally] = []
+    tallies = read_tallies(arguments.output, ran_on)
 
     def tell(tally: Tally) -> None:
-        tallies.append(tally)
+        tallies[:] = merge([*tallies, tally])
         print(json.dumps(tally.to_dict()), flush=True)
         if arguments.output is not None:  # what is known is kept if a later case does not end
             write_results(tallies, arguments.output, ran_on)

@@ -181,6 +181,41 @@ def test_results_are_written_and_the_exit_code_tells(
     assert all(environment[key] for key in ("gpu", "driver", "cuda", "torch", "python", "command"))
 
 
+def test_a_case_that_is_run_again_is_added_to_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tally(case: str, outcome: str) -> Tally:
+        return Tally(
+            case=case,
+            worker=FAKE,
+            injected=3,
+            outcomes={outcome: 2},
+            records=2,
+            lost=0,
+            doubled=0,
+            left_behind=0,
+            unfinished=0,
+            unexpected=("something",) if outcome == "error" else (),
+        )
+
+    def run(*tallies: Tally) -> list[dict[str, Any]]:
+        monkeypatch.setattr(faults, "cpu_cases", lambda bench, counts: {"a": lambda: iter(tallies)})
+        monkeypatch.setattr(sys, "argv", ["faults", "--output", str(tmp_path / "out")])
+        with pytest.raises(SystemExit):
+            faults.main()
+        found: list[dict[str, Any]] = json.loads((tmp_path / "out" / "results.json").read_text())["cases"]
+        return found
+
+    run(tally("a", "ok"), tally("b", "ok"))
+    first, second = run(tally("a", "error"))
+    assert (first["case"], first["injected"], first["outcomes"]) == ("a", 6, {"ok": 2, "error": 2})
+    assert first["unexpected"] == ["something"]
+    assert (second["case"], second["injected"]) == ("b", 3)
+    changed = json.loads((tmp_path / "out" / "environment.json").read_text()) | {"gpu": "another"}
+    (tmp_path / "out" / "environment.json").write_text(json.dumps(changed))
+    assert [case["case"] for case in run(tally("c", "ok"))] == ["c"]
+
+
 def test_a_case_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setattr(sys, "argv", ["faults", "--only", "nothing"])
     with pytest.raises(SystemExit) as end:
