@@ -91,7 +91,11 @@ def interrupted_driver_case(bench: Bench, times: int, *, is_twice: bool, rows: i
         times,
         rows,
         interrupt,
-        lambda end: [] if end.code in (130, -signal.SIGINT) else [f"exit code {end.code} after SIGINT"],
+        lambda end: (
+            []
+            if end.code in (130, -signal.SIGINT)
+            else [f"exit code {end.code} after SIGINT: {end.errors[-200:]}"]
+        ),
     )
 
 
