@@ -13,7 +13,8 @@ from ..tests.fakes.nvml import MIB, FakeNvml
 from ..tuner.launcher import WorkerMeasurer
 from ..tuner.measurer import TimingSettings
 from ..tuner.outcome import Outcome
-from .fault_harness import FAKES, TAINTED, Plan, Tally, marked, run_case
+from .fault_harness import FAKES, TAINTED, Plan, Tally, run_case
+from .fault_processes import marked
 
 GIB = 1 << 30
 FAKE_WORKER = (sys.executable, str(FAKES / "worker.py"))

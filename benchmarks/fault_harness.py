@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import time
 from collections import Counter
@@ -24,15 +23,15 @@ from ..tuner.knowledge import Knowledge
 from ..tuner.launcher import WorkerMeasurer
 from ..tuner.measurement import DeviceInfo, Measurement, Versions
 from ..tuner.outcome import Outcome
+from ..tuner.pool import MeasurerPool
 from ..tuner.record import Record
 from ..tuner.search import run_search
 from ..tuner.storage import open_sqlite
+from .fault_processes import leftovers
 
 FAKES = Path(__file__).parents[1] / "tests" / "fakes"
-MARK = "PHASE8_TUNE_FAULTS"  # in the environment of every process that a case starts
 TAINTED = " (tainted)"
 _GOOD = frozenset({"ok", "plain", "progress", "slow"})
-_GRACE_S = 10.0  # for a killed process to be gone
 _ROW = "  - {{model: nano, n_seq: {n_seq}, batch_size: 1}}\n"
 _STUDY = """\
 name: faults
@@ -118,6 +117,9 @@ class FaultyMeasurer:
             os.fsync(noted.fileno())
         return found
 
+    def stop(self) -> None:
+        self.inner.stop()
+
     def close(self) -> None:
         self.inner.close()
 
@@ -170,8 +172,12 @@ def run_case(
     started_s = time.monotonic()
     run, noted = folder / "run", folder / "noted"
     folder.mkdir(parents=True)
-    with FaultyMeasurer(inner=make(folder), plan=plan, noted=noted, before=before) as measurer:
-        finish_study(run, measurer, len(plan), budget_bytes)
+    misbehaved = finish_study(
+        run,
+        lambda: FaultyMeasurer(inner=make(folder), plan=plan, noted=noted, before=before),
+        len(plan),
+        budget_bytes,
+    )
     records = read_records(run / "records.jsonl")
     wrong = []
     for record in records:
@@ -185,23 +191,31 @@ def run_case(
         notes(noted),
         rows=len(plan),
         worker=worker,
-        injected=measurer.misbehaved if injected is None else injected,
+        injected=misbehaved if injected is None else injected,
         unexpected=wrong,
         started_s=started_s,
     )
 
 
-def finish_study(run: Path, measurer: FaultyMeasurer, rows: int, budget_bytes: int) -> None:
-    """Search until every row is settled; go on, as a user would, where no worker started several times."""
+def finish_study(run: Path, make: Callable[[], FaultyMeasurer], rows: int, budget_bytes: int) -> int:
+    """Search until every row is settled; go on, as a user would, where no worker started several times.
+
+    Returns how many measurements misbehaved.
+    """
+    misbehaved = 0
     while True:
+        measurer = make()
         try:
-            result = run_search(
-                study_of(rows), measurer, run, budget_bytes=budget_bytes, on_event=lambda event: None
-            )
+            with MeasurerPool({"device": measurer}, on_loss=lambda text: None) as pool:
+                result = run_search(
+                    study_of(rows), pool, run, budget_bytes=budget_bytes, on_event=lambda event: None
+                )
         except DeviceError:
             continue
+        finally:
+            misbehaved += measurer.misbehaved
         if result.stop_reason is StopReason.EXHAUSTED:
-            return
+            return misbehaved
 
 
 def account(
@@ -263,34 +277,3 @@ def _told_twice(run: Path, records: Sequence[Record]) -> int:
     settled = Counter({record.digest: 1 for record in records})
     running = sum(not trial.state.is_finished() for trial in trials)
     return running + sum((told - settled).values()) + sum((settled - told).values())
-
-
-def marked() -> list[int]:
-    """The processes that bear this benchmark's mark."""
-    mark = f"{MARK}={os.environ[MARK]}\0".encode()
-    found = []
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            content = path.read_bytes()
-        except OSError:  # it ended, or is another user's
-            continue
-        if mark in content + b"\0" and int(path.parent.name) != os.getpid():
-            found.append(int(path.parent.name))
-    return found
-
-
-def leftovers() -> list[int]:
-    """The marked processes that are still there after a killed one's time to go."""
-    deadline_s = time.monotonic() + _GRACE_S
-    return [pid for pid in marked() if not _ends(pid, deadline_s - time.monotonic())]
-
-
-def _ends(pid: int, timeout_s: float) -> bool:
-    try:
-        watched = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([watched], [], [], max(timeout_s, 0.0))[0])
-    finally:
-        os.close(watched)

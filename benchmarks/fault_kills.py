@@ -13,7 +13,8 @@ from pathlib import Path
 
 from ..tuner.launcher import WorkerMeasurer
 from .fault_cases import BUDGET_BYTES, FAKE, Bench, fake
-from .fault_harness import Tally, marked, run_case
+from .fault_harness import Tally, run_case
+from .fault_processes import marked
 
 _LOOK_S = 0.01  # how often a worker that is starting is looked at
 

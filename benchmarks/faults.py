@@ -44,8 +44,9 @@ from .fault_drivers import (
     killed_driver_case,
     stepping_clock_case,
 )
-from .fault_harness import FAKES, MARK, Tally
+from .fault_harness import FAKES, Tally
 from .fault_kills import kill_case
+from .fault_processes import MARK
 
 Case = Callable[[], Iterator[Tally]]
 

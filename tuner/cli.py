@@ -46,7 +46,9 @@ def _duration(context: click.Context, option: click.Parameter, text: str | None)
 )
 @click.option("--study", metavar="NAME|FILE", help="default, cpu, seed_table, or a YAML file. [by device]")
 @click.option("--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", show_default=True)
-@click.option("--gpu-uuid", metavar="UUID", help="Which GPU, as `nvidia-smi -L` lists it. [the first]")
+@click.option(
+    "--gpus", metavar="WHICH", help="all, or 0,2 or UUIDs as `nvidia-smi -L` lists them. [the first]"
+)
 @click.option("--run", "run_name", metavar="NAME", help="Name of the run. [study-budget-device]")
 @_RUNS_DIR
 @click.option("--trials", type=click.IntRange(min=1), help="How many to measure. [by study]")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -15,38 +16,40 @@ from .errors import DeviceError, UserInputError
 
 PROBE_TIMEOUT_S = 120.0  # importing torch from a cold disk under WSL takes tens of seconds
 _PROBE = """
-import json, torch
-found = torch.cuda.is_available()
-total = torch.cuda.get_device_properties(0).total_memory if found else None
-print(json.dumps({"total_bytes": total, "built_for": torch.version.cuda}))
+import json, sys, torch
+count = min(torch.cuda.device_count(), int(sys.argv[1])) if torch.cuda.is_available() else 0
+totals = [torch.cuda.get_device_properties(i).total_memory for i in range(count)]
+print(json.dumps({"total_bytes": min(totals, default=None), "built_for": torch.version.cuda}))
 """
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CudaProbe:
-    """What a child process with torch found: the first visible card's memory, or why there is none."""
+    """What a child process with torch found: the memory of the (smallest) card, or why there is none."""
 
     total_bytes: int | None
     reason: str = ""
 
 
 @functools.cache
-def probe_cuda() -> CudaProbe:
-    """Ask torch, in a child process, for a usable CUDA device."""
+def probe_cuda(gpus: tuple[str, ...] = ()) -> CudaProbe:
+    """Ask torch, in a child process, for the GPUs of these UUIDs; without any, for the first visible."""
     version = installed_version("torch")
     if version is None:
         return CudaProbe(total_bytes=None, reason="torch is not installed")
     if version.endswith("+cpu"):
         return CudaProbe(total_bytes=None, reason=f"torch {version} is a build without CUDA")
+    visible = {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _PROBE],
+            [sys.executable, "-c", _PROBE, str(len(gpus) or 1)],
             capture_output=True,
             text=True,
             timeout=PROBE_TIMEOUT_S,
             check=True,
             stdin=subprocess.DEVNULL,
+            env={**os.environ, **visible},
         )
         answer = json.loads(done.stdout)
     except subprocess.TimeoutExpired:
@@ -63,16 +66,25 @@ def probe_cuda() -> CudaProbe:
     return CudaProbe(total_bytes=int(answer["total_bytes"]))
 
 
-def resolve_device(choice: Literal["auto", "cuda", "cpu"]) -> Literal["cuda", "cpu"]:
-    """The device to measure on. "auto" takes a GPU where torch can use one.
+def resolve_device(
+    choice: Literal["auto", "cuda", "cpu"], gpus: tuple[str, ...] = ()
+) -> Literal["cuda", "cpu"]:
+    """The device to measure on. "auto" takes a GPU where torch can use one; who names GPUs wants them.
 
-    Raises: UserInputError for "cuda" without a usable GPU.
+    Raises: UserInputError for "cuda" without a usable GPU, and for "cpu" with GPUs.
     """
     if choice == "cpu":
+        if gpus:
+            raise UserInputError("--gpus: expected --device cuda or auto beside it, got --device cpu")
         return "cpu"
-    probe = probe_cuda()
+    probe = probe_cuda(gpus)
     if probe.total_bytes is not None:
         return "cuda"
+    if gpus:
+        raise UserInputError(
+            f"--gpus: expected CUDA to have {', '.join(gpus)}, found none ({probe.reason}); "
+            "leave --gpus out, or see what `phase8-tune doctor` says"
+        )
     if choice == "cuda":
         raise UserInputError(
             f"--device: expected an NVIDIA GPU for 'cuda', found none ({probe.reason}); "
@@ -82,26 +94,14 @@ def resolve_device(choice: Literal["auto", "cuda", "cpu"]) -> Literal["cuda", "c
     return "cpu"
 
 
-def device_total_bytes(device: Literal["cuda", "cpu"], gpu_uuid: str | None = None) -> int:
-    """The card's memory (the first visible one without a UUID), or the machine's for "cpu".
+def device_total_bytes(device: Literal["cuda", "cpu"], gpus: tuple[str, ...] = ()) -> int:
+    """The memory of the smallest of these cards (of the first visible one without any), or the machine's.
 
-    Raises: UserInputError for a UUID that no card has; DeviceError for "cuda" without a usable GPU.
+    Raises: DeviceError for "cuda" without a usable GPU.
     """
     if device == "cpu":
         return host_memory_bytes()
-    if gpu_uuid is not None:
-        from .nvml import open_nvml
-
-        opened = open_nvml()
-        card = opened.nvml.find(gpu_uuid) if opened.nvml is not None else None
-        memory = card.memory() if card is not None else None
-        if memory is None:
-            reason = opened.reason or "NVML knows none"
-            raise UserInputError(
-                f"--gpus: expected a card's UUID, got {gpu_uuid!r} ({reason}); `nvidia-smi -L` lists them"
-            )
-        return memory.total_bytes
-    probe = probe_cuda()
+    probe = probe_cuda(gpus)
     if probe.total_bytes is None:
         raise DeviceError(f"no usable GPU ({probe.reason}); see what `phase8-tune doctor` says")
     return probe.total_bytes

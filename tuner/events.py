@@ -63,7 +63,8 @@ class SearchEvent:
 
     `done` of `total` candidates were launched and are settled, whatever came out; `pruned` do not fit
     (launched or not), `failed` ended otherwise. `total` shrinks when candidates are rejected and the space
-    gets smaller than the trials asked for. `current` is about to be measured; `last` was just recorded.
+    gets smaller than the trials asked for. `running` is being measured, on one device each; `last` was just
+    recorded.
     """
 
     done: int
@@ -71,7 +72,7 @@ class SearchEvent:
     failed: int
     total: int
     best_tokens_per_s: float | None
-    current: Candidate | None
+    running: tuple[Candidate, ...]
     last: Record | None
     seconds_left_estimate: float | None
 

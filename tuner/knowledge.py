@@ -27,12 +27,14 @@ _UNIT_BYTES = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
 class Knowledge:
-    """The records of a study, each attempt of each candidate, in the order they were made."""
+    """The records of a study, each attempt of each candidate, in the order they were made; and what of it is
+    under way: begun in this session and not settled yet."""
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
         self._attempts: dict[str, list[Record]] = {}
         self._settled: dict[str, Record] = {}
         self._owed: dict[str, Candidate] = {}
+        self._under_way: set[str] = set()
         self._smallest_over: dict[str, tuple[int, Record]] = {}
         self._largest_fit: dict[str, tuple[int, Record]] = {}
         self._disqualified: dict[str, Record] = {}
@@ -44,12 +46,22 @@ class Knowledge:
         for record in records:
             self.add(record)
 
+    def begin(self, candidate: Candidate) -> None:
+        """Note that a candidate is being measured, until it is settled.
+
+        Raises: ValueError for one that is not available: it would be measured twice.
+        """
+        if not self.is_available(candidate):
+            raise ValueError(f"{candidate.describe()} was proposed although it is settled or under way")
+        self._under_way.add(candidate.digest())
+
     def add(self, record: Record) -> None:
         """Take in one more record."""
         attempts = self._attempts.setdefault(record.digest, [])
         attempts.append(record)
         if _is_final(attempts):
             self._owed.pop(record.digest, None)
+            self._under_way.discard(record.digest)
             self._settle(settle(attempts)[0])
         else:
             self._owed[record.digest] = record.to_candidate()
@@ -83,6 +95,15 @@ class Knowledge:
         """Whether nothing more is to be measured of a candidate."""
         return candidate.digest() in self._settled
 
+    def is_available(self, candidate: Candidate) -> bool:
+        """Whether a candidate is neither settled nor under way."""
+        return not self.is_settled(candidate) and candidate.digest() not in self._under_way
+
+    @property
+    def under_way(self) -> int:
+        """How many candidates are under way."""
+        return len(self._under_way)
+
     def record_of(self, candidate: Candidate) -> Record:
         """The record that counts for a settled candidate.
 
@@ -97,7 +118,7 @@ class Knowledge:
 
     def owed(self) -> Candidate | None:
         """A candidate that a retry is owed, because the driver ended between two attempts."""
-        return next(iter(self._owed.values()), None)
+        return next((c for digest, c in self._owed.items() if digest not in self._under_way), None)
 
     def smaller_batch_over_budget(self, candidate: Candidate) -> Record | None:
         """A measured candidate that did not fit and differs only in a batch that is not larger."""

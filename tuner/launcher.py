@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from .devices import device_total_bytes, resolve_device
 from .errors import DeviceError, UserInputError
 from .live_worker import LiveWorker, TrialFailedError, unchecked
 from .measurement import DeviceInfo, KernelCheck, LedgerLine, Measurement, Versions
-from .measurer import TimingSettings
+from .measurer import StoppedError, TimingSettings
 from .memory import Settlement, host_limit_bytes, settle_cuda, settle_host
 from .monitor import TrialMonitor
 from .nvml import Card, open_nvml
@@ -36,8 +37,10 @@ class WorkerMeasurer:
 
     The worker is kept from one candidate to the next and replaced after any failure. `budget_bytes` covers
     all that it takes of the device, `reserve_bytes` of it are left to other programs. The worker's standard
-    error is appended to `log_dir/worker.log`. `earlier` are the study's records so far: a kernel version
-    that passed its correctness check in one of them is not checked again.
+    error is appended to `log_dir/log_name`. A worker ends with the thread that started it (on Linux), so one
+    thread uses a measurer; only `stop` may be called from others.
+    `earlier` are the study's records so far: a kernel version that passed its correctness check in one of
+    them is not checked again.
 
     Raises: UserInputError where `log_dir` cannot be written.
     """
@@ -49,6 +52,7 @@ class WorkerMeasurer:
         budget_bytes: int,
         reserve_bytes: int,
         log_dir: Path,
+        log_name: str = "worker.log",
         timing: TimingSettings,
         gpu_uuid: str | None = None,
         command: Sequence[str] | None = None,
@@ -60,7 +64,7 @@ class WorkerMeasurer:
         self._kind = device
         self._budget_bytes = budget_bytes
         self._reserve_bytes = reserve_bytes
-        self._log_path = log_dir / "worker.log"
+        self._log_path = log_dir / log_name
         self._timing = timing
         self._gpu_uuid = gpu_uuid
         self._command = tuple(command or WORKER_COMMAND)
@@ -71,7 +75,7 @@ class WorkerMeasurer:
         self._worker: LiveWorker | None = None
         self._last_ready: Ready | None = None
         self._next_id = 1
-        self._failed_starts = 0
+        self._stop = threading.Event()
         try:
             log_dir.mkdir(parents=True, exist_ok=True)
             self._log_path.open("ab").close()
@@ -101,7 +105,7 @@ class WorkerMeasurer:
 
         A version's first candidate on this GPU is measured only if the version computes the right thing.
 
-        Raises: DeviceError where no worker could be started several times in a row.
+        Raises: DeviceError where no worker could be started several times in a row; StoppedError.
         """
         check: KernelCheck | None = None
 
@@ -115,17 +119,17 @@ class WorkerMeasurer:
             measurement = self._guard(lambda: self._try(candidate))
         return measurement if check is None else with_check(measurement, check)
 
+    def stop(self) -> None:
+        self._stop.set()
+
     def close(self) -> None:
         if self._worker is not None:
             self._worker.process.kill()
             self._worker = None
 
     def _identify(self) -> Ready:
-        while self._last_ready is None:
-            try:
-                self._ready_worker()
-            except TrialFailedError as error:
-                self._count_failed_start(error)
+        if self._last_ready is None:
+            self._last_ready = self._ready_worker().ready
         return self._last_ready
 
     def _guard(self, attempt: Callable[[], Measurement]) -> Measurement:
@@ -139,12 +143,12 @@ class WorkerMeasurer:
         except BaseException:  # an interrupt, say: no worker is left in the middle of a trial
             self.close()
             raise
-        known = self._last_ready
+        known = self._identify()
         return measurement.model_copy(
             update={
                 "wall_s": time.monotonic() - started_s,
-                "device": known.device if known else None,
-                "versions": known.versions if known else None,
+                "device": known.device,
+                "versions": known.versions,
             }
         )
 
@@ -156,15 +160,13 @@ class WorkerMeasurer:
 
         Raises: TrialFailedError where the version is wrong, or the check did not come to an end.
         """
-        worker = self._started_worker()
+        worker = self._ready_worker()
         device = worker.ready.device
         if not self._verdicts.are_owed(candidate, device):
             return None
         request = CheckRequest(id=self._new_id(), candidate=candidate.to_dict())
         try:
-            answer = worker.check(
-                request, timeout_s=self._timing.timeout_s, on_silence=self._guard_host_memory
-            )
+            answer = worker.check(request, timeout_s=self._timing.timeout_s, on_silence=self._look_after)
         except TrialFailedError as error:
             raise unchecked(candidate, error.measurement.outcome, error.measurement.message) from error
         if answer.check is None and answer.outcome is not Outcome.OK:
@@ -177,7 +179,7 @@ class WorkerMeasurer:
         return answer.check
 
     def _try(self, candidate: Candidate) -> Measurement:
-        worker = self._started_worker()
+        worker = self._ready_worker()
         request = MeasureRequest(
             id=self._new_id(),
             candidate=candidate.to_dict(),
@@ -194,7 +196,7 @@ class WorkerMeasurer:
                 request,
                 timeout_s=self._timing.timeout_s,
                 on_progress=lambda progress: monitor.enter_phase(progress.phase),
-                on_silence=self._guard_host_memory,
+                on_silence=self._look_after,
             )
             measurement = self._settle(worker, result, monitor)
         if result.replace is not None or worker.is_outdated:
@@ -205,45 +207,53 @@ class WorkerMeasurer:
         self._next_id += 1
         return self._next_id - 1
 
-    def _started_worker(self) -> LiveWorker:
-        """As `_ready_worker`, counting the starts that fail in a row."""
-        try:
-            return self._ready_worker()
-        except TrialFailedError as error:
-            self._count_failed_start(error)
-            raise
-
     def _ready_worker(self) -> LiveWorker:
         """The idle worker, a new one if there is none or it has died.
 
-        Raises: TrialFailedError where a new one does not get ready.
+        A failed start says something about the device and nothing about a candidate: it is repeated at once.
+        Raises: DeviceError where that fails several times in a row; StoppedError.
         """
         if self._worker is not None and not self._worker.process.is_idle():
             self.close()
-        if self._worker is None:
-            self._worker = LiveWorker(
-                self._command,
-                device=self._kind,
-                gpu_uuid=self._gpu_uuid,
-                log_path=self._log_path,
-                start_timeout_s=self._start_timeout_s,
-            )
-            self._failed_starts = 0
+        failure: TrialFailedError | None = None
+        for _ in range(START_ATTEMPTS):
+            self._obey_stop()
+            try:
+                self._worker = self._worker or self._start_worker()
+            except TrialFailedError as error:
+                failure = error
+                continue
             self._last_ready = self._worker.ready
-        return self._worker
+            return self._worker
+        said = " ".join(str(failure).split())  # CUDA's errors come with lines of advice
+        raise DeviceError(
+            f"no worker could be started, {START_ATTEMPTS} times in a row ({said}); "
+            f"see {self._log_path} and what `phase8-tune doctor` says"
+        ) from failure
+
+    def _start_worker(self) -> LiveWorker:
+        return LiveWorker(
+            self._command,
+            device=self._kind,
+            gpu_uuid=self._gpu_uuid,
+            log_path=self._log_path,
+            start_timeout_s=self._start_timeout_s,
+            on_silence=lambda pid: self._obey_stop(),
+        )
+
+    def _obey_stop(self) -> None:
+        if self._stop.is_set():
+            raise StoppedError
 
     def _find_card(self, ready: Ready) -> Card | None:
         if self._nvml is None or ready.device.uuid is None:
             return None
         return self._nvml.find(ready.device.uuid)
 
-    def _count_failed_start(self, error: TrialFailedError) -> None:
-        self._failed_starts += 1
-        if self._failed_starts >= START_ATTEMPTS:
-            raise DeviceError(
-                f"no worker could be started, {START_ATTEMPTS} times in a row ({error}); "
-                f"see {self._log_path} and what `phase8-tune doctor` says"
-            ) from error
+    def _look_after(self, pid: int) -> None:
+        """What is done every moment while an answer is awaited."""
+        self._obey_stop()
+        self._guard_host_memory(pid)
 
     def _guard_host_memory(self, pid: int) -> None:
         if self._kind != "cpu":

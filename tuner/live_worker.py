@@ -21,12 +21,13 @@ from .protocol import (
     Progress,
     ProtocolError,
     Ready,
+    Reply,
     Result,
     StartRequest,
 )
 from .worker_process import WorkerGoneError, WorkerProcess
 
-POLL_S = 0.02  # how often a CPU worker's memory is looked at while its answer is awaited
+POLL_S = 0.02  # how often a wait for the worker looks at its memory and for a call to stop
 
 
 class TrialFailedError(Exception):
@@ -47,6 +48,8 @@ def unchecked(candidate: Candidate, outcome: Outcome, message: str) -> TrialFail
 class LiveWorker:
     """A started worker, what it said of itself, and what it holds of the card while idle.
 
+    `on_silence` is called with the worker's pid every `POLL_S` until it is ready, and may raise.
+
     Raises: TrialFailedError where it does not get ready; nothing is left running then.
     """
 
@@ -58,6 +61,7 @@ class LiveWorker:
         gpu_uuid: str | None,
         log_path: Path,
         start_timeout_s: float,
+        on_silence: Callable[[int], None],
     ) -> None:
         # Threads that wait sleep instead of spinning: on a computer with something else to do, spinning made
         # a step of small on two cores take 6-35 s instead of 2-3 s.
@@ -69,7 +73,7 @@ class LiveWorker:
         except OSError as error:
             raise TrialFailedError(Outcome.ERROR, f"the worker cannot be started: {error}") from error
         try:
-            self.ready = self._await_ready(device, start_timeout_s)
+            self.ready = self._await_ready(device, start_timeout_s, on_silence)
         except BaseException:
             self.process.kill()
             raise
@@ -117,15 +121,11 @@ class LiveWorker:
         try:
             self.process.send(request)
             while True:
-                remaining_s = deadline_s - time.monotonic()
-                if remaining_s <= 0:
+                reply = self._await_reply(deadline_s, on_silence)
+                if reply is None:
                     raise TrialFailedError(
                         Outcome.TIMEOUT, f"no answer within {timeout_s:g} s; the worker was stopped"
                     )
-                reply = self.process.receive(min(POLL_S, remaining_s))
-                if reply is None:
-                    on_silence(self.process.pid)
-                    continue
                 if not isinstance(reply, Progress | Checked | Result):
                     raise TrialFailedError(
                         Outcome.ERROR, f"expected an answer from the worker, got {reply.type!r}"
@@ -150,10 +150,21 @@ class LiveWorker:
         self.footprint_bytes += residue_bytes
         self.is_outdated = self._trials > 1 and residue_bytes > DRIFT_BYTES
 
-    def _await_ready(self, device: Literal["cuda", "cpu"], timeout_s: float) -> Ready:
+    def _await_reply(self, deadline_s: float, on_silence: Callable[[int], None]) -> Reply | None:
+        """The next reply, None where none comes by the deadline on the monotonic clock."""
+        while (remaining_s := deadline_s - time.monotonic()) > 0:
+            reply = self.process.receive(min(POLL_S, remaining_s))
+            if reply is not None:
+                return reply
+            on_silence(self.process.pid)
+        return None
+
+    def _await_ready(
+        self, device: Literal["cuda", "cpu"], timeout_s: float, on_silence: Callable[[int], None]
+    ) -> Ready:
         try:
             self.process.send(StartRequest(device=device))
-            reply = self.process.receive(timeout_s)
+            reply = self._await_reply(time.monotonic() + timeout_s, on_silence)
         except (WorkerGoneError, ProtocolError) as error:
             raise self._no_answer(error) from error
         if reply is None:

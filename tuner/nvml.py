@@ -105,16 +105,20 @@ class Nvml:
 
     def cards(self) -> tuple[Card, ...]:
         """All cards of the machine, hidden from CUDA or not."""
+        return tuple(self.numbered_cards().values())
+
+    def numbered_cards(self) -> Mapping[int, Card]:
+        """The same by their numbers, which are those of `nvidia-smi -L`; one that is lost leaves a gap."""
         count = self._ask(self._library.nvmlDeviceGetCount)
-        cards = []
+        cards = {}
         for index in range(count or 0):
             handle = self._ask(functools.partial(self._library.nvmlDeviceGetHandleByIndex, index))
             if handle is None:
                 continue
             uuid = _text(self._ask(functools.partial(self._library.nvmlDeviceGetUUID, handle)))
             if uuid is not None:
-                cards.append(Card(self._library, handle, uuid))
-        return tuple(cards)
+                cards[index] = Card(self._library, handle, uuid)
+        return cards
 
     def names(self) -> tuple[str, ...]:
         return tuple(card.name() or card.uuid for card in self.cards())

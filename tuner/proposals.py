@@ -29,13 +29,15 @@ class SamplerChoice(Strategy):
         self._random = random.Random(seed + len(knowledge.settled))
 
     def propose(self, knowledge: Knowledge, is_open: Callable[[Candidate], bool]) -> Candidate | None:
-        if not knowledge.settled:
-            return next(self._space.enumerate())
+        first = next(self._space.enumerate())
+        if not knowledge.settled and knowledge.is_available(first):
+            return first
         for _ in range(_ASKS):
             candidate = self._store.ask()
-            if not knowledge.is_settled(candidate):
+            if knowledge.is_available(candidate):
                 return candidate
-            self._store.tell(knowledge.record_of(candidate), knowledge)
+            if knowledge.is_settled(candidate):
+                self._store.tell(knowledge.record_of(candidate), knowledge)
         remaining = [c for c in self._space.enumerate() if is_open(c)]
         return self._random.choice(remaining) if remaining else None
 

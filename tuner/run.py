@@ -15,9 +15,12 @@ from .errors import DeviceError, InterruptedStudyError, NothingFitsError, Phase8
 from .events import SearchLimits, SearchResult, StopReason
 from .foresight import Forecasts, count_skips, forecast_all
 from .frontier import find_frontier, settle, to_points
+from .gpus import select_gpus
 from .journal import read_records
 from .launcher import WorkerMeasurer
 from .measurement import DeviceInfo
+from .measurer import TimingSettings
+from .pool import MeasurerPool
 from .recommend import recommend, write_atomically, write_recommendations
 from .record import Record
 from .report.facts import RunFacts
@@ -40,7 +43,7 @@ class RunRequest:
     command: str
     study: str | None = None
     device: Literal["auto", "cuda", "cpu"] = "auto"
-    gpu_uuid: str | None = None
+    gpus: str | None = None
     run_name: str | None = None
     runs_dir: Path = Path("runs")
     trials: int | None = None
@@ -56,45 +59,42 @@ def execute(request: RunRequest) -> None:
     Raises: UserInputError, NothingFitsError, DeviceError, InterruptedStudyError; files are written before.
     """
     chosen = None if request.study is None else _read_study(request.study, request)
-    kind = resolve_device(request.device)
+    gpus = () if request.gpus is None else select_gpus(request.gpus)
+    kind = resolve_device(request.device, gpus)
     definition, text = chosen or _read_study(_DEFAULT_STUDIES[kind], request)
-    budget_bytes = _settle_budget(request, kind)
+    budget_bytes = _settle_budget(request, kind, gpus)
     root = _run_root(request, definition, kind)
     check_run_directory(root, definition, budget_bytes)
     timing = definition.timing.to_settings()
     if request.timeout_s is not None:
         timing = replace(timing, timeout_s=request.timeout_s)
-    _tell(f"study {definition.name}, budget {format_budget(budget_bytes)}, device: {kind}, run {root}")
+    device = f"{kind} ({len(gpus)} GPUs)" if len(gpus) > 1 else kind
+    _tell(f"study {definition.name}, budget {format_budget(budget_bytes)}, device: {device}, run {root}")
     if definition.missing_versions:
         _tell(f"not in this installation, left out: kernels {', '.join(definition.missing_versions)}")
-    with WorkerMeasurer(
-        device=kind,
-        budget_bytes=budget_bytes,
-        reserve_bytes=request.reserve_bytes,
-        log_dir=root,
-        timing=timing,
-        gpu_uuid=request.gpu_uuid,
-        earlier=read_records(RunPaths(root=root).journal),
-    ) as measurer:
-        forecasts = _look_ahead(definition, measurer.device, budget_bytes, request.reserve_bytes)
-        with ProgressDisplay(sys.stderr) as progress:
-            result = run_search(
-                definition,
-                measurer,
-                root,
-                budget_bytes=budget_bytes,
-                on_event=progress,
-                limits=_limits(request, definition),
-                definition_text=text,
-                forecasts=forecasts,
-            )
+    measurers = _make_measurers(request, kind, gpus, budget_bytes=budget_bytes, root=root, timing=timing)
+    with (
+        ProgressDisplay(sys.stderr) as progress,
+        MeasurerPool(measurers, on_loss=lambda text: progress.tell(f"phase8-tune: {text}")) as pool,
+    ):
+        forecasts = _look_ahead(definition, pool.device, budget_bytes, request.reserve_bytes)
+        result = run_search(
+            definition,
+            pool,
+            root,
+            budget_bytes=budget_bytes,
+            on_event=progress,
+            limits=_limits(request, definition),
+            definition_text=text,
+            forecasts=forecasts,
+        )
         facts = RunFacts(
             run_root=root,
             study_name=definition.name,
             budget_bytes=budget_bytes,
             reserve_bytes=request.reserve_bytes,
-            device=measurer.device,
-            versions=measurer.versions,
+            device=pool.device,
+            versions=pool.versions,
             timing=timing,
             command=request.command,
             missing_versions=definition.missing_versions,
@@ -105,6 +105,32 @@ def execute(request: RunRequest) -> None:
     problem = _judge(result, root)
     if problem is not None:
         raise problem
+
+
+def _make_measurers(
+    request: RunRequest,
+    kind: Literal["cuda", "cpu"],
+    gpus: tuple[str, ...],
+    *,
+    budget_bytes: int,
+    root: Path,
+    timing: TimingSettings,
+) -> dict[str, WorkerMeasurer]:
+    """One for each GPU by its UUID, each with a log of its own; one for the device without any named."""
+    earlier = read_records(RunPaths(root=root).journal)
+    return {
+        uuid or kind: WorkerMeasurer(
+            device=kind,
+            budget_bytes=budget_bytes,
+            reserve_bytes=request.reserve_bytes,
+            log_dir=root,
+            log_name=f"worker-{uuid}.log" if len(gpus) > 1 else "worker.log",
+            timing=timing,
+            gpu_uuid=uuid,
+            earlier=earlier,
+        )
+        for uuid in gpus or (None,)
+    }
 
 
 def _look_ahead(
@@ -152,9 +178,9 @@ def _read_study(name_or_path: str, request: RunRequest) -> tuple[StudyDefinition
     return definition, text
 
 
-def _settle_budget(request: RunRequest, kind: Literal["cuda", "cpu"]) -> int:
+def _settle_budget(request: RunRequest, kind: Literal["cuda", "cpu"], gpus: tuple[str, ...]) -> int:
     """The budget asked for, or the device's size where that is smaller."""
-    total_bytes = device_total_bytes(kind, request.gpu_uuid)
+    total_bytes = device_total_bytes(kind, gpus)
     budget_bytes = request.vram_bytes
     if budget_bytes > total_bytes:
         owner = "this GPU has" if kind == "cuda" else "this computer's memory holds"
@@ -219,7 +245,7 @@ def _judge(result: SearchResult, root: Path) -> Phase8TuneError | None:
             f"no configuration fits {format_budget(records[0].budget_bytes)} ({ended}); raise --vram, "
             f"or search smaller models, sequences or batches with --study; see {root / 'report.md'}"
         )
-    return DeviceError(f"every configuration failed ({ended}); see {root / 'worker.log'}")
+    return DeviceError(f"every configuration failed ({ended}); see the worker's log in {root}")
 
 
 def _tell(text: str) -> None:

@@ -1,4 +1,4 @@
-"""The search: asks for a candidate, measures it, writes it down, tells the study; until a reason to stop.
+"""The search: asks for candidates, has them measured, writes down what came out, tells the study.
 
 Source: the design's page on searching (ask and tell, journal before database, PRUNED with a constraint).
 """
@@ -21,8 +21,8 @@ from .interrupt import interrupt_deferred
 from .journal import Journal, read_records
 from .knowledge import PREDICTED_PEAK_BYTES, Knowledge
 from .measurement import Measurement
-from .measurer import Measurer
-from .outcome import Outcome
+from .measurer import check_measurement
+from .pool import Finished, MeasurerPool
 from .proposals import default_strategy
 from .record import Record
 from .run_directory import RunDirectory, check_run_directory
@@ -33,7 +33,7 @@ from .strategy import DEFAULT_FILTERS, CandidateFilter, Rejection, Strategy
 
 def run_search(
     definition: StudyDefinition,
-    measurer: Measurer,
+    pool: MeasurerPool,
     run_dir: Path,
     *,
     budget_bytes: int,
@@ -48,18 +48,19 @@ def run_search(
 
     `limits` None: those of the definition. `strategy` None: the rows in order, or Optuna's TPE. `forecasts`:
     what they call over the budget is skipped, what they call best comes first. A first
-    KeyboardInterrupt ends the search with `StopReason.INTERRUPTED`; the caller closes the measurer.
+    KeyboardInterrupt stops the pool and ends the search with `StopReason.INTERRUPTED`.
 
-    Raises: UserInputError for a run directory that is not this study's or cannot be written; DeviceError from
-    the measurer. What was measured until then is kept, and a search of the same directory goes on after it.
+    Raises: UserInputError for a run directory that is not this study's or cannot be written; DeviceError
+    where no device is left. What was measured until then is kept, and a search of the same directory goes on
+    after it, with as many devices as there are then.
     """
-    check_run_directory(run_dir, definition, budget_bytes)  # before `device` starts a worker
+    check_run_directory(run_dir, definition, budget_bytes)
     with RunDirectory.open(
         run_dir,
         definition=definition,
         definition_text=definition_text,
         budget_bytes=budget_bytes,
-        device=measurer.device,
+        device=pool.device,
     ) as directory:
         knowledge = Knowledge(read_records(directory.paths.journal))
         space = SearchSpace(definition)
@@ -83,7 +84,7 @@ def run_search(
                 store=store,
                 journal=journal,
                 knowledge=knowledge,
-                measurer=measurer,
+                pool=pool,
                 budget_bytes=budget_bytes,
                 on_event=on_event,
                 limits=limits or SearchLimits.from_settings(definition.search),
@@ -103,7 +104,7 @@ class Search:
         store: StudyStore,
         journal: Journal,
         knowledge: Knowledge,
-        measurer: Measurer,
+        pool: MeasurerPool,
         budget_bytes: int,
         on_event: Callable[[SearchEvent], None],
         limits: SearchLimits,
@@ -112,9 +113,10 @@ class Search:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._space, self._store, self._journal, self._knowledge = space, store, journal, knowledge
-        self._measurer, self._budget_bytes, self._on_event = measurer, budget_bytes, on_event
+        self._pool, self._budget_bytes, self._on_event = pool, budget_bytes, on_event
         self._limits, self._filters, self._clock = limits, filters, clock
-        self._device = measurer.device
+        self._started_at: dict[Candidate, str] = {}  # of what is being measured
+        self._retries: dict[Candidate, str] = {}  # that are due, with the device of the last attempt
         self._strategy = strategy or default_strategy(definition, space, store, knowledge)
         self._launched_before = knowledge.launched
         self._started_s = clock()
@@ -122,13 +124,17 @@ class Search:
     def run(self) -> SearchResult:
         """Search until a stop rule holds or the user interrupts.
 
-        Raises: DeviceError from the measurer; UserInputError where nothing can be written any more.
+        Raises: DeviceError where no device is left; UserInputError where nothing can be written any more.
         """
         try:
             self._store.replay(self._knowledge)
             self._emit()
             reason = self._loop()
         except KeyboardInterrupt:
+            kept = self._pool.stop()
+            with interrupt_deferred():
+                for finished in kept:
+                    self._take_in(finished)
             self._store.abandon()
             reason = StopReason.INTERRUPTED
         except DeviceError:
@@ -144,6 +150,20 @@ class Search:
 
     def _loop(self) -> StopReason:
         while True:
+            reason = self._hand_out()
+            if reason is not None and not self._pool.running:
+                return reason
+            self._pool.wait()
+            with interrupt_deferred():
+                finished = self._pool.take()
+                if finished is not None:
+                    self._take_in(finished)
+
+    def _hand_out(self) -> StopReason | None:
+        """Keep the free devices busy; the reason why one is left without work, None where none is."""
+        while self._pool.free:
+            if self._retry():
+                continue
             reason = self._reason_to_stop()
             if reason is not None:
                 return reason
@@ -155,7 +175,20 @@ class Search:
             if rejection is not None:
                 self._reject(candidate, rejection)
             else:
-                self._measure(candidate)
+                self._knowledge.begin(candidate)
+                self._measure(candidate, self._pool.free[0])
+        return None
+
+    def _retry(self) -> bool:
+        """Hand out a retry that is due: to another device than the last one, which may be the cause."""
+        for candidate, last in self._retries.items():
+            others = [name for name in self._pool.working if name != last]
+            device = next((name for name in self._pool.free if name in others or not others), None)
+            if device is not None:
+                del self._retries[candidate]
+                self._measure(candidate, device)
+                return True
+        return False
 
     def _next(self) -> Candidate | None:
         # A candidate whose retries a dead driver owes comes first, or its record would stay unsettled.
@@ -163,7 +196,7 @@ class Search:
         return owed or self._strategy.propose(self._knowledge, self._is_open)
 
     def _is_open(self, candidate: Candidate) -> bool:
-        return not self._knowledge.is_settled(candidate) and self._rejection_of(candidate) is None
+        return self._knowledge.is_available(candidate) and self._rejection_of(candidate) is None
 
     def _rejection_of(self, candidate: Candidate) -> Rejection | None:
         reasons = (rule.reject(candidate, self._knowledge) for rule in self._filters)
@@ -174,42 +207,50 @@ class Search:
         measurement = Measurement(
             outcome=rejection.outcome,
             message=rejection.message,
-            device=self._device,
+            device=self._pool.device,
             memory_stats={} if peak_bytes is None else {PREDICTED_PEAK_BYTES: peak_bytes},
         )
-        self._record(candidate, measurement, attempt=0, started_at=_now())
+        with interrupt_deferred():
+            self._record(candidate, measurement, attempt=0, started_at=_now())
 
-    def _measure(self, candidate: Candidate) -> None:
-        self._emit(current=candidate)
-        while not self._knowledge.is_settled(candidate):
-            self._store.trial_of(candidate)
-            started_at = _now()
-            measurement = check_measurement(self._measurer.measure(candidate), self._budget_bytes)
+    def _measure(self, candidate: Candidate, device: str) -> None:
+        self._store.trial_of(candidate)
+        self._started_at[candidate] = _now()
+        self._pool.hand_out(candidate, device)
+        self._emit()
+
+    def _take_in(self, finished: Finished) -> None:
+        """Write down what a device found. What it left unsettled is owed a retry."""
+        candidate, started_at = finished.candidate, self._started_at.pop(finished.candidate)
+        if finished.measurement is not None:
+            measurement = check_measurement(finished.measurement, self._budget_bytes)
             attempt = len(self._knowledge.attempts(candidate)) + 1
             self._record(candidate, measurement, attempt=attempt, started_at=started_at)
+        if not self._knowledge.is_settled(candidate):
+            self._retries[candidate] = finished.device
 
     def _record(
         self, candidate: Candidate, measurement: Measurement, *, attempt: int, started_at: str
     ) -> None:
-        with interrupt_deferred():
-            record = Record(
-                digest=candidate.digest(),
-                candidate=candidate.to_dict(),
-                trial_number=self._store.trial_of(candidate),
-                attempt=attempt,
-                started_at=started_at,
-                budget_bytes=self._budget_bytes,
-                measurement=measurement,
-            )
-            self._journal.append(record)
-            self._knowledge.add(record)
-            if self._knowledge.is_settled(candidate):
-                self._store.tell(self._knowledge.record_of(candidate), self._knowledge)
+        record = Record(
+            digest=candidate.digest(),
+            candidate=candidate.to_dict(),
+            trial_number=self._store.trial_of(candidate),
+            attempt=attempt,
+            started_at=started_at,
+            budget_bytes=self._budget_bytes,
+            measurement=measurement,
+        )
+        self._journal.append(record)
+        self._knowledge.add(record)
+        if self._knowledge.is_settled(candidate):
+            self._store.tell(self._knowledge.record_of(candidate), self._knowledge)
         self._emit(last=record)
 
     def _reason_to_stop(self) -> StopReason | None:
         limits = self._limits
-        if limits.trials is not None and self._knowledge.launched >= limits.trials:
+        begun = self._knowledge.launched + self._knowledge.under_way
+        if limits.trials is not None and begun >= limits.trials:
             return StopReason.TRIALS
         if limits.time_limit_s is not None and self._elapsed_s() >= limits.time_limit_s:
             return StopReason.TIME
@@ -228,7 +269,7 @@ class Search:
     def _elapsed_s(self) -> float:
         return self._clock() - self._started_s
 
-    def _emit(self, *, current: Candidate | None = None, last: Record | None = None) -> None:
+    def _emit(self, *, last: Record | None = None) -> None:
         knowledge, limits = self._knowledge, self._limits
         done = knowledge.launched
         left = self._space.size() - knowledge.rejected
@@ -244,30 +285,11 @@ class Search:
                 failed=knowledge.failed,
                 total=total,
                 best_tokens_per_s=knowledge.best_tokens_per_s,
-                current=current,
+                running=self._pool.running,
                 last=last,
                 seconds_left_estimate=estimate_s,
             )
         )
-
-
-def check_measurement(measurement: Measurement, budget_bytes: int) -> Measurement:
-    """A measurement that the search can rely on: a success has every objective and keeps the budget.
-
-    One that claims success without a figure is an error of the measurer, one over the budget is over it.
-    """
-    if measurement.outcome is not Outcome.OK:
-        return measurement
-    lacking = [name for name in ("peak_bytes", "parameters") if getattr(measurement, name) is None]
-    if not measurement.samples_s or not all(0 < s < float("inf") for s in measurement.samples_s):
-        lacking.append("samples_s")
-    if lacking:
-        message = f"the measurer reported success without {' and '.join(lacking)}"
-        return measurement.model_copy(update={"outcome": Outcome.ERROR, "message": message, "samples_s": ()})
-    if measurement.peak_bytes is not None and measurement.peak_bytes > budget_bytes:
-        message = f"took {measurement.peak_bytes} bytes of a budget of {budget_bytes}"
-        return measurement.model_copy(update={"outcome": Outcome.OVER_BUDGET, "message": message})
-    return measurement
 
 
 def _now() -> str:

@@ -98,9 +98,13 @@ class StudyStore:
             )
         )
         known = len(self._retried(lambda: self._study.get_trials(deepcopy=False)))
-        # A resumed study goes on with other random numbers than it began with, or it would begin again.
+        # A resumed study goes on with other random numbers than it began with, or it would begin again. The
+        # lie is that what runs on other devices turns out bad: so the next one is asked elsewhere.
         self._study.sampler = optuna.samplers.TPESampler(
-            multivariate=True, seed=(seed + known) % 2**32, n_startup_trials=startup_trials
+            multivariate=True,
+            seed=(seed + known) % 2**32,
+            n_startup_trials=startup_trials,
+            constant_liar=True,
         )
         with warnings.catch_warnings():  # metric names are marked experimental since Optuna 3.2
             warnings.simplefilter("ignore", ExperimentalWarning)
@@ -114,27 +118,33 @@ class StudyStore:
     def ask(self) -> Candidate:
         """Let the sampler choose a candidate; its trial stays open until told or abandoned.
 
-        Raises: ValueError for a candidate whose trial is still open.
+        A candidate whose trial is open may come again; its trial remains the first.
         """
-        trial = self._retried(self._study.ask)
-        candidate = self._retried(lambda: self._space.suggest(trial))
-        digest = candidate.digest()
-        self._retried(lambda: trial.set_user_attr(_DIGEST, digest))
-        if digest in self._open:
-            raise ValueError(
-                f"{candidate.describe()} was asked while trial {self._open[digest].number} is open"
-            )
-        self._open[digest] = trial
+        candidate, trial = self._ask()
+        if candidate.digest() in self._open:
+            self._retried(lambda: self._fail(trial.number))
+        else:
+            self._open[candidate.digest()] = trial
         return candidate
 
     def trial_of(self, candidate: Candidate) -> int:
         """Number of the open trial of a candidate, opened now where the sampler did not choose it itself."""
-        if candidate.digest() not in self._open:
+        digest = candidate.digest()
+        if digest not in self._open:
             self._retried(lambda: self._study.enqueue_trial(self._space.parameters_of(candidate)))
+            asked, trial = self._ask()
             # First in, first out: a candidate that a dead driver left in the queue may come before.
-            while self.ask() != candidate:
-                self.abandon()
-        return self._open[candidate.digest()].number
+            while asked != candidate:
+                self._retried(lambda number=trial.number: self._fail(number))  # type: ignore[misc]
+                asked, trial = self._ask()
+            self._open[digest] = trial
+        return self._open[digest].number
+
+    def _ask(self) -> tuple[Candidate, Trial]:
+        trial = self._retried(self._study.ask)
+        candidate = self._retried(lambda: self._space.suggest(trial))
+        self._retried(lambda: trial.set_user_attr(_DIGEST, candidate.digest()))
+        return candidate, trial
 
     def tell(self, record: Record, knowledge: Knowledge) -> None:
         """Close the open trial of a record's candidate with what was found, now or in an earlier trial."""

@@ -16,10 +16,11 @@ class Strategy(Protocol):
     """Proposes what to measure next, until nothing is left that may be launched."""
 
     def propose(self, knowledge: Knowledge, is_open: Callable[[Candidate], bool]) -> Candidate | None:
-        """A candidate that is not settled, or None where nothing is left to measure.
+        """A candidate that is available (neither settled nor under way), or None where none is left.
 
-        `is_open` is false for candidates that are settled or would be rejected. One that would be rejected
-        may be proposed: the rejection is then recorded, and whoever learns from records learns it.
+        `is_open` is false for candidates that are not available or would be rejected. One that would be
+        rejected may be proposed: the rejection is then recorded, and whoever learns from records learns it.
+        With several devices it is asked again when one that is under way has ended.
         """
         ...
 
@@ -31,7 +32,7 @@ class RowOrder(Strategy):
         self._rows = rows
 
     def propose(self, knowledge: Knowledge, is_open: Callable[[Candidate], bool]) -> Candidate | None:
-        return next((row for row in self._rows if not knowledge.is_settled(row)), None)
+        return next((row for row in self._rows if knowledge.is_available(row)), None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -82,6 +82,9 @@ class FormulaMeasurer:
             return min(peak_bytes, self.budget_bytes)
         return max(peak_bytes, self.budget_bytes + 1) if is_over else None
 
+    def stop(self) -> None:
+        """Nothing is ever under way for longer than a moment."""
+
     def close(self) -> None:
         """Note that it was closed."""
         self.is_closed = True

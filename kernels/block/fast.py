@@ -142,10 +142,10 @@ def _forward(
         x, p.norm_weight, p.norm_bias, p.potential_weight, p.potential_bias
     )
     g_re, g_im = _ops.bk_scan_v2(potential, None, p.energy_re, p.energy_im)
-    product = (as_rows(n) @ p.in_weight.to(dtype).T).view(*x.shape[:2], -1)
+    product = torch.mm(as_rows(n), p.in_weight.to(dtype).T).view(*x.shape[:2], -1)
     q, k, v, u, v_ssm, gate = _columns(product, p, n_heads)
     heads, lse, factors = _ops.window_attention_fast(q, k, v, p.curvature, p.beta, p.sink, window)
-    local = (heads.view(-1, d) @ p.out_weight.to(dtype).T).view(x.shape)
+    local = torch.mm(heads.view(-1, d), p.out_weight.to(dtype).T).view(x.shape)
     hidden = hidden_layer(gate, p.gate_bias)
     gate_logits = torch.addmm(p.gate_logit_bias.to(dtype), hidden, p.gate_weight.to(dtype).T).view(u.shape)
     ranked = _ops.ar_ssm_scan_fast(gate_logits, u, v_ssm, p.decay)
@@ -192,10 +192,10 @@ def _backward(
         p.mix_weight, p.resolvent_scale, p.resolvent_weight, p.resolvent_bias, s.mix_mean, s.mix_rstd,
     )  # fmt: skip
     by_local, by_total = by_local.view(-1, d), by_total.view(-1, d)
-    by_ranked = (by_total @ p.global_weight.to(dtype)).view(s.ranked.shape)
+    by_ranked = torch.mm(by_total, p.global_weight.to(dtype)).view(s.ranked.shape)
     by_global_weight = _by_weight(by_total, s.ranked)
     del by_total
-    by_heads = (by_local @ p.out_weight.to(dtype)).view(s.heads.shape)
+    by_heads = torch.mm(by_local, p.out_weight.to(dtype)).view(s.heads.shape)
     by_out_weight = _by_weight(by_local, s.heads.flatten(2))
     del by_local
 
@@ -211,12 +211,13 @@ def _backward(
     by_logits = scan_backward(by_ranked, s.gate_logits, u, v_ssm, p.decay, by_u, by_v_ssm)[0].flatten(0, 1)
     hidden = hidden_layer(gate, p.gate_bias)
     by_gate_weight = _by_weight(by_logits, hidden)
-    by_hidden = by_logits @ p.gate_weight.to(dtype)
+    by_hidden = torch.mm(by_logits, p.gate_weight.to(dtype))
     by_gate_bias, by_gate_logit_bias = hidden_gradient(by_hidden, hidden, by_logits, by_gate)
     del hidden, by_hidden
 
     by_in_weight = _by_weight(by_product, n)
-    by_n.view(-1, d).addmm_(as_rows(by_product), p.in_weight.to(dtype))
+    total_n = by_n.view(-1, d)
+    torch.addmm(total_n, as_rows(by_product), p.in_weight.to(dtype), out=total_n)
     for total, more in ((by_re, grad_re), (by_im, grad_im)):
         if more is not None:
             total += more

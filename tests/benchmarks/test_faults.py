@@ -18,7 +18,6 @@ from phase8_tune.benchmarks import faults
 from phase8_tune.benchmarks.fault_cases import FAKE, Bench, fake
 from phase8_tune.benchmarks.fault_harness import (
     FAKES,
-    MARK,
     Tally,
     account,
     notes,
@@ -26,6 +25,7 @@ from phase8_tune.benchmarks.fault_harness import (
     run_case,
     study_of,
 )
+from phase8_tune.benchmarks.fault_processes import MARK
 from phase8_tune.benchmarks.faults import Counts, cpu_cases, gpu_cases
 from phase8_tune.tuner.outcome import Outcome
 from phase8_tune.tuner.space import SearchSpace
@@ -121,7 +121,7 @@ def test_a_row_that_was_not_measured_is_seen(study: Path) -> None:
 
 
 def test_a_process_left_behind_is_seen_and_ended(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("phase8_tune.benchmarks.fault_harness._GRACE_S", 0.1)
+    monkeypatch.setattr("phase8_tune.benchmarks.fault_processes._GRACE_S", 0.1)
     waiting = [sys.executable, "-c", "print(flush=True); import threading; threading.Event().wait()"]
     with subprocess.Popen(waiting, stdout=subprocess.PIPE) as left:
         assert left.stdout is not None

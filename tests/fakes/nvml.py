@@ -1,4 +1,4 @@
-"""A stand-in for the pynvml module: one card whose figures a test sets, and every refusal NVML knows."""
+"""A stand-in for the pynvml module: cards whose figures a test sets, and every refusal NVML knows."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class FakeNvml:
     """
 
     uuid: str = "GPU-fake"
+    name: str = "fake card"
     total: int = 16 << 30
     used: int = 1000 * MIB
     processes: dict[int, int | None] = field(default_factory=dict)
@@ -79,7 +80,7 @@ class FakeNvml:
         return self.answer("nvmlDeviceGetUUID", self.uuid.encode())
 
     def nvmlDeviceGetName(self, handle: int) -> Any:
-        return self.answer("nvmlDeviceGetName", "fake card")
+        return self.answer("nvmlDeviceGetName", self.name)
 
     def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:
         with self.called:
@@ -118,3 +119,33 @@ class FakeNvml:
 
     def nvmlDeviceGetCurrentClocksEventReasons(self, handle: int) -> Any:
         return self.answer("nvmlDeviceGetCurrentClocksEventReasons", self.reasons)
+
+
+@dataclass
+class FakeMachine:
+    """Several cards in one computer; a card's handle is the card."""
+
+    cards: list[FakeNvml]
+
+    NVMLError = NVMLError
+
+    def nvmlInit(self) -> None:
+        """Never refused: what a card refuses is told by the card."""
+
+    def nvmlDeviceGetCount(self) -> int:
+        return len(self.cards)
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> FakeNvml:
+        self.cards[index].nvmlDeviceGetHandleByIndex(index)  # which may refuse
+        return self.cards[index]
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> FakeNvml:
+        for card in self.cards:
+            if card.uuid == uuid:
+                return card
+        raise NVMLError("Not Found")
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("nvmlDevice"):
+            raise AttributeError(name)
+        return lambda card, *arguments: getattr(card, name)(0, *arguments)

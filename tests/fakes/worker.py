@@ -1,7 +1,9 @@
 """A worker without torch that misbehaves on command: the candidate's `model` names the misbehaviour.
 
-`--start=…` names one at the start, `--device=cuda` makes it claim the card of the fake NVML. Imports only the
-standard library, so that it starts in no time.
+`--start=…` names one at the start. `--device=cuda` makes it claim the card that its driver chose, else that
+of the fake NVML. Two options are about its second request: `--breaks=FILE --card=UUID`, it breaks that card,
+if it is its own, so that no worker starts there; `--waits=FOLDER`, it writes its pid to the FIFO `here` and
+opens the FIFO `go`. Imports only the standard library, so that it starts in no time.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ VERSIONS = {
     "driver": None,
     "os": "test",
 }
+if os.environ.get("CUDA_VISIBLE_DEVICES", "").startswith("GPU-"):
+    DEVICES["cuda"]["uuid"] = os.environ["CUDA_VISIBLE_DEVICES"]
 MIB = 1 << 20
 
 
@@ -59,11 +63,16 @@ def start(how: str, device: str) -> None:
     if how == "garbage":
         os.write(1, b"Loading libraries...\n")
     if how == "failed":
-        say({"type": "failed", "message": "no card"})
+        say({"type": "failed", "message": "no card\nand advice"})
         hang()
     if how == "exit":
         print("ImportError: no torch", file=sys.stderr)
         sys.exit(1)
+    if how.startswith("second:"):  # the first of all workers does not start
+        path = how.partition(":")[2]
+        if not os.path.exists(path):
+            open(path, "w").close()
+            sys.exit(1)
     if how == "result":
         say(result({"id": 1}, device))
     ready = {"type": "ready", "pid": os.getpid(), "device": DEVICES[device], "versions": VERSIONS}
@@ -97,7 +106,7 @@ def answer(request: dict[str, Any], device: str) -> None:
     how, _, argument = request["candidate"]["model"].partition(":")
     good = result(request, device)
     line = json.dumps(good).encode() + b"\n"
-    if how == "ok":
+    if how in ("ok", "nano"):
         say(good)
     elif how == "setup":
         say(result(request, device, setup_s=float(argument)))
@@ -173,9 +182,17 @@ def answer(request: dict[str, Any], device: str) -> None:
 def main() -> None:
     options = dict(argument.lstrip("-").split("=") for argument in sys.argv[1:])
     device = options.get("device", "cpu")
+    breaks = options.get("breaks", "") if options.get("card") == DEVICES[device].get("uuid") else ""
     sys.stdin.readline()
-    start(options.get("start", "ok"), device)
-    for line in sys.stdin:
+    start("failed" if os.path.exists(breaks) else options.get("start", "ok"), device)
+    for number, line in enumerate(sys.stdin):
+        if number == 1 and breaks:
+            open(breaks, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if number == 1 and "waits" in options:
+            with open(f"{options['waits']}/here", "w") as announce:
+                announce.write(f"{os.getpid()}\n")
+            open(f"{options['waits']}/go").close()
         request = json.loads(line)
         if request["type"] == "check":
             check(request)

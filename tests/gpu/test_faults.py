@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from phase8_tune.benchmarks.fault_cases import Bench
-from phase8_tune.benchmarks.fault_harness import FAKES, MARK
+from phase8_tune.benchmarks.fault_harness import FAKES
+from phase8_tune.benchmarks.fault_processes import MARK
 from phase8_tune.benchmarks.faults import Counts, gpu_cases
 
 pytestmark = [

@@ -8,6 +8,7 @@ import statistics
 
 import pytest
 
+from phase8_tune.tuner.predict.cost_classes import CALLS, gemm_costs
 from phase8_tune.tuner.predict.events import Cost
 from phase8_tune.tuner.predict.profiles import gpu_profile
 from phase8_tune.tuner.predict.throughput import (
@@ -18,10 +19,13 @@ from phase8_tune.tuner.predict.throughput import (
 )
 
 PROFILE = gpu_profile("h200")
-COSTS = {
+PRODUCTS = {
     "gemm": Cost(flops=1e13, moved_bytes=1e9, launches=10),
-    "memory": Cost(moved_bytes=1e12, launches=90),
+    **{name: Cost(flops=balanced) for name, balanced in gemm_costs(1e13, 1e9)},
 }
+COSTS = {**PRODUCTS, "memory": Cost(moved_bytes=1e12, launches=90)}
+ATTENTION = "block_fast_backward:window_attention.banded.query_kernel"
+EXPONENTIALS = "htt_cross_entropy_fast:htt_cross_entropy.exponentials.exponentials_kernel"
 
 
 def _estimate(costs, **options):
@@ -39,9 +43,45 @@ def test_a_class_takes_the_longer_of_arithmetic_and_traffic():
 
 
 def test_float32_products_run_at_the_float32_rate():
-    fast, slow = (_estimate({"gemm": COSTS["gemm"]}, precision=p) for p in ("bf16", "none"))
+    fast, slow = (_estimate(PRODUCTS, precision=p) for p in ("bf16", "none"))
     assert slow.arithmetic_s > 5 * fast.arithmetic_s
     assert fast.limited_by == slow.limited_by == "arithmetic"
+
+
+def test_a_product_waits_for_its_bytes_or_its_arithmetic():
+    """Two products: one all bytes, one all arithmetic. A sum over both would hide either behind the other."""
+    work, moved = 1e13, 1e11
+    narrow, square = gemm_costs(0.0, moved), gemm_costs(work, 0.0)
+    costs = {"gemm": Cost(flops=work, moved_bytes=moved, launches=2)} | {
+        name: Cost(flops=one + other) for (name, one), (_, other) in zip(narrow, square, strict=True)
+    }
+    step = _estimate(costs)
+    alone = work / PROFILE.matrix_16bit.value, moved / PROFILE.bandwidth.value
+    assert step.arithmetic_s + step.traffic_s == pytest.approx(1.15 * sum(alone), rel=0.05)
+    assert step.arithmetic_s == pytest.approx(1.15 * alone[0])
+
+
+@pytest.mark.parametrize("name", ["rtx-3060", "rtx-3080-laptop", "h100"])
+def test_cards_between_and_beyond_the_balances(name: str) -> None:
+    """A product that waits for its bytes costs about bytes over bandwidth, whatever the card's balance."""
+    profile = gpu_profile(name)
+    costs = {"gemm": Cost(moved_bytes=1e11)} | {n: Cost(flops=f) for n, f in gemm_costs(0.0, 1e11)}
+    step = estimate_step(costs, profile, precision="bf16", n_seq=256, is_captured=True)
+    assert 0.9 < step.traffic_s * profile.bandwidth.value / 1e11 < 1.5
+
+
+def test_arithmetic_of_kernels_runs_on_vector_or_matrix_units():
+    attention, product = (_estimate({name: Cost(flops=1e13)}) for name in (ATTENTION, EXPONENTIALS))
+    assert attention.arithmetic_s > 10 * product.arithmetic_s
+    slow = _estimate({"htt_cross_entropy_v2:htt_cross_entropy.factors.left_product_kernel": Cost(flops=1e13)})
+    assert product.arithmetic_s < slow.arithmetic_s < attention.arithmetic_s
+
+
+def test_a_kernel_takes_the_longer_of_arithmetic_and_traffic():
+    by_traffic = _estimate({ATTENTION: Cost(flops=1.0, moved_bytes=1e10)})
+    both = _estimate({ATTENTION: Cost(flops=1e13, moved_bytes=1e10)})
+    assert by_traffic.arithmetic_s == 0 < by_traffic.traffic_s
+    assert both.traffic_s == 0 < both.arithmetic_s
 
 
 def test_a_captured_step_does_not_wait_for_the_host():
@@ -53,8 +93,9 @@ def test_a_captured_step_does_not_wait_for_the_host():
 
 
 def test_custom_operations_cost_the_host_more():
-    ours, torchs = (_estimate({name: Cost(launches=100)}) for name in ("bk_scan_v2", "memory"))
-    assert ours.host_s > 5 * torchs.host_s
+    calls, kernels, torchs = (_estimate({name: Cost(launches=100)}) for name in (CALLS, ATTENTION, "memory"))
+    assert calls.host_s > 5 * kernels.host_s > 5 * torchs.host_s
+    assert calls.gpu_s == 0 < kernels.gpu_s
 
 
 def test_host_and_gpu_overlap():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from phase8_tune.tuner.doctor.facts import Facts, RunsFolder, WslFacts
 from phase8_tune.tuner.measurement import Border, DeviceInfo
 
 from ..fakes.nvml import MIB, FakeNvml
+from .processes import child_pids
 
 A = TypeVar("A", bound=Border)
 FAKES = Path(__file__).parents[1] / "fakes"
@@ -55,12 +55,6 @@ class NamesProcesses(FakeNvml):
 
     def nvmlDeviceGetComputeRunningProcesses(self, handle: int) -> Any:
         return [SimpleNamespace(pid=pid, usedGpuMemory=900 * MIB) for pid in child_pids()]
-
-
-def child_pids() -> list[int]:
-    """The running children of this process, of all its threads."""
-    listed = Path(f"/proc/{os.getpid()}/task").glob("*/children")
-    return [int(pid) for children in listed for pid in children.read_text().split()]
 
 
 def says(answer: Border) -> tuple[str, str]:

@@ -23,6 +23,7 @@ from phase8_tune.tuner.definition import parse_definition
 from phase8_tune.tuner.journal import Journal
 from phase8_tune.tuner.measurement import Measurement
 from phase8_tune.tuner.outcome import Outcome
+from phase8_tune.tuner.pool import MeasurerPool
 from phase8_tune.tuner.search import run_search
 from phase8_tune.tuner.space import SearchSpace
 from phase8_tune.tuner.testing import FormulaMeasurer
@@ -110,7 +111,8 @@ def main() -> None:
         optuna.Trial.set_constraint = kill_after(  # type: ignore[method-assign]
             count, optuna.Trial.set_constraint, before=False
         )
-    result = run_search(DEFINITION, measurer, run, budget_bytes=BUDGET_BYTES, on_event=lambda event: None)
+    with MeasurerPool({"one": measurer}, on_loss=print) as pool:
+        result = run_search(DEFINITION, pool, run, budget_bytes=BUDGET_BYTES, on_event=lambda event: None)
     print(result.stop_reason, result.launched_now)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from phase8_tune.tuner.definition import StudyDefinition, parse_definition
 from phase8_tune.tuner.events import SearchEvent, SearchLimits, SearchResult
 from phase8_tune.tuner.journal import Journal, read_records
 from phase8_tune.tuner.knowledge import Knowledge
+from phase8_tune.tuner.measurer import Measurer
+from phase8_tune.tuner.pool import MeasurerPool
 from phase8_tune.tuner.search import Search
 from phase8_tune.tuner.space import SearchSpace
 from phase8_tune.tuner.storage import StudyStore
@@ -39,7 +42,10 @@ ALL_TINY = list(SearchSpace(TINY).enumerate())
 
 
 class Bench:
-    """A search in memory: everything real but Optuna's storage, which needs no file here."""
+    """A search in memory: everything real but Optuna's storage, which needs no file here.
+
+    `others` are measurers beside the one of formulas, by the names of their devices; the one is `first`.
+    """
 
     def __init__(self, folder: Path, definition: StudyDefinition = TINY, **measurer: Any) -> None:
         self.path = folder / "records.jsonl"
@@ -47,20 +53,24 @@ class Bench:
         self.space = SearchSpace(definition)
         self.storage = optuna.storages.InMemoryStorage()
         self.measurer = FormulaMeasurer(BUDGET_BYTES, **measurer)
+        self.others: dict[str, Measurer] = {}
+        self.losses: list[str] = []
         self.events: list[SearchEvent] = []
+        self.on_event: Callable[[SearchEvent], None] = self.events.append
 
     def run(self, limits: SearchLimits | None = None, **options: Any) -> SearchResult:
         store = StudyStore(self.storage, self.space, name="s", seed=0, startup_trials=4)
-        with Journal(self.path) as journal:
+        pool = MeasurerPool({"first": self.measurer, **self.others}, on_loss=self.losses.append)
+        with Journal(self.path) as journal, pool:
             return Search(
                 definition=self.definition,
                 space=self.space,
                 store=store,
                 journal=journal,
                 knowledge=Knowledge(read_records(self.path)),
-                measurer=self.measurer,
+                pool=pool,
                 budget_bytes=BUDGET_BYTES,
-                on_event=self.events.append,
+                on_event=self.on_event,
                 limits=limits or SearchLimits(),
                 **options,
             ).run()

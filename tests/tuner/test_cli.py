@@ -169,7 +169,7 @@ def test_frontier_again_without_a_device(
         (
             Outcome.COMPILE_ERROR,
             4,
-            "every configuration failed (6 compile_error); see runs/",
+            "every configuration failed (6 compile_error); see the worker's log in runs/",
         ),
     ],
 )

@@ -55,6 +55,7 @@ def run(folder: Path, *arguments: str) -> tuple[int, str, str]:
         ("--vram 8GB --reserve lots", "--reserve: expected a size"),
         ("--vram 8GB --time soon", "--time: expected a length of time such as 90s"),
         ("--vram 8GB --timeout 0", "--timeout: expected a length of time such as 90s"),
+        ("--vram 8GB --gpus nonsense", "--gpus: expected "),
         ("--vram 8GB --trials 0", "Invalid value for '--trials'"),
         (
             "--vram 8GB --device tpu",

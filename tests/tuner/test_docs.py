@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 import phase8_tune
-from phase8_tune.tuner import cuda_accounting, memory, monitor, timing
+from phase8_tune.tuner import cuda_accounting, launcher, memory, monitor, timing
 from phase8_tune.tuner.doctor import rules
 from phase8_tune.tuner.doctor.facts import (
     Diagnosis,
@@ -76,6 +76,7 @@ def test_figures_are_the_codes() -> None:
     assert f"within {timing.PRECISE_ENOUGH * 100:.0f} % of the mean" in text
     assert timing.MINIMUM_SAMPLES == 5
     assert "From the fifth sample on" in text
+    assert f"started {launcher.START_ATTEMPTS} times in a row" in text
 
 
 @pytest.mark.parametrize("kind", list(Kind))

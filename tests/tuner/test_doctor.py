@@ -14,7 +14,8 @@ from phase8_tune.tuner.doctor.rules import judge
 from phase8_tune.tuner.errors import UserInputError
 
 from ..fakes.nvml import MIB, FakeNvml
-from .doctors import SEGMENTS, TORCH, TRITON, NamesProcesses, child_pids, find_facts, make_plain, says
+from .doctors import SEGMENTS, TORCH, TRITON, FakeChildren, NamesProcesses, find_facts, make_plain, says
+from .processes import child_pids
 
 NO_CARD: dict[str, Any] = {"device": None, "free_bytes": None}
 NO_MEMORY = {"nvmlDeviceGetMemoryInfo"}
@@ -186,9 +187,23 @@ def test_who_holds_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert f"--vram at {(16 << 10) - 5000}MB or less" in taken.todo
 
 
-def test_an_unknown_card_is_the_users_error(tmp_path: Path) -> None:
-    with pytest.raises(UserInputError, match="GPU-nowhere"):
-        gather.gather_facts(runs_dir=tmp_path, gpu_uuid="GPU-nowhere", nvml_library=FakeNvml())
+@pytest.mark.parametrize("gpu", ["GPU-nowhere", "1", "all"])
+def test_an_unknown_card_is_the_users_error(tmp_path: Path, gpu: str) -> None:
+    with pytest.raises(UserInputError, match=rf"--gpus: expected a GPU of 0 \(GPU-fake\), got '{gpu}'"):
+        gather.gather_facts(runs_dir=tmp_path, gpu=gpu, nvml_library=FakeNvml())
+
+
+@pytest.mark.parametrize("gpu", ["0", "GPU-fa", "GPU-fake"])
+def test_a_card_is_chosen_by_its_uuid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: str) -> None:
+    environments: list[dict[str, str]] = []
+
+    def choose(environment: dict[str, str]) -> FakeChildren:
+        environments.append(environment)
+        return FakeChildren(torch=("exits", "no torch"))
+
+    monkeypatch.setattr(gather, "Children", choose)
+    gather.gather_facts(runs_dir=tmp_path, gpu=gpu, nvml_library=FakeNvml())
+    assert environments == [{"CUDA_VISIBLE_DEVICES": "GPU-fake"}]
 
 
 def test_nothing_is_left_running(tmp_path: Path) -> None:

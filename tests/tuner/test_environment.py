@@ -121,9 +121,32 @@ def test_usable_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert device_total_bytes("cuda") == 8 << 30
 
 
-def test_total_of_an_unknown_card() -> None:
-    with pytest.raises(UserInputError, match="GPU-nowhere"):
-        device_total_bytes("cuda", "GPU-nowhere")
+@pytest.mark.usefixtures("fresh_probe")
+def test_named_gpus_are_probed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, '{"total_bytes": 8589934592, "built_for": "13.0"}')
+    probed: list[tuple[str, str]] = []
+    real = subprocess.run
+
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        probed.append((options["env"]["CUDA_VISIBLE_DEVICES"], command[-1]))
+        return real(command, **options)
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    monkeypatch.setattr(subprocess, "run", run)
+    assert resolve_device("auto", ("GPU-a", "GPU-b")) == "cuda"
+    assert device_total_bytes("cuda", ("GPU-a", "GPU-b")) == 8 << 30
+    assert resolve_device("auto") == "cuda"
+    assert probed == [("GPU-a,GPU-b", "2"), ("7", "1")]
+    with pytest.raises(UserInputError, match="--gpus: expected --device cuda or auto"):
+        resolve_device("cpu", ("GPU-a",))
+
+
+@pytest.mark.usefixtures("fresh_probe")
+def test_named_gpus_are_not_passed_over_for_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, '{"total_bytes": null, "built_for": "13.0"}')
+    with pytest.raises(UserInputError, match="--gpus: expected CUDA to have GPU-a, found none") as caught:
+        resolve_device("auto", ("GPU-a",))
+    assert caught.value.exit_code == 2
 
 
 def test_the_driver_imports_no_torch() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import select
+import itertools
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,13 @@ from phase8_tune.tuner import worker_process
 from phase8_tune.tuner.candidate import Candidate
 from phase8_tune.tuner.errors import DeviceError, UserInputError
 from phase8_tune.tuner.launcher import WorkerMeasurer
-from phase8_tune.tuner.measurer import TimingSettings
+from phase8_tune.tuner.live_worker import LiveWorker
+from phase8_tune.tuner.measurer import StoppedError, TimingSettings
 from phase8_tune.tuner.outcome import Outcome
+from phase8_tune.tuner.protocol import Reply
 
 from ..fakes.nvml import MIB, FakeNvml
+from .processes import child_pids, is_gone
 
 FAKE_WORKER = (sys.executable, str(Path(__file__).parents[1] / "fakes" / "worker.py"))
 
@@ -52,18 +56,6 @@ def measurer(log_dir: Path, *, timeout_s: float = 60.0, start: str = "ok") -> Wo
 def fake(tmp_path: Path) -> Iterator[WorkerMeasurer]:
     with measurer(tmp_path) as made:
         yield made
-
-
-def is_gone(pid: int) -> bool:
-    """Whether the process ends within a generous time (a pidfd becomes readable when it does)."""
-    try:
-        watched = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([watched], [], [], 60)[0])
-    finally:
-        os.close(watched)
 
 
 def test_worker_is_kept_between_candidates(fake: WorkerMeasurer) -> None:
@@ -185,11 +177,14 @@ def test_tainted_samples_are_taken_again_once(fake: WorkerMeasurer) -> None:
 
 @pytest.mark.parametrize("start", ["hang", "garbage", "failed", "exit", "result"])
 def test_worker_that_does_not_start(tmp_path: Path, start: str) -> None:
-    with measurer(tmp_path, start=start) as fake:
-        assert fake.measure(candidate("ok")).outcome in (Outcome.ERROR, Outcome.TIMEOUT)
+    with measurer(tmp_path, start=start) as fake, pytest.raises(DeviceError, match="3 times in a row"):
         fake.measure(candidate("ok"))
-        with pytest.raises(DeviceError, match="3 times in a row"):
-            fake.measure(candidate("ok"))
+
+
+def test_a_failed_start_is_repeated_and_costs_no_candidate(tmp_path: Path) -> None:
+    with measurer(tmp_path, start=f"second:{tmp_path / 'tried'}") as fake:
+        assert fake.measure(candidate("ok")).outcome is Outcome.OK
+    assert (tmp_path / "tried").exists()
 
 
 def test_command_that_does_not_exist(tmp_path: Path) -> None:
@@ -201,7 +196,8 @@ def test_command_that_does_not_exist(tmp_path: Path) -> None:
         timing=TimingSettings(),
         command=(str(tmp_path / "nothing"),),
     )
-    assert "cannot be started" in made.measure(candidate("ok")).message
+    with pytest.raises(DeviceError, match=r"cannot be started.*worker\.log"):
+        made.measure(candidate("ok"))
     with pytest.raises(DeviceError, match=r"worker\.log"):
         _ = made.device
 
@@ -217,6 +213,33 @@ def test_interrupt_leaves_no_worker(fake: WorkerMeasurer, monkeypatch: pytest.Mo
     with pytest.raises(KeyboardInterrupt):
         fake.measure(candidate("silence"))
     assert is_gone(pid)
+
+
+@pytest.mark.parametrize(("start", "wait"), [("hang", 1), ("ok", 2)], ids=["starting", "measuring"])
+def test_stopped_from_another_thread_it_leaves_no_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str, wait: int
+) -> None:
+    waits, is_waiting, real = itertools.count(1), threading.Event(), LiveWorker._await_reply
+    before = child_pids()
+
+    def await_reply(self: LiveWorker, deadline_s: float, on_silence: Callable[[int], None]) -> Reply | None:
+        if next(waits) == wait:
+            is_waiting.set()
+        return real(self, deadline_s, on_silence)
+
+    monkeypatch.setattr(LiveWorker, "_await_reply", await_reply)
+    with measurer(tmp_path, start=start) as fake, ThreadPoolExecutor(max_workers=1) as thread:
+        fake._start_timeout_s = 60.0
+        measuring = thread.submit(fake.measure, candidate("silence"))
+        assert is_waiting.wait(60)
+        workers = set(child_pids()).difference(before)
+        fake.stop()
+        with pytest.raises(StoppedError):
+            measuring.result(60)
+        assert workers
+        assert all(is_gone(pid) for pid in workers)
+        with pytest.raises(StoppedError):
+            thread.submit(fake.measure, candidate("ok")).result(60)
 
 
 def test_close_twice(tmp_path: Path) -> None:

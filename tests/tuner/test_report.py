@@ -216,6 +216,20 @@ def test_terminal_counts_and_advice(records: list[Record]) -> None:
     assert "oom: 1; ran out of memory" in text
 
 
+def test_several_gpus_are_told_with_what_each_measured(records: list[Record]) -> None:
+    other = GPU.model_copy(update={"uuid": "GPU-1"})
+    unknown = GPU.model_copy(update={"uuid": None})
+    rejected = make_record(
+        make_candidate(batch_size=64), outcome=Outcome.PREDICTED_OVER_BUDGET, attempt=0, device=unknown
+    )
+    both = [*records, make_record(make_candidate(batch_size=2), device=other), rejected]
+    assert "\n  measured on 2 GPUs: 4 on GPU-0, 1 on GPU-1\n" in render_outcomes(both)
+    report = " ".join(render_report(both, make_facts(device=unknown)).split())
+    assert "| Measured on | 2 GPUs: 4 on GPU-0, 1 on GPU-1 |" in report
+    for one in (render_outcomes([*records, rejected]), render_report(records, make_facts())):
+        assert "GPUs" not in one
+
+
 def test_disturbed_samples_are_marked() -> None:
     report = render_report([make_record(tainted=("throttled",))], make_facts())
     assert "✓ best throughput (disturbed: throttled)" in report

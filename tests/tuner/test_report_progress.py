@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
+
+import pytest
 
 from phase8_tune.tuner.events import SearchEvent
 from phase8_tune.tuner.outcome import Outcome
@@ -24,7 +27,7 @@ def make_event(last: Record | None = None, *, done: int = 1) -> SearchEvent:
         failed=0,
         total=12,
         best_tokens_per_s=1138.4,
-        current=make_candidate() if last is None else None,
+        running=() if last is not None else (make_candidate(),),
         last=last,
         seconds_left_estimate=125.0,
     )
@@ -43,6 +46,22 @@ def test_a_line_for_each_launched_trial() -> None:
         "(1 pruned, best 1,138 tokens/s, about 2 min 05 s left)"
     )
     assert "small 4×512 reference bf16 train: out of memory (1 pruned" in failed
+
+
+def test_the_bar_names_one_of_several_that_are_running() -> None:
+    stream = Terminal()
+    three = tuple(make_candidate(batch_size=batch) for batch in (1, 2, 4))
+    with ProgressDisplay(stream) as progress:
+        progress(replace(make_event(), running=three))
+        assert "small 4×512 reference bf16 train · and 2 more" in stream.getvalue()
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
+def test_what_is_told_is_a_line_of_its_own(stream: io.StringIO) -> None:
+    with ProgressDisplay(stream) as progress:
+        progress(make_event())
+        progress.tell("GPU-0 is set aside")
+    assert "GPU-0 is set aside\n" in stream.getvalue().replace("\r", "\n")
 
 
 def test_a_bar_on_a_terminal_that_goes_away() -> None:

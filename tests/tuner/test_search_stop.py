@@ -19,6 +19,7 @@ from phase8_tune.tuner.interrupt import interrupt_deferred
 from phase8_tune.tuner.journal import read_records
 from phase8_tune.tuner.knowledge import Knowledge
 from phase8_tune.tuner.outcome import Outcome
+from phase8_tune.tuner.pool import Finished, MeasurerPool
 
 from .search_bench import ROWS, Bench
 
@@ -54,6 +55,24 @@ def test_an_interrupt_while_writing_waits_for_the_record_and_its_trial(tmp_path:
     assert result.stop_reason is StopReason.INTERRUPTED
     assert [t.state.name for t in bench.trials] == ["COMPLETE"]
     assert len(read_records(bench.path)) == 1
+
+
+def test_an_interrupt_between_a_measurement_and_its_record_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path, parse_definition(ROWS, "rows"))
+    real = MeasurerPool.take
+
+    def interrupt_and_take(self: MeasurerPool) -> Finished | None:
+        if bench.measurer.measured:
+            signal.raise_signal(signal.SIGINT)
+        return real(self)
+
+    monkeypatch.setattr(MeasurerPool, "take", interrupt_and_take)
+    assert bench.run().stop_reason is StopReason.INTERRUPTED
+    assert [r.digest for r in read_records(bench.path)] == bench.measurer.measured
+    assert len(bench.measurer.measured) == 1
+    assert [t.state.name for t in bench.trials] == ["COMPLETE"]
 
 
 def test_a_second_interrupt_does_not_wait() -> None:

@@ -18,6 +18,7 @@ from phase8_tune.tuner.errors import UserInputError
 from phase8_tune.tuner.events import SearchLimits, SearchResult
 from phase8_tune.tuner.journal import read_records
 from phase8_tune.tuner.knowledge import Knowledge
+from phase8_tune.tuner.pool import MeasurerPool
 from phase8_tune.tuner.record import Record
 from phase8_tune.tuner.search import run_search
 from phase8_tune.tuner.space import SearchSpace
@@ -29,14 +30,15 @@ BUDGET_BYTES = 2**28
 
 
 def search(root: Path, trials: int) -> SearchResult:
-    return run_search(
-        STUDY,
-        FormulaMeasurer(BUDGET_BYTES),
-        root,
-        budget_bytes=BUDGET_BYTES,
-        on_event=lambda event: None,
-        limits=SearchLimits(trials=trials),
-    )
+    with MeasurerPool({"one": FormulaMeasurer(BUDGET_BYTES)}, on_loss=print) as pool:
+        return run_search(
+            STUDY,
+            pool,
+            root,
+            budget_bytes=BUDGET_BYTES,
+            on_event=lambda event: None,
+            limits=SearchLimits(trials=trials),
+        )
 
 
 def study_of(root: Path) -> optuna.Study:
@@ -157,6 +159,28 @@ def test_a_candidate_left_in_the_queue_by_a_dead_driver_does_not_take_anothers_p
     assert [(t.number, t.state) for t in store.trials] == [(0, TrialState.FAIL), (1, TrialState.RUNNING)]
     assert number == 1
     assert store.trial_of(second) == 1
+
+
+def test_a_queue_left_by_a_dead_driver_ends_nothing_that_runs() -> None:
+    store = in_memory_store()
+    first, second, third, *_ = SearchSpace(STUDY).enumerate()
+    running = store.trial_of(first)
+    for left in (second, first):
+        store._study.enqueue_trial(SearchSpace(STUDY).parameters_of(left))
+    store.trial_of(third)
+    states = [t.state.name for t in store.trials]
+    assert states == ["RUNNING", "FAIL", "FAIL", "RUNNING"]
+    assert store.trial_of(first) == running
+
+
+def test_a_candidate_asked_while_it_runs_keeps_its_first_trial() -> None:
+    store = in_memory_store()
+    first = next(SearchSpace(STUDY).enumerate())
+    number = store.trial_of(first)
+    store._study.enqueue_trial(SearchSpace(STUDY).parameters_of(first))
+    assert store.ask() == first
+    assert store.trial_of(first) == number
+    assert [t.state.name for t in store.trials] == ["RUNNING", "FAIL"]
 
 
 def test_a_resumed_sampler_does_not_repeat_its_beginning() -> None:

@@ -8,7 +8,7 @@ import click
 
 
 @click.command()
-@click.option("--gpu-uuid", metavar="UUID", help="Which GPU, as `nvidia-smi -L` lists it. [the first]")
+@click.option("--gpus", metavar="WHICH", help="One number or UUID as `nvidia-smi -L` lists it. [the first]")
 @click.option(
     "--runs-dir",
     type=click.Path(path_type=Path),
@@ -18,7 +18,7 @@ import click
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a report.")
 @click.pass_context
-def doctor(context: click.Context, /, gpu_uuid: str | None, runs_dir: Path, as_json: bool) -> None:
+def doctor(context: click.Context, /, gpus: str | None, runs_dir: Path, as_json: bool) -> None:
     """Check GPU, driver, PyTorch, Triton and memory, and say what to do about each problem.
 
     Exit codes: 0 training on a GPU will work; 4 it will not.
@@ -26,6 +26,6 @@ def doctor(context: click.Context, /, gpu_uuid: str | None, runs_dir: Path, as_j
     from .diagnosis import diagnose, render
     from .gather import gather_facts
 
-    diagnosis = diagnose(gather_facts(runs_dir=runs_dir, gpu_uuid=gpu_uuid))
+    diagnosis = diagnose(gather_facts(runs_dir=runs_dir, gpu=gpus))
     click.echo(diagnosis.model_dump_json(indent=2) if as_json else render(diagnosis))
     context.exit(diagnosis.exit_code)

@@ -13,7 +13,8 @@ from ... import __version__
 from ...kernels.versions import KERNEL_VERSIONS
 from ..candidate import Candidate
 from ..environment import host_memory_bytes, installed_version, os_name, processor_name, triton_status
-from ..errors import DeviceError, UserInputError
+from ..errors import DeviceError
+from ..gpus import find_gpu
 from ..launcher import WorkerMeasurer
 from ..measurement import DeviceInfo, Measurement, Versions
 from ..measurer import TimingSettings
@@ -38,7 +39,7 @@ SMALLEST_TRIAL = Candidate(
 def gather_facts(
     *,
     runs_dir: Path,
-    gpu_uuid: str | None = None,
+    gpu: str | None = None,
     children: Children | None = None,
     nvml_library: Any = None,
     worker_command: Sequence[str] | None = None,
@@ -47,10 +48,9 @@ def gather_facts(
     """Everything the doctor knows. With a GPU it takes some tens of seconds: four children import torch.
 
     `children`, `nvml_library`, `worker_command` and `trial` stand in for the real ones in tests.
-    Raises: UserInputError for a UUID that NVML does not know.
+    Raises: UserInputError for a number or UUID that NVML does not know.
     """
-    if gpu_uuid is not None:
-        _refuse_unknown_card(gpu_uuid, nvml_library)
+    gpu_uuid = None if gpu is None else _uuid_of(gpu, nvml_library)
     if children is None:
         children = Children({} if gpu_uuid is None else {"CUDA_VISIBLE_DEVICES": gpu_uuid})
     torch = children.ask_torch()
@@ -166,12 +166,10 @@ def _segments(children: Children, told: TorchAnswer | None) -> Probe:
     )
 
 
-def _refuse_unknown_card(gpu_uuid: str, library: Any) -> None:
+def _uuid_of(gpu: str, library: Any) -> str:
+    """The UUID of a GPU that the user names; what he typed where there is no NVML, which is a finding."""
     nvml = open_nvml(library).nvml
-    if nvml is not None and nvml.find(gpu_uuid) is None:
-        raise UserInputError(
-            f"--gpu-uuid: expected a card's UUID as `nvidia-smi -L` lists it, got {gpu_uuid!r}"
-        )
+    return gpu if nvml is None else find_gpu(gpu, nvml).uuid
 
 
 def _nvml_facts(library: Any, uuid: str | None) -> NvmlFacts:

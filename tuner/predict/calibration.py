@@ -23,6 +23,8 @@ from .profiles import DEFAULT_PROFILE, GpuProfile, gpu_profile, profile_by_title
 
 _TIMEOUT_S = 300.0
 _REPEATS = 20
+_CHAIN = 300
+_CHAIN_LAUNCHES = 3 * _CHAIN
 
 
 def present_profile() -> GpuProfile:
@@ -96,12 +98,10 @@ def measure() -> GpuProfile:
     big = torch.empty(1 << 28, dtype=torch.float32, device="cuda")
     half = torch.randn(4096, 4096, dtype=torch.bfloat16, device="cuda")
     single = torch.randn(4096, 4096, device="cuda")
-    tiny = torch.zeros(1, device="cuda")
     bandwidth = 2 * big.nbytes / _seconds(torch, lambda: big.add_(1.0))
     fast = 2 * 4096**3 / _seconds(torch, lambda: half @ half)
     slow = 2 * 4096**3 / _seconds(torch, lambda: single @ single)
-    launches = 1000
-    launch_s = _seconds(torch, lambda: [tiny.add_(1.0) for _ in range(launches)]) / launches
+    launch_s = _seconds(torch, lambda: _chain(torch)) / _CHAIN_LAUNCHES
     libraries = total - torch.cuda.mem_get_info()[0] - torch.cuda.memory_reserved() - opened.context_bytes
     named = profile_by_title(properties.name)
     return GpuProfile.model_validate(
@@ -115,8 +115,7 @@ def measure() -> GpuProfile:
             "bandwidth": figure(bandwidth, "1 GiB read and written in place"),
             "matrix_16bit": figure(fast, "4096³ product in bfloat16"),
             "matrix_32bit": figure(slow, "4096³ product in float32"),
-            # A step's operations run autograd as well, which costs the host about as much again
-            "launch_s": figure(2 * launch_s, "twice an in-place addition's: autograd runs beside it"),
+            "launch_s": figure(launch_s, "host time of a launch, forward and backward, of one number"),
             "context_bytes": figure(opened.context_bytes, opened.context_source),
             "libraries_bytes": figure(max(0, libraries), "device used - reserved - context, after products"),
             "workspace_bytes": forward_bytes,
@@ -131,6 +130,14 @@ def _workspace_bytes(torch: Any) -> int:
     product = a @ a
     left = torch.cuda.memory_allocated() - before - product.nbytes
     return int(max(0, left))
+
+
+def _chain(torch: Any) -> None:
+    """A chain of operations with their backward pass: what launching costs a training step's host."""
+    y = torch.ones(1, device="cuda", requires_grad=True)
+    for _ in range(_CHAIN):
+        y = y * 0.5 + 1.0  # two launches, and one backward
+    y.backward()
 
 
 def _seconds(torch: Any, run: Callable[[], Any]) -> float:

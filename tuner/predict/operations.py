@@ -34,6 +34,10 @@ _POINTWISE = frozenset(
         "log1p",
     }
 )
+_ALLOCATIONS = frozenset(
+    {"empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided"}
+)
+"""Operations that launch nothing: what they make is written by others."""
 _VIEWS_BY_IMPLEMENTATION = frozenset({"_unsafe_view", "_reshape_alias"})
 
 
@@ -61,6 +65,7 @@ class Operation:
         # Products with float32 results of narrower operands exist on CUDA only; they write into `out`
         self.writes_out_on_cuda = schema.overload_name == "dtype_out"
         self.is_pointwise = self.is_pure and self.namespace == "aten" and self.short_name in _POINTWISE
+        self.is_allocation = self.namespace == "aten" and self.short_name in _ALLOCATIONS
         self.is_gemm = self.namespace == "aten" and self.short_name in GEMMS
         self.cost_class = "gemm" if self.is_gemm else "memory"
         self.scratch: ScratchRule | None = SCRATCH.get(self.short_name) if self.namespace == "aten" else None

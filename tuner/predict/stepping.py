@@ -226,7 +226,7 @@ def _without_launches(tracer: Tracer) -> Iterator[None]:
     from triton.runtime.jit import JITFunction
 
     def run(kernel: Any, *args: Any, **kwargs: Any) -> None:
-        tracer.note_launch([*args, *kwargs.values()])
+        tracer.note_launch(kernel, args, kwargs)
 
     with _replaced(JITFunction, "run", run), _replaced(InterpretedFunction, "run", run):
         yield

@@ -1,22 +1,27 @@
 """Step time from a roofline by class of operations, corrected by what was measured.
 
 A class takes the longer of its arithmetic at the card's rate and its traffic at the card's bandwidth, times
-what its kernels take over that; every launch takes the GPU a moment and the host a longer one. Captured steps
-take the GPU's time alone, eager ones about the longer of the GPU's and the host's.
+what its kernels take over that; matrix products are balanced one by one. Every launch takes the GPU a moment
+and the host a longer one. Captured steps take the GPU's time alone, eager ones about the longer of the GPU's
+and the host's.
 
-The factors were fitted to 49 random configurations on one H200 (studies/results, prediction): they describe
-these kernels and PyTorch's, the profile describes the card and its host.
+The factors describe these kernels and PyTorch's, the profile describes the card and its host. They are from
+kernels timed one by one and training steps on an H100, and 49 random configurations on an H200
+(studies/results, 2026-11-26-h100-kernels, 2026-11-26-h100-training-step, 2026-11-24-h200-prediction).
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from ..candidate import Precision
+from .cost_classes import BALANCES, CALLS, gemm_class, is_launch, is_matrix_kernel, is_narrow_product
+from .events import Cost
 from .fit import Costs
 from .profiles import GpuProfile
 
@@ -26,19 +31,15 @@ LimitedBy = Literal["memory traffic", "arithmetic", "launches"]
 _OF_BANDWIDTH = {"measured": 1.0, "specification": 0.9, "estimate": 0.9}
 _OF_MATRIX = {"measured": 1.0, "specification": 0.8, "estimate": 0.8}
 _VECTOR_SHARE = 0.3  # of the float32 rate: transcendental functions cost several operations
-# Time over the roofline, by the start of a class's name: the first that fits
-_OVER_ROOFLINE_EAGER = {"memory": 2.0, "gemm": 1.25, "window_attention": 3.8, "htt_cross_entropy": 5.4}
-_OVER_ROOFLINE_CAPTURED = {"memory": 1.2, "gemm": 1.2, "window_attention": 1.9, "htt_cross_entropy": 1.2}
-_OVER_ROOFLINE_OTHERS = 1.8
-_KERNEL_FLOOR_S = 2.5e-6  # start and end of a kernel on the GPU
-# Host time of a launch, in PyTorch's own launches: custom operations have wrappers in Python, and the head
-# launches a chunk's kernels inside one
-_HOST_LAUNCHES = {"memory": 1.0, "gemm": 1.0, "htt_cross_entropy": 2.1}
-_HOST_LAUNCHES_OTHERS = 9.7
+# Time over the roofline: of products, of PyTorch's other operations in eager and captured steps, of kernels,
+# of matrix products in kernels too narrow for a library's
+_PRODUCTS, _EAGER, _CAPTURED, _KERNELS, _NARROW_PRODUCTS = 1.15, 2.0, 1.2, 1.2, 3.0
+_KERNEL_FLOOR_S = 3.5e-6  # start and end of a kernel on the GPU
+# Host time in PyTorch's own launches: of a Triton launch, of a call of a custom operation (Python around it)
+_HOST_OF_KERNEL, _HOST_OF_CALL = 2.0, 28.0
 _OVERLAP = 4  # exponent of the mean of host and GPU: the shorter hides but for its ends
 _SERIAL_STEP_S = 40e-9  # one dependent complex step of a scan that walks a row
 _WALKS_A_ROW = ("bk_scan_v1", "bk_gate_v1")
-_MATRIX_CLASSES = ("gemm", "htt_cross_entropy")
 
 _PRIOR_SIGMA = math.log(1.6) / 1.64  # before any measurement: off by no more than 1.6 in nine of ten
 _LEAST_SIGMA = 0.03
@@ -77,29 +78,54 @@ def estimate_step(
     rate = profile.matrix_32bit if precision == "none" else profile.matrix_16bit
     matrix_rate = rate.value * _OF_MATRIX[rate.basis]
     bandwidth = profile.bandwidth.value * _OF_BANDWIDTH[profile.bandwidth.basis]
-    over_roofline = _OVER_ROOFLINE_CAPTURED if is_captured else _OVER_ROOFLINE_EAGER
     vector_rate = profile.matrix_32bit.value * _VECTOR_SHARE
     traffic_s = arithmetic_s = launches = host_launches = 0.0
     for name, cost in costs.items():
+        host_launches += cost.launches * _host_of(name)
+        if name == CALLS:
+            continue
+        launches += cost.launches
+        if name.startswith("gemm"):
+            continue
         by_traffic = cost.moved_bytes / bandwidth
-        by_work = cost.flops / (matrix_rate if name.startswith(_MATRIX_CLASSES) else vector_rate)
+        by_work = cost.flops / (matrix_rate if is_matrix_kernel(name) else vector_rate)
         if name.startswith(_WALKS_A_ROW):
             by_work = max(by_work, cost.launches / 2 * n_seq * _SERIAL_STEP_S)
-        factor = _by_class(name, over_roofline, _OVER_ROOFLINE_OTHERS)
+        by_traffic *= _KERNELS if is_launch(name) else _CAPTURED if is_captured else _EAGER
+        if is_narrow_product(name):
+            by_work *= _NARROW_PRODUCTS
         if by_traffic >= by_work:
-            traffic_s += by_traffic * factor
+            traffic_s += by_traffic
         else:
-            arithmetic_s += by_work * factor
-        launches += cost.launches
-        host_launches += cost.launches * _by_class(name, _HOST_LAUNCHES, _HOST_LAUNCHES_OTHERS)
+            arithmetic_s += by_work
+    products_s = _balanced_flops(costs, matrix_rate / bandwidth) / matrix_rate * _PRODUCTS
+    of_work = costs.get("gemm", Cost()).flops / matrix_rate * _PRODUCTS
+    arithmetic_s += of_work
+    traffic_s += max(products_s - of_work, 0.0)
     host_s = 0.0 if is_captured else host_launches * profile.launch_s.value
     return StepEstimate(
         traffic_s=traffic_s, arithmetic_s=arithmetic_s, floor_s=launches * _KERNEL_FLOOR_S, host_s=host_s
     )
 
 
-def _by_class(name: str, table: Mapping[str, float], otherwise: float) -> float:
-    return next((value for start, value in table.items() if name.startswith(start)), otherwise)
+def _balanced_flops(costs: Costs, balance: float) -> float:
+    """FLOP of all products on a card of this balance, each its own or as many as its bytes take the time of.
+
+    Between two balances of the trace the logarithm decides; beyond them the nearer one serves.
+    """
+    points = [(known, costs.get(gemm_class(known), Cost()).flops) for known in BALANCES]
+    for (low, at_low), (high, at_high) in itertools.pairwise(points):
+        if balance <= high:
+            share = min(max(math.log(balance / low) / math.log(high / low), 0.0), 1.0)
+            return at_low + share * (at_high - at_low)
+    return points[-1][1]
+
+
+def _host_of(name: str) -> float:
+    """Host time of one launch of a class, in PyTorch's own launches."""
+    if name == CALLS:
+        return _HOST_OF_CALL
+    return _HOST_OF_KERNEL if is_launch(name) else 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,8 +20,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from .cost_classes import CALLS, gemm_costs
 from .event_log import UNKNOWN, EventLog
 from .events import GLOBAL, WORKSPACE, Cost
+from .launches import launch_costs
 from .operations import (
     Operation,
     Outputs,
@@ -118,8 +120,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._track(result, operation, args)
         for slot in held:
             self.log.free(slot, operation.name)
-        if self.log.phase == "optimizer" and operation.short_name in _CREATIONS:
-            pass  # the optimizer's state, in the first step only
+        if operation.is_allocation or (self.log.phase == "optimizer" and operation.short_name in _CREATIONS):
+            pass  # the optimizer's state is made in the first step only
         elif self.log.phase == "optimizer" and any(isinstance(value, (list, tuple)) for value in args):
             self._share_cost(operation, args)
         else:
@@ -154,6 +156,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _run_custom(
         self, operation: Operation, func: Any, args: Sequence[Any], kwargs: dict[str, Any]
     ) -> Any:
+        self._count(CALLS, 0.0, 0.0, 1.0)
         outer, self._custom = self._custom, operation.short_name
         try:
             with self:
@@ -161,13 +164,21 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         finally:
             self._custom = outer
 
-    def note_launch(self, arguments: Sequence[Any]) -> None:
-        """A kernel launch that was left out: it reads or writes its tensors once."""
-        self._add_cost(self._custom or "launch", 0.0, float(tensor_bytes(tensors_of(arguments))))
+    def note_launch(self, kernel: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+        """A kernel launch that was left out."""
+        costs = launch_costs(kernel, args, kwargs, self._custom)
+        for launches, (name, work, moved) in zip((1.0, 0.0), costs, strict=False):
+            self._count(name, work, moved, launches)
 
     def _add_cost(self, cost_class: str, work: float, moved: float, launches: float = 1.0) -> None:
         if self._custom is not None and cost_class != "gemm":
             cost_class = self._custom
+        self._count(cost_class, work, moved, launches)
+        if cost_class == "gemm":
+            for name, balanced in gemm_costs(work, moved):
+                self._count(name, balanced, 0.0, 0.0)
+
+    def _count(self, cost_class: str, work: float, moved: float, launches: float) -> None:
         cost = self.costs.get((cost_class, self.log.unit))
         if cost is None:
             cost = self.costs[cost_class, self.log.unit] = Cost()

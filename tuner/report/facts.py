@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from ..foresight import Skips
 from ..measurement import DeviceInfo, Versions
 from ..measurer import TimingSettings
 from ..outcome import Outcome
+from ..record import Record
 
 MODE_TITLES: dict[Mode, str] = {
     "train": "training (forward, backward, optimizer step)",
@@ -64,6 +67,15 @@ def format_range(values: list[str]) -> str:
 def outcome_note(outcome: Outcome) -> str:
     """What stands in a table's last column."""
     return _NOTES.get(outcome, outcome.value.replace("_", " "))
+
+
+def describe_gpus(records: Sequence[Record]) -> str | None:
+    """How many configurations each GPU measured, None where it was one GPU, or none."""
+    devices = (r.measurement.device for r in records if r.attempt > 0)
+    counts = Counter(device.uuid for device in devices if device is not None and device.uuid is not None)
+    if len(counts) < 2:
+        return None
+    return f"{len(counts)} GPUs: " + ", ".join(f"{n} on {uuid}" for uuid, n in sorted(counts.items()))
 
 
 def describe_device(device: DeviceInfo) -> str:

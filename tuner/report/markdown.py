@@ -10,7 +10,7 @@ from ..frontier import Point, find_frontier, settle, to_points
 from ..recommend import recommend, recommendation_name, to_settings, to_yaml
 from ..record import Record
 from ..sizes import format_budget, format_duration, format_mb
-from .facts import RunFacts, describe_device, format_range
+from .facts import RunFacts, describe_device, describe_gpus, format_range
 from .findings import (
     comparison_findings,
     correctness_findings,
@@ -49,6 +49,9 @@ def _environment(records: Sequence[Record], facts: RunFacts) -> str:
         measured_at=format_range(times) if times else "nothing was measured",
     )
     rows = [("Property", "Value"), *environment.rows()]
+    gpus = describe_gpus(settle(records))
+    if gpus is not None:
+        rows.append(("Measured on", gpus))
     rows.append(("Budget", f"{format_mb(facts.budget_bytes)} MB"))
     if facts.reserve_bytes:
         rows.append(("Of that kept free for others", f"{format_mb(facts.reserve_bytes)} MB"))

@@ -41,8 +41,15 @@ class ProgressDisplay:
             )
         self._bar.total = event.total
         self._bar.n = event.done
-        now = [event.current.describe()] if event.current is not None else []
+        now = [candidate.describe() for candidate in event.running[-1:]]
+        if len(event.running) > 1:
+            now.append(f"and {len(event.running) - 1} more")
         self._bar.set_postfix_str(" · ".join([*summarize(event), *now]), refresh=True)
+
+    def tell(self, text: str) -> None:
+        """Print a line; the bar, if any, goes on below it."""
+        ProgressBar.write(text, file=self._stream)
+        self._stream.flush()
 
     def close(self) -> None:
         """Take the bar away; may be called more than once."""

@@ -12,7 +12,7 @@ from ..frontier import Point
 from ..outcome import Outcome
 from ..record import Record
 from ..sizes import format_budget
-from .facts import describe_device
+from .facts import describe_device, describe_gpus
 from .tables import frontier_table, shared_settings
 
 
@@ -35,13 +35,17 @@ def render_frontier(front: Sequence[Point]) -> str:
 
 
 def render_outcomes(records: Sequence[Record]) -> str:
-    """One line of counts, then a sentence for each way in which candidates failed."""
+    """One line of counts, one of the GPUs if there were several, then a sentence for each way in which
+    candidates failed."""
     counts = Counter(r.measurement.outcome for r in records)
     pruned = sum(n for outcome, n in counts.items() if outcome.is_memory)
     failed = len(records) - pruned - counts[Outcome.OK]
     lines = [
         f"{len(records)} configurations: {counts[Outcome.OK]} measured, {pruned} did not fit, {failed} failed"
     ]
+    gpus = describe_gpus(records)
+    if gpus is not None:
+        lines.append(f"  measured on {gpus}")
     lines.extend(
         f"  {outcome.value}: {counts[outcome]}; {outcome.advice}"
         for outcome in Outcome

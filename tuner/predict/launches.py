@@ -1,0 +1,112 @@
+"""What a Triton launch that was left out would have done: classes of cost, their arithmetic and traffic.
+
+The traffic is that of the launch's tensors, each once, but for those of which a kernel touches little. Those
+whose time is arithmetic say how much of it they have: matrix products in FLOP, others in operations of the
+vector units, with transcendental functions and address arithmetic counted in. Those numbers are measured: the
+time of a kernel on one H100 (tokens of 512, heads of 64) at VECTOR_SHARE of its float32 rate, over its pairs,
+logits or numbers (studies/results, 2026-11-26-h100-kernels).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from .cost_classes import launch_class
+from .operations import tensor_bytes, tensors_of
+
+Arguments = Mapping[str, Any]
+Amount = Callable[[Arguments], float]
+
+
+def launch_costs(
+    kernel: Any, args: Sequence[Any], kwargs: Mapping[str, Any], operation: str | None
+) -> list[tuple[str, float, float]]:
+    """(class, arithmetic, bytes) of one launch with these arguments; `operation`: the one that launches it.
+
+    A class is "operation:folder.module.kernel"; an epilogue of vector operations is a class of its own, whose
+    time comes on top.
+    """
+    name = kernel_name(kernel)
+    given = dict(zip(kernel.arg_names, args, strict=False)) | dict(kwargs)
+    partly = _PARTLY_READ.get(name, ())
+    # A descriptor stands for the tensor it describes
+    whole = [getattr(value, "base", value) for key, value in given.items() if key not in partly]
+    moved = tensor_bytes(tensors_of(whole))
+    label = launch_class(operation, name)
+    amount, epilogue = _MATRIX.get(name) or _VECTOR.get(name), _EPILOGUES.get(name)
+    costs = [(label, 0.0 if amount is None else amount(given), float(moved))]
+    if epilogue is not None:
+        costs.append((f"{label} epilogue", epilogue(given), 0.0))
+    return costs
+
+
+def kernel_name(kernel: Any) -> str:
+    """folder.module.kernel of a Triton function."""
+    function = kernel.fn
+    return ".".join([*function.__module__.split(".")[-2:], function.__name__])
+
+
+def _times(factor: float, given: Arguments, *names: str) -> float:
+    return math.prod((float(given[name]) for name in names), start=factor)
+
+
+def _table_product(given: Arguments) -> float:
+    """FLOP of h [N, D] times a table of TILES · BLOCK_V columns."""
+    return _times(2.0, given, "N", "TILES", "BLOCK_V", "D")
+
+
+def _factor_product(given: Arguments) -> float:
+    """FLOP of the products along d1 of N tokens with ROWS rows of the first core."""
+    return _times(2.0, given, "N", "ROWS", "D1", "D2")
+
+
+def _logits(operations: float) -> Amount:
+    return lambda given: _times(operations, given, "N", "TILES", "BLOCK_V")
+
+
+def _pairs(operations: float) -> Amount:
+    """Operations of every row against its window, in whole blocks."""
+
+    def amount(given: Arguments) -> float:
+        lse: Tensor = given["lse_ptr"]
+        seen = min(given["WINDOW"], given["N"]) + given["BLOCK"]
+        return float(operations * lse.numel() * seen)
+
+    return amount
+
+
+def _gathered(given: Arguments) -> float:
+    """Every number of a token's row is a sum of RANK products, each with its two loads."""
+    tokens: Tensor = given["tokens"]
+    return _times(10.0 * tokens.numel(), given, "D", "RANK")
+
+
+_MATRIX: dict[str, Amount] = {
+    "htt_cross_entropy.exponentials.exponentials_kernel": _table_product,
+    "htt_cross_entropy.exponentials.persistent_exponentials_kernel": _table_product,
+    "htt_cross_entropy.factors.left_product_kernel": _factor_product,
+    "htt_cross_entropy.factors.hidden_gradient_kernel": _factor_product,
+    "htt_cross_entropy.factors.left_gradient_kernel": _factor_product,
+}
+_VECTOR: dict[str, Amount] = {
+    "window_attention.fast.forward_kernel": _pairs(103.0),
+    "window_attention.banded.query_kernel": _pairs(128.0),
+    "window_attention.banded.key_kernel": _pairs(125.0),
+    "window_attention.v1.forward_kernel": _pairs(84.0),
+    "window_attention.v1.query_kernel": _pairs(520.0),
+    "window_attention.v1.key_kernel": _pairs(345.0),
+    "htt_embedding.gather.gather_kernel": _gathered,
+}
+_PARTLY_READ: dict[str, tuple[str, ...]] = {
+    # One number of a row of logits, one row of the table a token
+    "htt_cross_entropy.exponentials.finish_rows_kernel": ("table", "exponentials"),
+    "htt_cross_entropy.exponentials.target_logit_kernel": ("table",),
+}
+_EPILOGUES: dict[str, Amount] = {
+    "htt_cross_entropy.exponentials.exponentials_kernel": _logits(11.0),
+    "htt_cross_entropy.exponentials.persistent_exponentials_kernel": _logits(11.0),
+}
