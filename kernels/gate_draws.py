@@ -37,6 +37,10 @@ ODD_SHAPES = (
 One position comes 16 times: alone it would have one error a draw, and the check would be of luck.
 """
 
+DEVICE_SHAPES = (GateShape(batch=2, n_seq=130, d_model=512, n_heads=8, htt_rank=16, vocab_size=50257),)
+"""What is checked once on a user's GPU: the kernels of the preset `small`, so that its candidates find them
+compiled, at a length that is no multiple of a block. The float64 reference takes under 1 GiB."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GateInputs:

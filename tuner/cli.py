@@ -6,12 +6,13 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from .doctor.command import doctor
 from .errors import InterruptedStudyError, Phase8TuneError, UserInputError
+from .failures import exception_chain
 from .predict.command import predict
 from .sizes import parse_duration, parse_size
 
@@ -117,14 +118,20 @@ def main(arguments: list[str] | None = None) -> None:
         message = " ".join(error.format_message().split()).rstrip(".")
         _fail(f"{message}; see phase8-tune --help", UserInputError.exit_code)
     except Phase8TuneError as error:
+        if any(isinstance(part, KeyboardInterrupt) for part in exception_chain(error)):
+            _fail_interrupted()  # what failed is what a second Ctrl-C tore apart
         _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        _fail("interrupted; what was measured is kept", InterruptedStudyError.exit_code)
+        _fail_interrupted()
     except BrokenPipeError:  # `phase8-tune … | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _fail(message: str, exit_code: int) -> None:
+def _fail_interrupted() -> NoReturn:
+    _fail("interrupted; what was measured is kept", InterruptedStudyError.exit_code)
+
+
+def _fail(message: str, exit_code: int) -> NoReturn:
     click.echo(f"phase8-tune: {message}", err=True)
     sys.exit(exit_code)
 

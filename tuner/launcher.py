@@ -5,23 +5,26 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from .accounting import read_status_bytes
 from .candidate import Candidate
+from .completion import complete, with_check
 from .devices import device_total_bytes, resolve_device
 from .errors import DeviceError, UserInputError
-from .live_worker import LiveWorker, TrialFailedError
-from .measurement import DeviceInfo, LedgerLine, Measurement, Telemetry, Versions
+from .live_worker import LiveWorker, TrialFailedError, unchecked
+from .measurement import DeviceInfo, KernelCheck, LedgerLine, Measurement, Versions
 from .measurer import StoppedError, TimingSettings
 from .memory import Settlement, host_limit_bytes, settle_cuda, settle_host
 from .monitor import TrialMonitor
 from .nvml import Card, open_nvml
 from .outcome import Outcome
-from .protocol import CudaMemory, HostMemory, MeasureRequest, Ready, Result
+from .protocol import CheckRequest, CudaMemory, HostMemory, MeasureRequest, Ready, Result
+from .record import Record
+from .verdicts import Verdicts
 
 __all__ = ["WorkerMeasurer", "device_total_bytes", "resolve_device"]
 
@@ -36,6 +39,8 @@ class WorkerMeasurer:
     all that it takes of the device, `reserve_bytes` of it are left to other programs. The worker's standard
     error is appended to `log_dir/log_name`. A worker ends with the thread that started it (on Linux), so one
     thread uses a measurer; only `stop` may be called from others.
+    `earlier` are the study's records so far: a kernel version that passed its correctness check in one of
+    them is not checked again.
 
     Raises: UserInputError where `log_dir` cannot be written.
     """
@@ -54,6 +59,7 @@ class WorkerMeasurer:
         seed: int = 0,
         start_timeout_s: float = 300.0,
         nvml_library: Any = None,
+        earlier: Sequence[Record] = (),
     ) -> None:
         self._kind = device
         self._budget_bytes = budget_bytes
@@ -65,6 +71,7 @@ class WorkerMeasurer:
         self._seed = seed
         self._start_timeout_s = start_timeout_s
         self._nvml = open_nvml(nvml_library).nvml if device == "cuda" else None
+        self._verdicts = Verdicts(earlier)
         self._worker: LiveWorker | None = None
         self._last_ready: Ready | None = None
         self._next_id = 1
@@ -96,12 +103,21 @@ class WorkerMeasurer:
     def measure(self, candidate: Candidate) -> Measurement:
         """Measure one candidate; a tainted measurement is done again once.
 
+        A version's first candidate on this GPU is measured only if the version computes the right thing.
+
         Raises: DeviceError where no worker could be started several times in a row; StoppedError.
         """
-        measurement = self._measure_once(candidate)
+        check: KernelCheck | None = None
+
+        def check_and_measure() -> Measurement:
+            nonlocal check
+            check = self._check(candidate)
+            return self._try(candidate)
+
+        measurement = self._guard(check_and_measure)
         if measurement.tainted:
-            measurement = self._measure_once(candidate)
-        return measurement
+            measurement = self._guard(lambda: self._try(candidate))
+        return measurement if check is None else with_check(measurement, check)
 
     def stop(self) -> None:
         self._stop.set()
@@ -116,10 +132,11 @@ class WorkerMeasurer:
             self._last_ready = self._ready_worker().ready
         return self._last_ready
 
-    def _measure_once(self, candidate: Candidate) -> Measurement:
+    def _guard(self, attempt: Callable[[], Measurement]) -> Measurement:
+        """What the attempt measured, or its failure as data; a failure costs the worker."""
         started_s = time.monotonic()
         try:
-            measurement = self._try(candidate)
+            measurement = attempt()
         except TrialFailedError as error:
             self.close()
             measurement = error.measurement
@@ -135,10 +152,36 @@ class WorkerMeasurer:
             }
         )
 
+    def _check(self, candidate: Candidate) -> KernelCheck | None:
+        """Check the candidate's kernel version if it owes that; None where there was nothing to check.
+
+        The worker that checked is not used to measure: what the check's kernels and libraries leave on the
+        card would count in the candidate's peak.
+
+        Raises: TrialFailedError where the version is wrong, or the check did not come to an end.
+        """
+        worker = self._ready_worker()
+        device = worker.ready.device
+        if not self._verdicts.are_owed(candidate, device):
+            return None
+        request = CheckRequest(id=self._new_id(), candidate=candidate.to_dict())
+        try:
+            answer = worker.check(request, timeout_s=self._timing.timeout_s, on_silence=self._look_after)
+        except TrialFailedError as error:
+            raise unchecked(candidate, error.measurement.outcome, error.measurement.message) from error
+        if answer.check is None and answer.outcome is not Outcome.OK:
+            raise unchecked(candidate, answer.outcome, answer.message)
+        if answer.outcome is not Outcome.OK:
+            raise TrialFailedError(answer.outcome, answer.message, kernel_check=answer.check)
+        self._verdicts.note_check(device, candidate)
+        if answer.check is not None:
+            self.close()
+        return answer.check
+
     def _try(self, candidate: Candidate) -> Measurement:
         worker = self._ready_worker()
         request = MeasureRequest(
-            id=self._next_id,
+            id=self._new_id(),
             candidate=candidate.to_dict(),
             warmup=self._timing.warmup,
             iterations=self._timing.iterations,
@@ -148,9 +191,8 @@ class WorkerMeasurer:
             reserve_bytes=self._reserve_bytes,
             held_bytes=worker.footprint_bytes,
         )
-        self._next_id += 1
         with TrialMonitor(self._find_card(worker.ready), worker.process.pid) as monitor:
-            result = worker.ask(
+            result = worker.measure(
                 request,
                 timeout_s=self._timing.timeout_s,
                 on_progress=lambda progress: monitor.enter_phase(progress.phase),
@@ -160,6 +202,10 @@ class WorkerMeasurer:
         if result.replace is not None or worker.is_outdated:
             self.close()
         return measurement
+
+    def _new_id(self) -> int:
+        self._next_id += 1
+        return self._next_id - 1
 
     def _ready_worker(self) -> LiveWorker:
         """The idle worker, a new one if there is none or it has died.
@@ -239,28 +285,4 @@ class WorkerMeasurer:
             settlement = settle_host(
                 result.memory, budget_bytes=self._budget_bytes, reserve_bytes=self._reserve_bytes
             )
-        return _complete(result.measurement, settlement, telemetry, monitor.slowdowns())
-
-
-def _complete(
-    measurement: Measurement,
-    settlement: Settlement | None,
-    telemetry: Telemetry | None,
-    slowdowns: tuple[str, ...],
-) -> Measurement:
-    """The worker's measurement with what was seen from outside."""
-    update: dict[str, Any] = {"telemetry": telemetry}
-    tainted = measurement.tainted
-    if slowdowns and measurement.samples_s:
-        tainted += (f"throttled: {', '.join(slowdowns)}",)
-    if settlement is not None:
-        update |= {
-            "peak_bytes": settlement.peak_bytes,
-            "peak_source": settlement.source,
-            "ledger": settlement.ledger,
-        }
-        tainted += settlement.tainted
-        disturbed = settlement.outcome is Outcome.INTERFERENCE and measurement.outcome.is_memory
-        if settlement.outcome is not None and (measurement.outcome is Outcome.OK or disturbed):
-            update |= {"outcome": settlement.outcome, "message": settlement.message}
-    return measurement.model_copy(update=update | {"tainted": tainted})
+        return complete(result.measurement, settlement, telemetry, monitor.slowdowns())

@@ -8,11 +8,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from .candidate import Candidate
 from .failures import classify_exit
 from .measurement import Measurement
 from .memory import DRIFT_BYTES
 from .outcome import Outcome
-from .protocol import Failed, MeasureRequest, Progress, ProtocolError, Ready, Reply, Result, StartRequest
+from .protocol import (
+    Checked,
+    CheckRequest,
+    Failed,
+    MeasureRequest,
+    Progress,
+    ProtocolError,
+    Ready,
+    Reply,
+    Result,
+    StartRequest,
+)
 from .worker_process import WorkerGoneError, WorkerProcess
 
 POLL_S = 0.02  # how often a wait for the worker looks at its memory and for a call to stop
@@ -24,6 +36,13 @@ class TrialFailedError(Exception):
     def __init__(self, outcome: Outcome, message: str, **fields: Any) -> None:
         super().__init__(message)
         self.measurement = Measurement(outcome=outcome, message=message, **fields)
+
+
+def unchecked(candidate: Candidate, outcome: Outcome, message: str) -> TrialFailedError:
+    """Where a kernel version's check did not come to its end. Memory that it lacked says nothing of what the
+    candidate itself needs, and must not rule out larger batches."""
+    outcome = Outcome.ERROR if outcome.is_memory else outcome
+    return TrialFailedError(outcome, f"in the correctness check of {candidate.kernel_version}: {message}")
 
 
 class LiveWorker:
@@ -62,7 +81,19 @@ class LiveWorker:
         self.is_outdated = False  # its footprint is in doubt
         self._trials = 0
 
-    def ask(
+    def check(self, request: CheckRequest, *, timeout_s: float, on_silence: Callable[[int], None]) -> Checked:
+        """The answer to a request to check; as `measure`.
+
+        Raises: TrialFailedError; the worker must then be killed.
+        """
+        answer = self._ask(request, timeout_s, lambda progress: None, on_silence)
+        if not isinstance(answer, Checked):
+            raise TrialFailedError(
+                Outcome.ERROR, f"expected a check's answer from the worker, got {answer.type!r}"
+            )
+        return answer
+
+    def measure(
         self,
         request: MeasureRequest,
         *,
@@ -70,10 +101,22 @@ class LiveWorker:
         on_progress: Callable[[Progress], None],
         on_silence: Callable[[int], None],
     ) -> Result:
-        """The answer to one request. `on_silence` is called with the worker's pid every `POLL_S`.
+        """The answer to a request to measure. `on_silence` is called with the worker's pid every `POLL_S`.
 
         Raises: TrialFailedError; the worker must then be killed.
         """
+        answer = self._ask(request, timeout_s, on_progress, on_silence)
+        if not isinstance(answer, Result):
+            raise TrialFailedError(Outcome.ERROR, f"expected a result from the worker, got {answer.type!r}")
+        return answer
+
+    def _ask(
+        self,
+        request: CheckRequest | MeasureRequest,
+        timeout_s: float,
+        on_progress: Callable[[Progress], None],
+        on_silence: Callable[[int], None],
+    ) -> Checked | Result:
         deadline_s = time.monotonic() + timeout_s
         try:
             self.process.send(request)
@@ -83,15 +126,15 @@ class LiveWorker:
                     raise TrialFailedError(
                         Outcome.TIMEOUT, f"no answer within {timeout_s:g} s; the worker was stopped"
                     )
-                if not isinstance(reply, Progress | Result):
+                if not isinstance(reply, Progress | Checked | Result):
                     raise TrialFailedError(
-                        Outcome.ERROR, f"expected a result from the worker, got {reply.type!r}"
+                        Outcome.ERROR, f"expected an answer from the worker, got {reply.type!r}"
                     )
                 if reply.id != request.id:
                     raise TrialFailedError(
                         Outcome.ERROR, f"the worker answered request {reply.id} instead of {request.id}"
                     )
-                if isinstance(reply, Result):
+                if not isinstance(reply, Progress):
                     return reply
                 on_progress(reply)
         except (WorkerGoneError, ProtocolError) as error:

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from .outcome import Outcome
+from .power import PowerSource
 
 
 class Border(BaseModel):
@@ -52,13 +53,29 @@ class Versions(Border):
 
 
 class Telemetry(Border):
-    """What NVML saw besides memory, where the GPU tells it; None with no source for it."""
+    """What was seen besides memory, by NVML and of the computer's power; None where nothing tells it."""
 
     energy_j: float | None = None  # over the timed samples
     sm_clock_mhz: int | None = None
     temperature_c: int | None = None
     throttle_reasons: tuple[str, ...] = ()
     samples_per_s: float | None = None  # the monitor's own rate
+    power_source: PowerSource | None = None  # "battery" also where only a part of the trial ran on it
+
+
+class KernelCheck(Border):
+    """The correctness check of a kernel version at one precision, every operation against float64.
+
+    `worst_ratio` is the largest error of an output or gradient over its budget: at most 1 where it passed;
+    None where an error was not finite.
+    """
+
+    workload: str
+    kernel_version: str
+    mixed_precision: str
+    passed: bool
+    worst_ratio: float | None
+    seconds: float
 
 
 class PredictedFigures(Border):
@@ -81,6 +98,7 @@ class Measurement(Border):
     `samples_s` are the times of the timed iterations, each one, in order. `peak_bytes` is the whole peak of
     the process on the device (host memory on a CPU), the sum that the budget covers; None where the outcome
     left none. `memory_stats` are the allocator's own peaks. `tainted` names why samples are not trusted.
+    `kernel_check` is set in the one measurement before which the kernel version was checked.
     """
 
     outcome: Outcome
@@ -89,7 +107,7 @@ class Measurement(Border):
     versions: Versions | None = None
     parameters: int | None = None
     samples_s: tuple[float, ...] = ()
-    setup_s: float | None = None  # compilation, autotuning, graph capture, first iteration
+    setup_s: float | None = None  # kernel check, compilation, autotuning, graph capture, first iteration
     wall_s: float = 0.0
     peak_bytes: int | None = None
     peak_source: str | None = None
@@ -99,6 +117,7 @@ class Measurement(Border):
     tainted: tuple[str, ...] = ()
     final_loss: float | None = None
     predicted: PredictedFigures | None = None
+    kernel_check: KernelCheck | None = None
 
     def step_time_mean_s(self) -> float:
         """Raises: ValueError where there are no samples."""
@@ -112,3 +131,9 @@ class Measurement(Border):
         if not rates or not all(math.isfinite(r) for r in rates):
             raise ValueError("no usable samples were taken")
         return statistics.fmean(rates), statistics.stdev(rates) if len(rates) > 1 else 0.0
+
+    def energy_per_token_j(self, tokens_per_step: int) -> float | None:
+        """Mean energy of a token over the samples, None where the GPU does not tell its energy."""
+        if self.telemetry is None or self.telemetry.energy_j is None or not self.samples_s:
+            return None
+        return self.telemetry.energy_j / (tokens_per_step * len(self.samples_s))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
 from .measurement import Telemetry
 from .memory import DRIFT_BYTES, Observation
 from .nvml import SLOWDOWNS, Card
+from .power import PowerSource, power_source
 
 INTERVAL_S = 0.01  # 100 Hz wanted, so that 50 Hz is kept on a busy machine
 HEALTH_EVERY = 10  # clocks, temperature and throttling change slowly, and asking costs milliseconds
@@ -20,10 +21,18 @@ class TrialMonitor:
     """Context manager around one trial of the worker `worker_pid` on `card`.
 
     `finish` gives the observation and the telemetry. Without a card it observes nothing and says so.
+    `ask_power` tells what the computer runs on, before and after the trial.
     """
 
-    def __init__(self, card: Card | None, worker_pid: int) -> None:
+    def __init__(
+        self,
+        card: Card | None,
+        worker_pid: int,
+        ask_power: Callable[[], PowerSource | None] = power_source,
+    ) -> None:
         self._card = card
+        self._ask_power = ask_power
+        self._power_before: PowerSource | None = None
         self._worker_pid = worker_pid
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -48,6 +57,7 @@ class TrialMonitor:
 
     def __enter__(self) -> Self:
         self._started_s = time.monotonic()
+        self._power_before = self._ask_power()
         if self._card is not None:
             self.sample()
             self._before = self._peak
@@ -99,8 +109,10 @@ class TrialMonitor:
         """What was seen, after a last look; the trial's memory is by now given back."""
         self.__exit__(None, None, None)
         self.sample()
+        told = {self._power_before, self._ask_power()} - {None}
+        power: PowerSource | None = "battery" if "battery" in told else "ac" if told else None
         if self._card is None:
-            return Observation(), None
+            return Observation(), None if power is None else Telemetry(power_source=power)
         known = self._is_memory_known
         observation = Observation(
             process_peak_bytes=self._process_peak,
@@ -118,6 +130,7 @@ class TrialMonitor:
             temperature_c=self._hottest_c,
             throttle_reasons=tuple(sorted(self._reasons)),
             samples_per_s=self._count / elapsed_s if elapsed_s > 0 else None,
+            power_source=power,
         )
         return observation, telemetry
 

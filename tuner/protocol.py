@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from .measurement import Border, DeviceInfo, Measurement, Versions
+from .measurement import Border, DeviceInfo, KernelCheck, Measurement, Versions
+from .outcome import Outcome
 
 MAX_LINE_BYTES = 1 << 20  # a result with some hundred samples has about 10 KB
 
@@ -20,6 +21,14 @@ class StartRequest(Border):
 
     type: Literal["start"] = "start"
     device: Literal["cuda", "cpu"]
+
+
+class CheckRequest(Border):
+    """Check what a candidate's kernel version computes, before it is timed for the first time."""
+
+    type: Literal["check"] = "check"
+    id: int
+    candidate: dict[str, Any]
 
 
 class MeasureRequest(Border):
@@ -98,6 +107,20 @@ class Result(Border):
     replace: str | None = None
 
 
+class Checked(Border):
+    """The answer to a `CheckRequest`.
+
+    `outcome` is OK where the version passed, WRONG_RESULT where it did not, with the numbers in `message`,
+    and else what kept the check from its end. `check` is None then, and where the workload has none.
+    """
+
+    type: Literal["checked"] = "checked"
+    id: int
+    outcome: Outcome
+    message: str = ""
+    check: KernelCheck | None = None
+
+
 class Failed(Border):
     """The worker could not get its device."""
 
@@ -105,8 +128,8 @@ class Failed(Border):
     message: str
 
 
-Request = StartRequest | MeasureRequest
-Reply = Ready | Progress | Result | Failed
+Request = StartRequest | CheckRequest | MeasureRequest
+Reply = Ready | Progress | Checked | Result | Failed
 _REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="type")])
 _REPLY: TypeAdapter[Reply] = TypeAdapter(Annotated[Reply, Field(discriminator="type")])
 

@@ -111,6 +111,7 @@ def _make_measurers(
     timing: TimingSettings,
 ) -> dict[str, WorkerMeasurer]:
     """One for each GPU by its UUID, each with a log of its own; one for the device without any named."""
+    earlier = read_records(RunPaths(root=root).journal)
     return {
         uuid or kind: WorkerMeasurer(
             device=kind,
@@ -120,6 +121,7 @@ def _make_measurers(
             log_name=f"worker-{uuid}.log" if len(gpus) > 1 else "worker.log",
             timing=timing,
             gpu_uuid=uuid,
+            earlier=earlier,
         )
         for uuid in gpus or (None,)
     }

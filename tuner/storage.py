@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from .candidate import Candidate
 from .errors import UserInputError
 from .frontier import to_points
+from .interrupt import interrupt_deferred
 from .knowledge import Knowledge
 from .record import Record
 from .space import SearchSpace
@@ -207,15 +208,20 @@ class StudyStore:
         self._retried(lambda: self._study.add_trial(trial))
 
     def _retried(self, call: Callable[[], T]) -> T:
+        def whole_call() -> T:
+            # An interrupt inside of a transaction would leave it open, and the database locked for the next.
+            with interrupt_deferred():
+                return call()
+
         pause_s = _FIRST_PAUSE_S
         for _ in range(_TRIES - 1):
             try:
-                return call()
+                return whole_call()
             except _DATABASE_ERRORS:
                 self._pause(pause_s * (1 + random.random()))
                 pause_s *= 2
         try:
-            return call()
+            return whole_call()
         except _DATABASE_ERRORS as error:
             raise _unusable(f"study {self._name}", error) from error
 

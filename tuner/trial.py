@@ -47,7 +47,7 @@ def run_trial(request: MeasureRequest, device: torch.device, account: Account, s
     # The border between a candidate's code and the worker: whatever comes out of it is data.
     except Exception as error:
         traceback.print_exc(file=sys.stderr)
-        outcome, message, replace = _explain(error)
+        outcome, message, replace = explain(error)
         _drop_frames(error)
     else:
         if found.final_loss is None or not math.isfinite(found.final_loss):
@@ -60,7 +60,7 @@ def run_trial(request: MeasureRequest, device: torch.device, account: Account, s
             replace = account.settle() or replace
         except RuntimeError as error:  # a CUDA error that only now surfaces
             traceback.print_exc(file=sys.stderr)
-            later, said, why = _explain(error)
+            later, said, why = explain(error)
             replace = why or f"it failed while it was tidied up ({later})"
             if outcome is not Outcome.OOM:  # which came first, and may have left a broken capture behind
                 outcome, message = later, said
@@ -143,8 +143,8 @@ def _synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _explain(error: BaseException) -> tuple[Outcome, str, str | None]:
-    """Outcome, message, and why the worker must be replaced (None: it may be kept)."""
+def explain(error: BaseException) -> tuple[Outcome, str, str | None]:
+    """Of an exception: outcome, message, and why the worker must be replaced (None: it may be kept)."""
     failure, decisive = classify_chain(exception_chain(error))
     first = next((line.strip() for line in str(decisive).splitlines() if line.strip()), "")
     message = f"{type(decisive).__name__}: {first}"[:MESSAGE_CHARACTERS]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from .. import __version__
 from .environment import host_memory_bytes, installed_version, os_name, processor_name
 from .measurement import DeviceInfo, Versions
-from .protocol import Failed, MeasureRequest, Ready, Reply, StartRequest, decode_request, encode
+from .protocol import CheckRequest, Failed, MeasureRequest, Ready, Reply, StartRequest, decode_request, encode
 
 if TYPE_CHECKING:
     import torch
@@ -50,14 +50,18 @@ def main() -> int:
         traceback.print_exc(file=sys.stderr)
         reply(Failed(message=f"{type(error).__name__}: {error}"))
         return 1
+    from .correctness import check_kernels
     from .trial import run_trial
 
     reply(ready)
     while True:
         request = decode_request(lines.get())
-        if not isinstance(request, MeasureRequest):
-            raise ValueError(f"expected a measure request, got {request.type}")
-        reply(run_trial(request, device, account, reply))
+        if isinstance(request, CheckRequest):
+            reply(check_kernels(request, device))
+        elif isinstance(request, MeasureRequest):
+            reply(run_trial(request, device, account, reply))
+        else:
+            raise ValueError(f"expected a request to check or to measure, got {request.type}")
 
 
 def die_with_parent() -> None:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 MIB = 1 << 20
+VISITOR = 4242  # the process that comes and goes
 
 
 class NVMLError(Exception):
@@ -16,7 +17,11 @@ class NVMLError(Exception):
 
 @dataclass
 class FakeNvml:
-    """`refused` names functions that raise, `absent` those that answer None."""
+    """`refused` names functions that raise `refusal`, `absent` those that answer None.
+
+    `dies_after`: so many looks at the memory, then the library answers nothing more. `visitor`: from which
+    look on another process holds how many bytes of the card, and until which.
+    """
 
     uuid: str = "GPU-fake"
     name: str = "fake card"
@@ -31,14 +36,17 @@ class FakeNvml:
     is_first_seen: bool = False
     refused: set[str] = field(default_factory=set)
     absent: set[str] = field(default_factory=set)
+    refusal: str = "Not Supported"
+    dies_after: int | None = None
+    visitor: tuple[int, int, int] | None = None
     calls: int = 0
     called: threading.Condition = field(default_factory=threading.Condition)
 
     NVMLError = NVMLError
 
     def answer(self, name: str, value: Any) -> Any:
-        if name in self.refused:
-            raise NVMLError(f"{name}: Not Supported")
+        if name in self.refused or (self.dies_after is not None and self.calls > self.dies_after):
+            raise NVMLError(f"{name}: {self.refusal}")
         return None if name in self.absent else value
 
     def grow_once(self) -> None:
@@ -82,6 +90,13 @@ class FakeNvml:
                 self.used += self.grows_by
                 self.growth_due = False
             self.is_first_seen = True
+            if self.visitor is not None:
+                size, comes, goes = self.visitor
+                if self.calls == comes:
+                    self.used, self.processes[VISITOR] = self.used + size, size
+                elif self.calls == goes:
+                    self.used -= size
+                    del self.processes[VISITOR]
         info = SimpleNamespace(total=self.total, used=self.used)
         return self.answer("nvmlDeviceGetMemoryInfo", info)
 

@@ -79,14 +79,44 @@ def start(how: str, device: str) -> None:
     say(ready | ({"context_bytes": 100 * MIB, "context_source": "fake"} if device == "cuda" else {}))
 
 
+def check(request: dict[str, Any]) -> None:
+    """`variant` says how the check of the kernel version ends."""
+    candidate = request["candidate"]
+    how = candidate["variant"].removeprefix("check:")
+    made = {"type": "checked", "id": request["id"], "outcome": "ok", "message": "", "check": None}
+    verdict = {key: candidate[key] for key in ("workload", "kernel_version", "mixed_precision")}
+    if how in ("passes", "wrong"):
+        made["check"] = verdict | {"passed": how == "passes", "worst_ratio": 0.5, "seconds": 2.0}
+    if how == "wrong":
+        made |= {"outcome": "wrong_result", "message": "bk_gate, gradient of h: error 0.3, budget 0.01"}
+    elif how in ("oom", "illegal_access"):
+        made |= {"outcome": how, "message": f"{how} in a kernel"}
+    elif how == "hangs":
+        hang()
+    elif how == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif how == "measures":
+        made = result(request, "cuda")
+    elif how not in ("passes", "none"):
+        raise ValueError(how)
+    say(made)
+
+
 def answer(request: dict[str, Any], device: str) -> None:
     how, _, argument = request["candidate"]["model"].partition(":")
     good = result(request, device)
     line = json.dumps(good).encode() + b"\n"
     if how in ("ok", "nano"):
         say(good)
+    elif how == "setup":
+        say(result(request, device, setup_s=float(argument)))
     elif how == "progress":
         for phase in ("setup", "warmup", "timed", "finished"):
+            say({"type": "progress", "id": request["id"], "phase": phase})
+        say(good)
+    elif how == "slow":  # so many seconds in all
+        for phase in ("setup", "warmup", "timed", "finished"):
+            threading.Event().wait(float(argument) / 4)
             say({"type": "progress", "id": request["id"], "phase": phase})
         say(good)
     elif how == "tainted":
@@ -163,7 +193,11 @@ def main() -> None:
             with open(f"{options['waits']}/here", "w") as announce:
                 announce.write(f"{os.getpid()}\n")
             open(f"{options['waits']}/go").close()
-        answer(json.loads(line), device)
+        request = json.loads(line)
+        if request["type"] == "check":
+            check(request)
+        else:
+            answer(request, device)
 
 
 main()

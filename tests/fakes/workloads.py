@@ -56,6 +56,8 @@ class Run:
             subprocess.run([sys.executable, "-c", taking], check=True, stdout=sys.stderr)
         elif self.how == "leaks":
             LEAKED.append(torch.ones(int(self.argument), dtype=torch.uint8, device=self.weights.device))
+        elif self.how == "slow":
+            threading.Event().wait(float(self.argument))
         elif self.how == "nan":
             return self.weights.sum() * float("nan")
         elif self.how == "exits":

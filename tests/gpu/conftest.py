@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-_ALONE = frozenset({"test_measuring", "test_doctor", "test_several_gpus"})
+_ALONE = frozenset({"test_measuring", "test_doctor", "test_faults", "test_several_gpus"})
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -15,6 +15,7 @@ from phase8_tune.tuner.launcher import WorkerMeasurer, device_total_bytes, resol
 from phase8_tune.tuner.measurement import Measurement
 from phase8_tune.tuner.measurer import TimingSettings
 from phase8_tune.tuner.outcome import Outcome
+from phase8_tune.tuner.record import Record
 
 from ..fakes.nvml import FakeNvml
 
@@ -171,6 +172,42 @@ def test_fresh_processes_agree_on_the_peak_of_the_model(make: Make) -> None:
     first, second = make().measure(wanted), make().measure(wanted)
     assert (first.outcome, first.message, second.outcome) == (Outcome.OK, "", Outcome.OK)
     assert first.peak_bytes == pytest.approx(second.peak_bytes, rel=0.005)
+
+
+def test_a_version_is_checked_before_its_first_timing_and_that_leaves_no_trace(make: Make) -> None:
+    wanted = Candidate(
+        model="nano",
+        n_seq=256,
+        batch_size=4,
+        kernel_version="fast",
+        gradient_checkpointing=False,
+        mixed_precision="bf16",
+    )
+    checking = make()
+    checked = checking.measure(wanted)
+    assert (checked.outcome, checked.message) == (Outcome.OK, "")
+    check = checked.kernel_check
+    assert check is not None
+    assert check.passed
+    assert check.worst_ratio is not None
+    assert 0 < check.worst_ratio <= 1
+    assert checked.setup_s is not None
+    assert checked.setup_s > check.seconds
+    again = checking.measure(wanted)
+    assert (again.outcome, again.kernel_check) == (Outcome.OK, None)
+    record = Record(
+        digest=wanted.digest(),
+        candidate=wanted.to_dict(),
+        trial_number=0,
+        attempt=1,
+        started_at="",
+        budget_bytes=BUDGET_BYTES,
+        measurement=checked,
+    )
+    unchecked = make(earlier=[record]).measure(wanted)
+    assert (unchecked.outcome, unchecked.kernel_check) == (Outcome.OK, None)
+    # The check is no part of the candidate's memory: a process that never checked has the same peak.
+    assert checked.peak_bytes == pytest.approx(unchecked.peak_bytes, rel=0.005)
 
 
 def test_fresh_processes_agree_on_what_the_gpu_takes(make: Make) -> None:

@@ -43,7 +43,7 @@ def make_plain(patch: pytest.MonkeyPatch) -> None:
     folder = RunsFolder(path="runs", free_bytes=1 << 40, is_writable=True)
     patch.setattr(machine, "wsl_facts", lambda: NO_WSL)
     patch.setattr(machine, "in_container", lambda: False)
-    patch.setattr(machine, "power_source", lambda: "ac")
+    patch.setattr(gather, "power_source", lambda: "ac")
     patch.setattr(machine, "runs_folder", lambda path: folder)
     patch.setattr(machine, "out_of_range", lambda python: ())
     patch.setattr(gather, "installed_version", lambda name: "3.7.1")

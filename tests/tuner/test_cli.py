@@ -18,6 +18,7 @@ from phase8_tune.tuner import run as run_module
 from phase8_tune.tuner.candidate import Candidate
 from phase8_tune.tuner.cli import main
 from phase8_tune.tuner.definition import parse_definition
+from phase8_tune.tuner.errors import UserInputError
 from phase8_tune.tuner.outcome import Outcome
 from phase8_tune.tuner.space import SearchSpace
 from phase8_tune.tuner.testing import FormulaMeasurer
@@ -133,7 +134,9 @@ def test_options_reach_the_search(study: Path, devices: list[Device]) -> None:
     assert device.settings["timing"].timeout_s == 7
     assert device.settings["reserve_bytes"] == 64 * 2**20
     assert device.settings["log_dir"] == Path("elsewhere/mine")
+    assert device.settings["earlier"] == ()
     assert tune(*options, "--trials", "4") == 0  # goes on, repeating nothing
+    assert [record.digest for record in devices[1].settings["earlier"]] == device.measured
     assert len(set(devices[0].measured + devices[1].measured)) == 4
 
 
@@ -210,6 +213,23 @@ def test_an_interrupt_keeps_what_was_measured_and_the_same_command_goes_on(
     assert tune() == 0
     measured = [digest for device in made for digest in device.measured]
     assert len(measured) == len(set(measured)) == 6
+
+
+def test_an_error_that_a_second_interrupt_makes_is_an_interrupt(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def prepare(device: Device) -> None:
+        def interrupt(candidate: Candidate) -> None:
+            try:
+                raise KeyboardInterrupt
+            except KeyboardInterrupt:
+                raise UserInputError("database is locked") from None
+
+        device.before = interrupt
+
+    use_devices(monkeypatch, prepare)
+    assert tune() == 130
+    assert capsys.readouterr().err.splitlines()[-1] == ("phase8-tune: interrupted; what was measured is kept")
 
 
 def test_an_unexpected_error_keeps_its_traceback(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,37 +22,6 @@ from phase8_tune.tuner.outcome import Outcome
 from .doctors import ask
 
 
-def supply(folder: Path, name: str, **attributes: str) -> None:
-    (folder / name).mkdir()
-    for key, value in attributes.items():
-        (folder / name / key).write_text(value + "\n")
-
-
-@pytest.mark.parametrize(
-    ("battery", "online", "expected"),
-    [
-        ("Discharging", "0", "battery"),
-        ("Discharging", "1", "battery"),  # a supply too weak for the load
-        ("Charging", "1", "ac"),
-        ("Full", None, "ac"),
-        (None, "1", "ac"),
-        (None, "0", None),
-        (None, None, None),
-    ],
-)
-def test_power_source(tmp_path: Path, battery: str | None, online: str | None, expected: str | None) -> None:
-    if battery is not None:
-        supply(tmp_path, "BAT0", type="Battery", status=battery)
-    if online is not None:
-        supply(tmp_path, "AC", type="Mains", online=online)
-    supply(tmp_path, "hidpp_battery_0", type="Battery", status="Discharging", scope="Device")  # a mouse
-    assert machine.power_source(tmp_path) == expected
-
-
-def test_no_power_supply_is_listed(tmp_path: Path) -> None:
-    assert machine.power_source(tmp_path / "nothing") is None
-
-
 def test_wsl_and_its_driver(tmp_path: Path) -> None:
     bare = machine.wsl_facts(tmp_path, "6.8.0-generic")
     assert (bare.is_wsl, bare.has_gpu_device, bare.has_driver_library) == (False, False, False)
@@ -89,7 +58,8 @@ def test_runs_folder(tmp_path: Path) -> None:
 def test_a_process_is_named_only_where_numbers_are_the_hosts(
     tmp_path: Path, namespace: str | None, name: str | None
 ) -> None:
-    supply(tmp_path, "300", comm="Xorg")
+    (tmp_path / "300").mkdir()
+    (tmp_path / "300" / "comm").write_text("Xorg\n")
     (tmp_path / "self/ns").mkdir(parents=True)
     if namespace is not None:
         (tmp_path / "self/ns/pid").symlink_to(namespace)

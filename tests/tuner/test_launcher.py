@@ -289,7 +289,10 @@ def test_cuda_trial_is_watched_from_outside(tmp_path: Path) -> None:
 def test_cuda_trial_without_nvml(tmp_path: Path) -> None:
     with cuda_measurer(tmp_path, FakeNvml(refused={"nvmlInit"})) as fake:
         found = fake.measure(candidate("ok"))
-    assert (found.outcome, found.telemetry) == (Outcome.OK, None)
+    assert found.outcome is Outcome.OK
+    assert (
+        found.telemetry is None or found.telemetry.energy_j is None
+    )  # a laptop still tells its power source
     assert found.peak_source == "torch reserved peak + context"
 
 

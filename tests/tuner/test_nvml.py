@@ -142,7 +142,7 @@ def test_library_that_dies_in_mid_trial() -> None:
 
 
 def test_no_card() -> None:
-    with TrialMonitor(None, OWN) as monitor:
+    with TrialMonitor(None, OWN, lambda: None) as monitor:
         monitor.enter_phase("timed")
         monitor.enter_phase("finished")
         seen, telemetry = monitor.finish()

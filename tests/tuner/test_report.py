@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from phase8_tune.tuner.frontier import find_frontier, to_points
+from phase8_tune.tuner.measurement import KernelCheck
 from phase8_tune.tuner.measurer import TimingSettings
 from phase8_tune.tuner.outcome import Outcome
 from phase8_tune.tuner.record import Record
@@ -187,6 +188,26 @@ def test_csv_has_every_record_with_units(records: list[Record]) -> None:
     assert rows[3]["outcome"] == "oom"
     assert rows[3]["tokens_per_s_mean"] == ""
     assert rows[3]["message"] == "CUDA out of memory"
+
+
+def test_a_wrong_version_is_a_finding_with_its_numbers(records: list[Record]) -> None:
+    wrong = make_record(
+        make_candidate(kernel_version="fast"), outcome=Outcome.WRONG_RESULT, peak_bytes=None, trial_number=4
+    )
+    check = KernelCheck(
+        workload="phase8",
+        kernel_version="fast",
+        mixed_precision="bf16",
+        passed=False,
+        worst_ratio=30.0,
+        seconds=2.0,
+    )
+    found = wrong.measurement.model_copy(
+        update={"kernel_check": check, "message": "bk_gate, gradient of h: error 0.3, budget 0.01"}
+    )
+    report = render_report([*records, wrong.model_copy(update={"measurement": found})], make_facts())
+    assert "bk_gate, gradient of h: error 0.3, budget 0.01" in section(report, "## Findings")
+    assert "Correctness of the kernels" not in render_report(records, make_facts())
 
 
 def test_terminal_counts_and_advice(records: list[Record]) -> None:

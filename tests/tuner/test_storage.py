@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sqlite3
 from pathlib import Path
 
@@ -215,3 +216,19 @@ def test_a_duplicate_names_the_trial_that_was_measured() -> None:
     assert "duplicate_of_trial" not in first.user_attrs
     assert second.user_attrs["duplicate_of_trial"] == 0
     assert second.values == first.values
+
+
+def test_an_interrupt_waits_for_the_end_of_a_call_to_the_database(tmp_path: Path) -> None:
+    store = StudyStore(
+        open_sqlite(tmp_path / "study.db"), SearchSpace(STUDY), name="s", seed=0, startup_trials=1
+    )
+    ends: list[str] = []
+
+    def call() -> None:
+        signal.raise_signal(signal.SIGINT)
+        ends.append("whole")
+
+    with pytest.raises(KeyboardInterrupt):
+        store._retried(call)
+    assert ends == ["whole"]
+    store.ask()  # the database is not locked

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from ..measurement import Border, DeviceInfo, Measurement, Versions
+from ..power import PowerSource
 
 
 class Kind(StrEnum):
@@ -125,7 +126,7 @@ class Facts(Border):
     wsl: WslFacts
     in_container: bool
     visible_devices: str | None = Field(description="CUDA_VISIBLE_DEVICES")
-    power_source: Literal["ac", "battery"] | None = Field(description="None where there is no supply listed")
+    power_source: PowerSource | None = Field(description="None where there is no supply listed")
     runs_folder: RunsFolder
     out_of_range: tuple[RangeMiss, ...]
 

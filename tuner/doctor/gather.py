@@ -19,6 +19,7 @@ from ..launcher import WorkerMeasurer
 from ..measurement import DeviceInfo, Measurement, Versions
 from ..measurer import TimingSettings
 from ..nvml import Card, open_nvml
+from ..power import power_source
 from . import machine
 from .answers import SegmentsAnswer, TorchAnswer, TritonAnswer
 from .children import TIMEOUT_S, Children, Reply
@@ -81,7 +82,7 @@ def gather_facts(
         wsl=machine.wsl_facts(),
         in_container=machine.in_container(),
         visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"),
-        power_source=machine.power_source(),
+        power_source=power_source(),
         runs_folder=machine.runs_folder(runs_dir),
         out_of_range=machine.out_of_range(".".join(map(str, sys.version_info[:3]))),
     )

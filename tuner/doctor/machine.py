@@ -1,4 +1,4 @@
-"""The machine around the GPU: WSL, containers, power, disk, installed versions; nothing here needs CUDA."""
+"""The machine around the GPU: WSL, containers, disk, installed versions; nothing here needs CUDA."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import shutil
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -30,35 +29,6 @@ def wsl_facts(root: Path = Path("/"), release: str | None = None) -> WslFacts:
 def in_container(root: Path = Path("/")) -> bool:
     """Whether Docker's or Podman's mark is there."""
     return (root / ".dockerenv").exists() or (root / "run/.containerenv").exists()
-
-
-def power_source(supplies: Path = Path("/sys/class/power_supply")) -> Literal["ac", "battery"] | None:
-    """What the computer runs on; None where the kernel lists no supply, as on desktops and servers.
-
-    Batteries of mice and keyboards (scope "Device") do not count.
-    """
-    try:
-        folders = sorted(supplies.iterdir())
-    except OSError:
-        return None
-    batteries, is_plugged_in = [], False
-    for folder in folders:
-        if _read(folder / "scope") == "Device":
-            continue
-        if _read(folder / "type") == "Battery":
-            batteries.append(_read(folder / "status"))
-        elif _read(folder / "online") == "1":
-            is_plugged_in = True
-    if "Discharging" in batteries:  # also where a supply too weak for the load is plugged in
-        return "battery"
-    return "ac" if batteries or is_plugged_in else None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""
 
 
 def runs_folder(path: Path) -> RunsFolder:
@@ -85,7 +55,10 @@ def process_name(pid: int, proc: Path = Path("/proc")) -> str | None:
         return None
     if namespace != _INITIAL_PID_NAMESPACE:
         return None
-    return _read(proc / str(pid) / "comm") or None
+    try:
+        return (proc / str(pid) / "comm").read_text().strip() or None
+    except OSError:
+        return None
 
 
 def out_of_range(python: str, distribution: str = DISTRIBUTION) -> tuple[RangeMiss, ...]:

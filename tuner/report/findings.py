@@ -128,6 +128,26 @@ def _misfits(records: Sequence[Record], points: Sequence[Point]) -> Iterator[str
         )
 
 
+def correctness_findings(records: Iterable[Record]) -> list[str]:
+    """What the check of the kernel versions against float64 found: those that failed with their numbers."""
+    failed, passed = [], []
+    for record in records:
+        check = record.measurement.kernel_check
+        if check is None:
+            continue
+        name = f"{check.kernel_version} kernels, precision {check.mixed_precision}"
+        if check.passed and check.worst_ratio is not None:
+            passed.append(f"{name} (largest error {check.worst_ratio:.2f} of its budget)")
+        else:
+            failed.append(
+                f"**{name}**: wrong results on this device, so no figure of this version was taken from then "
+                f"on ({record.measurement.message})"
+            )
+    if passed:
+        failed.append(f"Checked against float64, and right: {', '.join(passed)}")
+    return failed
+
+
 def outcome_lines(records: Iterable[Record]) -> list[str]:
     """How many candidates ended in which outcome, with what a user can do about it."""
     counts: dict[Outcome, int] = defaultdict(int)

@@ -13,7 +13,13 @@ from ..recommend import recommend, recommendation_name, to_settings, to_yaml
 from ..record import Record
 from ..sizes import format_budget, format_duration, format_mb
 from .facts import RunFacts, describe_device, describe_gpus, format_range
-from .findings import comparison_findings, memory_findings, outcome_lines, throughput_findings
+from .findings import (
+    comparison_findings,
+    correctness_findings,
+    memory_findings,
+    outcome_lines,
+    throughput_findings,
+)
 from .tables import frontier_table, markdown_table, render_results
 
 
@@ -27,7 +33,7 @@ def render_report(records: Sequence[Record], facts: RunFacts) -> str:
         "" if facts.plan is None else "Every figure in this report is predicted, none is measured.\n",
         _environment(records, facts),
         render_results(settled, points, facts.device.kind),
-        _findings(settled, points, facts),
+        _findings(records, settled, points, facts),
         _frontiers(points, facts),
         _method(settled, facts),
         _comparison(points),
@@ -61,7 +67,9 @@ def _environment(records: Sequence[Record], facts: RunFacts) -> str:
     return f"## Environment\n\n{markdown_table(rows[0], rows[1:])}\n"
 
 
-def _findings(settled: Sequence[Record], points: Sequence[Point], facts: RunFacts) -> str:
+def _findings(
+    records: Sequence[Record], settled: Sequence[Record], points: Sequence[Point], facts: RunFacts
+) -> str:
     parts = [f"## Findings (device: {facts.device.kind})\n"]
     if points:
         parts.append(_section("### Throughput", throughput_findings(points)))
@@ -74,6 +82,7 @@ def _findings(settled: Sequence[Record], points: Sequence[Point], facts: RunFact
         for line in comparison_findings(points, axis)
     ]
     parts.append(_section("### Effect of each setting, all else equal", effects))
+    parts.append(_section("### Correctness of the kernels", correctness_findings(records)))
     return "\n".join(part for part in parts if part)
 
 
@@ -113,6 +122,10 @@ def _method(settled: Sequence[Record], facts: RunFacts) -> str:
         lines.append(f"Samples taken for each successful candidate: {taken}")
     if facts.skips is not None:
         lines.append(facts.skips.sentence())
+    told = [r.measurement.telemetry for r in settled if r.fits and r.measurement.telemetry is not None]
+    on_battery = sum(telemetry.power_source == "battery" for telemetry in told)
+    if on_battery:
+        lines.append(f"On battery, which slows a computer: {on_battery} of {len(samples)}")
     sources = Counter(r.measurement.peak_source for r in settled if r.fits and r.measurement.peak_source)
     lines.extend(
         f"Source of peak memory: {name} ({n} of {len(samples)})" for name, n in sources.most_common()

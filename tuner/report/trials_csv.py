@@ -16,7 +16,8 @@ _HEADINGS = (
     *("trial", "attempt", "started_at_utc", "digest", *CANDIDATE_FIELDS, "outcome", "message"),
     *("on_frontier", "parameters", "tokens_per_s_mean", "tokens_per_s_std", "step_time_mean_s"),
     *("step_time_median_s", "samples", "setup_s", "wall_s", "peak_bytes", "peak_mb_2e20", "peak_source"),
-    *("budget_bytes", "final_loss", "tainted", "energy_j", "sm_clock_mhz", "temperature_c"),
+    *("budget_bytes", "final_loss", "tainted", "energy_j", "energy_j_per_token"),
+    *("sm_clock_mhz", "temperature_c", "throttle_reasons", "power_source"),
     *("device_kind", "device_name", "device_uuid", "device_total_bytes"),
     *("phase8_tune", "python", "torch", "triton", "cuda", "driver", "os"),
     *("predicted_tokens_per_s", "predicted_tokens_per_s_low", "predicted_tokens_per_s_high"),
@@ -79,8 +80,11 @@ def _row(record: Record, on_frontier: bool) -> dict[str, object]:
     if telemetry is not None:
         row |= {
             "energy_j": telemetry.energy_j,
+            "energy_j_per_token": measurement.energy_per_token_j(candidate.tokens_per_step),
             "sm_clock_mhz": telemetry.sm_clock_mhz,
             "temperature_c": telemetry.temperature_c,
+            "throttle_reasons": " ".join(telemetry.throttle_reasons),
+            "power_source": telemetry.power_source,
         }
     if measurement.predicted is not None:
         row |= {f"predicted_{name}": value for name, value in measurement.predicted.model_dump().items()}

@@ -7,6 +7,7 @@ worker process loads workloads.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ..candidate import Candidate
@@ -14,6 +15,8 @@ from ..errors import UserInputError
 
 if TYPE_CHECKING:
     import torch
+
+    from ...kernels.gate import GateResult
 
 WORKLOADS = {"phase8": "phase8_tune.tuner.workloads.phase8:WORKLOAD"}
 
@@ -49,6 +52,18 @@ class Workload(Protocol):
 
         Raises: whatever goes wrong; the worker classifies it. Nothing may be left on the device then but
         what the exception's frames hold.
+        """
+        ...
+
+
+@runtime_checkable
+class CheckedWorkload(Workload, Protocol):
+    """A workload that can tell whether a kernel version computes on a device what it should."""
+
+    def check(self, candidate: Candidate, device: torch.device) -> Sequence[GateResult]:
+        """The gate's result for every operation of the candidate's version, at its precision.
+
+        Raises: whatever keeps a kernel from running there; the worker classifies it.
         """
         ...
 

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import torch
 
+from ...kernels.gate import GateResult, check_version
+from ...kernels.gate_draws import DEVICE_SHAPES
 from ...phase8.config import preset
 from ...phase8.training import Trainer, TrainingOptions
-from ..candidate import Candidate
+from ..candidate import Candidate, Precision
+
+_COMPUTE_DTYPES: dict[Precision, torch.dtype] = {
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "none": torch.float32,
+}
 
 
 class Phase8Run:
@@ -41,13 +49,18 @@ class Phase8Run:
 
 
 class Phase8Workload:
-    """Prepares a `Phase8Run`."""
+    """Prepares a `Phase8Run`, and checks a kernel version."""
 
     def prepare(self, candidate: Candidate, device: torch.device, seed: int) -> Phase8Run:
         """Raises: ValueError for a model, variant or version that does not exist."""
         if candidate.variant not in ("phase7", "phase8"):
             raise ValueError(f"variant: expected phase7 or phase8, got {candidate.variant!r}")
         return Phase8Run(candidate, device, seed)
+
+    def check(self, candidate: Candidate, device: torch.device) -> tuple[GateResult, ...]:
+        """Every operation of the version, forward and backward, at the sizes of `DEVICE_SHAPES`."""
+        dtype = _COMPUTE_DTYPES[candidate.mixed_precision]
+        return check_version(candidate.kernel_version, device, (dtype,), DEVICE_SHAPES)
 
 
 WORKLOAD = Phase8Workload()

@@ -1,0 +1,42 @@
+"""The processes that a fault case starts, known by a mark in their environment."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from pathlib import Path
+
+MARK = "PHASE8_TUNE_FAULTS"
+_GRACE_S = 10.0  # for a killed process to be gone
+
+
+def marked() -> list[int]:
+    """The processes that bear this benchmark's mark."""
+    mark = f"{MARK}={os.environ[MARK]}\0".encode()
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            content = path.read_bytes()
+        except OSError:  # it ended, or is another user's
+            continue
+        if mark in content + b"\0" and int(path.parent.name) != os.getpid():
+            found.append(int(path.parent.name))
+    return found
+
+
+def leftovers() -> list[int]:
+    """The marked processes that are still there after a killed one's time to go."""
+    deadline_s = time.monotonic() + _GRACE_S
+    return [pid for pid in marked() if not _ends(pid, deadline_s - time.monotonic())]
+
+
+def _ends(pid: int, timeout_s: float) -> bool:
+    try:
+        watched = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([watched], [], [], max(timeout_s, 0.0))[0])
+    finally:
+        os.close(watched)
