@@ -192,9 +192,19 @@ def of_these_sources(recording) -> None:
 
 
 @pytest.mark.usefixtures("of_these_sources")
+@pytest.mark.parametrize(
+    "case",
+    [n for n, name in enumerate(NAMES) if "reference" not in name],
+    indirect=True,
+    ids=NAMES.__getitem__,
+)
 def test_predicted_events_are_those_of_the_gpu(case, recording):
     """Every allocation's size, stream and place, and every free. (Of the captured step's loss there are
-    copies at the end: how many, the calls of the recording decide.)"""
+    copies at the end: how many, the calls of the recording decide.)
+
+    Not of the reference: what its complex arithmetic, sorts and index_put hold for a moment is known in part
+    only. Its peaks are compared with the others'.
+    """
     end = len(case.ours) - (OUTPUTS if case.is_captured else 0)
     ours, theirs = case.ours[:end], case.theirs[:end]
     if frees_last_first(torch.__version__) != frees_last_first(recording["environment"]["torch"]):

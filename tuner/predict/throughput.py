@@ -33,7 +33,7 @@ _OF_MATRIX = {"measured": 1.0, "specification": 0.8, "estimate": 0.8}
 _VECTOR_SHARE = 0.3  # of the float32 rate: transcendental functions cost several operations
 # Time over the roofline: of products, of PyTorch's other operations in eager and captured steps, of kernels,
 # of matrix products in kernels too narrow for a library's
-_PRODUCTS, _EAGER, _CAPTURED, _KERNELS, _NARROW_PRODUCTS = 1.15, 2.0, 1.2, 1.2, 3.0
+_PRODUCTS, _EAGER, _CAPTURED, _KERNELS, _NARROW_PRODUCTS = 1.15, 1.7, 1.2, 1.2, 3.0
 _KERNEL_FLOOR_S = 3.5e-6  # start and end of a kernel on the GPU
 # Host time in PyTorch's own launches: of a Triton launch, of a call of a custom operation (Python around it)
 _HOST_OF_KERNEL, _HOST_OF_CALL = 2.0, 28.0
