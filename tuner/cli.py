@@ -118,7 +118,8 @@ def main(arguments: list[str] | None = None) -> None:
         message = " ".join(error.format_message().split()).rstrip(".")
         _fail(f"{message}; see phase8-tune --help", UserInputError.exit_code)
     except Phase8TuneError as error:
-        if any(isinstance(part, KeyboardInterrupt) for part in exception_chain(error)):
+        interrupted = any(isinstance(part, KeyboardInterrupt) for part in exception_chain(error))
+        if interrupted and error.exit_code != InterruptedStudyError.exit_code:
             _fail_interrupted()  # what failed is what a second Ctrl-C tore apart
         _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
