@@ -11,7 +11,7 @@ summing columns between the operations, and a token of a layer kept 8.4 KB.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,56 +28,9 @@ from ..window_attention.fast import SCRATCH, write_gradients
 from ..window_attention.operation import new_gradients, new_outputs
 from .composed import splits
 from .gate import hidden_gradient, hidden_layer
+from .tensors import Parameters, Saved
 
 _ops = torch.ops.phase8
-
-
-class Parameters(NamedTuple):
-    """What `composed.block` takes after x, up to its settings; the order is that of the operation."""
-
-    norm_weight: Tensor
-    norm_bias: Tensor
-    potential_weight: Tensor
-    potential_bias: Tensor
-    energy_re: Tensor
-    energy_im: Tensor
-    in_weight: Tensor
-    curvature: Tensor
-    beta: Tensor
-    sink: Tensor
-    out_weight: Tensor
-    gate_bias: Tensor
-    gate_weight: Tensor
-    gate_logit_bias: Tensor
-    decay: Tensor
-    theta: Tensor
-    global_weight: Tensor
-    global_bias: Tensor
-    conv_weight: Tensor
-    mix_weight: Tensor
-    mix_bias: Tensor
-    resolvent_scale: Tensor
-    resolvent_weight: Tensor
-    resolvent_bias: Tensor
-
-
-class Saved(NamedTuple):
-    """What a forward leaves for its backward, beside x and the parameters."""
-
-    g_re: Tensor
-    g_im: Tensor
-    potential: Tensor
-    mean: Tensor
-    rstd: Tensor
-    product: Tensor
-    heads: Tensor
-    lse: Tensor
-    factors: Tensor
-    gate_logits: Tensor
-    local: Tensor
-    ranked: Tensor
-    mix_mean: Tensor
-    mix_rstd: Tensor
 
 
 def block(

@@ -244,19 +244,6 @@ def test_an_unexpected_error_keeps_its_traceback(study: Path, monkeypatch: pytes
         tune()
 
 
-def test_help_imports_nothing_heavy() -> None:
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "phase8_tune.tuner.cli", "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "|" in line}
-    assert "click" in imported
-    assert not imported & {"torch", "triton", "optuna", "sqlalchemy", "numpy", "pydantic", "yaml", "tqdm"}
-    assert "--vram" in done.stdout
-
-
 def test_a_real_worker_is_interrupted_and_resumed(study: Path) -> None:
     """Ctrl-C after the first trial, as a terminal sends it: to the driver, then the same command again."""
     command = [sys.executable, "-m", "phase8_tune.tuner.cli", "--vram", "4GB", "--device", "cpu"]

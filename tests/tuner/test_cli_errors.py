@@ -123,3 +123,16 @@ def test_frontier_of_what_is_no_run(folder: Path, content: str | None, parts: li
     code, out, err = run(folder, "frontier", "mine")
     assert (code, out, len(err.splitlines())) == (2, "", 1)
     assert [part for part in parts if part not in err] == []
+
+
+def test_help_imports_nothing_heavy() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "phase8_tune.tuner.cli", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "|" in line}
+    assert "click" in imported
+    assert not imported & {"torch", "triton", "optuna", "sqlalchemy", "numpy", "pydantic", "yaml", "tqdm"}
+    assert "--vram" in done.stdout

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .accumulation import adds_in_place, sole_counts
+from .accumulation import adds_in_place, next_sequence_number, sole_counts
 from .cost_classes import CALLS, gemm_costs
 from .event_log import UNKNOWN, EventLog
 from .events import GLOBAL, LOSS_SCALING, LT_WORKSPACE, WORKSPACE, Cost
@@ -48,11 +48,6 @@ _CREATIONS = ("zeros", "zeros_like", "full")
 _OPERATIONS: dict[Any, Operation] = {}
 _MEMORY: dict[Any, Outputs | None] = {}
 """Operation and layouts of its arguments → its outputs; a process traces many like models."""
-
-
-def _sequence_number() -> int:
-    """The number that autograd gives the next node of the graph."""
-    return int(torch.autograd._get_sequence_nr())  # type: ignore[attr-defined]
 
 
 class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -90,11 +85,11 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """The forward pass enters a block; a block computed again in the backward pass says nothing new."""
         if torch._C._current_graph_task_id() == -1:
             self.log.unit = unit
-            self.first_sequence_numbers.append(_sequence_number())
+            self.first_sequence_numbers.append(next_sequence_number())
 
     def begin_loss(self) -> None:
         self.log.category = "loss"
-        self.loss_sequence_number = _sequence_number()
+        self.loss_sequence_number = next_sequence_number()
 
     def allocate_extra(self, size_bytes: int, name: str) -> int:
         """The slot of something that lives on the GPU and that the traced code does not allocate here."""

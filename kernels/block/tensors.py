@@ -1,0 +1,55 @@
+"""The tensors of the fused block by name: its parameters, and what a forward leaves for its backward."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Parameters(NamedTuple):
+    """What `composed.block` takes after x, up to its settings; the order is that of the operation."""
+
+    norm_weight: Tensor
+    norm_bias: Tensor
+    potential_weight: Tensor
+    potential_bias: Tensor
+    energy_re: Tensor
+    energy_im: Tensor
+    in_weight: Tensor
+    curvature: Tensor
+    beta: Tensor
+    sink: Tensor
+    out_weight: Tensor
+    gate_bias: Tensor
+    gate_weight: Tensor
+    gate_logit_bias: Tensor
+    decay: Tensor
+    theta: Tensor
+    global_weight: Tensor
+    global_bias: Tensor
+    conv_weight: Tensor
+    mix_weight: Tensor
+    mix_bias: Tensor
+    resolvent_scale: Tensor
+    resolvent_weight: Tensor
+    resolvent_bias: Tensor
+
+
+class Saved(NamedTuple):
+    """What a forward leaves for its backward, beside x and the parameters."""
+
+    g_re: Tensor
+    g_im: Tensor
+    potential: Tensor
+    mean: Tensor
+    rstd: Tensor
+    product: Tensor
+    heads: Tensor
+    lse: Tensor
+    factors: Tensor
+    gate_logits: Tensor
+    local: Tensor
+    ranked: Tensor
+    mix_mean: Tensor
+    mix_rstd: Tensor
