@@ -38,7 +38,7 @@ from phase8_tune.tuner.predict.allocator import (
 )
 from phase8_tune.tuner.predict.fit import add_trace, trace_line
 from phase8_tune.tuner.predict.jobs import _tracing
-from phase8_tune.tuner.predict.lines import Limits, LineKey
+from phase8_tune.tuner.predict.lines import Limits, line_under
 from phase8_tune.tuner.predict.profiles import gpu_profile
 from phase8_tune.tuner.predict.replay import Peaks, Program
 from phase8_tune.tuner.predict.store import MODEL_ROOMS, sources_digest
@@ -130,20 +130,12 @@ NAMES = [
 def case(request, recording) -> Case:
     recorded = recording["cases"][request.param]
     candidate = Candidate.from_dict(recorded["candidate"])
-    key = LineKey(
-        model=candidate.model,
-        variant=candidate.variant,
-        n_seq=candidate.n_seq,
-        kernel_version=candidate.kernel_version,
-        gradient_checkpointing=candidate.gradient_checkpointing,
-        mixed_precision=candidate.mixed_precision,
-        mode=candidate.mode,
-        limits=Limits(
-            shared_memory_bytes=recording["shared_memory_bytes"],
-            multiprocessors=recording["multiprocessors"],
-            threads_per_multiprocessor=recording["threads_per_multiprocessor"],
-        ),
+    limits = Limits(
+        shared_memory_bytes=recording["shared_memory_bytes"],
+        multiprocessors=recording["multiprocessors"],
+        threads_per_multiprocessor=recording["threads_per_multiprocessor"],
     )
+    key = line_under(candidate, limits)
     depth, batch = key.config().n_layers, candidate.batch_size
     tracing = _tracing(key)
     line = trace_line(tracing, depth, key.limits.processors)

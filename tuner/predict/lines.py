@@ -68,6 +68,16 @@ def parameter_count(model: str, variant: str, n_seq: int) -> int:
 
 def line_key(candidate: Candidate, profile: GpuProfile) -> LineKey:
     """The line of a candidate on a card."""
+    limits = Limits(
+        shared_memory_bytes=profile.shared_memory_per_block_bytes,
+        multiprocessors=profile.multiprocessors,
+        threads_per_multiprocessor=profile.threads_per_multiprocessor,
+    )
+    return line_under(candidate, limits)
+
+
+def line_under(candidate: Candidate, limits: Limits) -> LineKey:
+    """The line of a candidate on any GPU with these limits."""
     return LineKey(
         model=candidate.model,
         variant=candidate.variant,
@@ -76,11 +86,7 @@ def line_key(candidate: Candidate, profile: GpuProfile) -> LineKey:
         gradient_checkpointing=candidate.gradient_checkpointing,
         mixed_precision=candidate.mixed_precision,
         mode=candidate.mode,
-        limits=Limits(
-            shared_memory_bytes=profile.shared_memory_per_block_bytes,
-            multiprocessors=profile.multiprocessors,
-            threads_per_multiprocessor=profile.threads_per_multiprocessor,
-        ),
+        limits=limits,
     )
 
 

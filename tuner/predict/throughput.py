@@ -39,7 +39,7 @@ _KERNEL_FLOOR_S = 3.5e-6  # start and end of a kernel on the GPU
 _HOST_OF_KERNEL, _HOST_OF_CALL = 2.0, 28.0
 _OVERLAP = 4  # exponent of the mean of host and GPU: the shorter hides but for its ends
 _SERIAL_STEP_S = 40e-9  # one dependent complex step of a scan that walks a row
-_WALKS_A_ROW = ("bk_scan_v1", "bk_gate_v1")
+_WALKS_A_ROW = "bk_scan_v1"
 
 _PRIOR_SIGMA = math.log(1.6) / 1.64  # before any measurement: off by no more than 1.6 in nine of ten
 _LEAST_SIGMA = 0.03
