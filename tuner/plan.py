@@ -98,11 +98,11 @@ class _Decided:
 
     def beats(self, other: _Decided) -> bool:
         """The same mode's work, at least as good in every objective and better in one."""
-        if self.candidate.mode != other.candidate.mode:
+        rate, least, parameters = self.rate, self.least_bytes, self.parameters
+        if rate < other.rate or least > other.least_bytes or parameters < other.parameters:
             return False
-        mine = self.rate, -self.least_bytes, self.parameters
-        others = other.rate, -other.least_bytes, other.parameters
-        return mine != others and all(a >= b for a, b in zip(mine, others, strict=True))
+        is_better = rate > other.rate or least < other.least_bytes or parameters > other.parameters
+        return is_better and self.candidate.mode == other.candidate.mode
 
 
 def _frontier(fitting: Sequence[_Decided], predictor: Predictor, safe_bytes: int) -> set[Candidate]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from phase8_tune.phase8 import capture
+from phase8_tune.tuner.predict import traced_trainer
 from phase8_tune.tuner.predict.events import FREE, LT_WORKSPACE, WORKSPACE
 from phase8_tune.tuner.predict.replay import CAPTURE_AFTER
 from phase8_tune.tuner.predict.tracer import Tracer
@@ -168,3 +171,36 @@ def test_nothing_waits_for_the_garbage_collector(version):
 
 def test_the_replay_captures_when_the_trainer_does():
     assert CAPTURE_AFTER == capture.EAGER_CALLS
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("variant", ["phase8", "phase7"])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_is_remembered_changes_no_trace(version, variant, checkpointing, monkeypatch):
+    """A trace on a trainer that was rewound, of operations whose bodies are known, is the first one again."""
+
+    def trace(batch):
+        config = replace(CONFIG, variant=variant)
+        return traced(version, batch=batch, checkpointing=checkpointing, precision="fp16", config=config)
+
+    monkeypatch.setattr(traced_trainer, "_BODIES", {})
+    traced_trainer.traced_trainer.cache_clear()
+    first, other = trace(2), trace(8)
+    again = trace(2)
+    traced_trainer.traced_trainer.cache_clear()
+    monkeypatch.setattr(traced_trainer, "_BODIES", {})
+    assert again == first
+    assert trace(8) == other
+
+
+def test_a_trainer_is_not_used_again_after_a_failure(monkeypatch):
+    before = traced()
+
+    def fail(*args):
+        raise RuntimeError("in the middle of a step")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.nn.utils, "clip_grad_norm_", fail)
+        with pytest.raises(RuntimeError, match="in the middle"):
+            traced()
+    assert traced() == before

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from .events import FREE, GLOBAL, Category, Event, Phase
 from .scratch import ScratchOf
 
 UNKNOWN = -2
 """Unit of an allocation of the optimizer until the next one whose unit is known: its parameter's."""
+
+
+class Mark(NamedTuple):
+    """A place in the log: categories by slot, and the unit of what came next."""
+
+    categories: tuple[Category, ...]
+    unit: int
 
 
 class EventLog:
@@ -24,6 +33,26 @@ class EventLog:
         self.copies: dict[int, list[int]] = {}
         self._events: list[Event] = []
         self._unresolved: list[int] = []
+
+    def mark(self) -> Mark:
+        """Where `rewind` goes back to: behind the events that were taken."""
+        return Mark(tuple(self.categories), self.unit)
+
+    def rewind(self, mark: Mark) -> None:
+        """Forget all that came after a mark made in the setup; what was handed out stays as it is."""
+        self.categories = list(mark.categories)
+        del self.unit_of_slot[len(mark.categories) :]
+        self.copies, self._events, self._unresolved = {}, [], []
+        self.phase, self.unit = "setup", mark.unit
+
+    @property
+    def position(self) -> int:
+        """How many events there are since `take`."""
+        return len(self._events)
+
+    def since(self, position: int) -> list[Event]:
+        """The events from a position on."""
+        return self._events[position:]
 
     def allocate(
         self,

@@ -10,18 +10,25 @@ copied.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
+from itertools import pairwise
 
 from .depth import TRACED_DEPTH, NotRepeatableError, deepen
 from .events import Cost, Event, Trace
 from .reductions import Processors
 from .scratch import ScratchOf, numbers_of, scratch_bytes, with_numbers
 
+Tracing = Callable[[int, int], Trace]
+"""(batch, number of blocks) → trace."""
 Costs = dict[str, Cost]
 """Class of operations → its work in one step of the whole model."""
 FIT_BATCHES = (2, 8, 64)
 """The outer two are fitted, the middle one checks: far apart, so that a size that bends is noticed."""
+
+_COST_TOLERANCE = 0.02
+"""Some classes of costs are sums of whichever is larger of two, and bend slightly."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -67,6 +74,11 @@ class Line:
     traced: dict[int, BatchSizes] = field(default_factory=dict)
     fitted: tuple[int, int] | None = None
 
+    @property
+    def is_tried(self) -> bool:
+        """Whether it is known if it can be fitted."""
+        return all(batch in self.traced for batch in FIT_BATCHES)
+
     def at(self, batch: int) -> BatchSizes | None:
         """Sizes at a batch, None where it has to be traced."""
         if batch in self.traced or self.fitted is None or batch < min(self.fitted):
@@ -81,9 +93,17 @@ class Line:
         numbers = list(map(straight, first.numbers, second.numbers))
         for index, size in self._stepped(self.structures[first.structure], numbers):
             sizes[index] = size
+        return BatchSizes(
+            structure=first.structure, sizes=sizes, costs=self._costs_at(batch), numbers=numbers
+        )
+
+    def _costs_at(self, batch: int) -> Costs:
+        """On the piece of the line that the batch lies on, or on its last: costs may bend slightly."""
+        ends = [b for b in FIT_BATCHES if b in self.traced]
+        low, high = next(pair for pair in reversed(list(pairwise(ends))) if pair[0] <= batch)
         share = (batch - low) / (high - low)
-        costs = {name: _between(cost, second.costs[name], share) for name, cost in first.costs.items()}
-        return BatchSizes(structure=first.structure, sizes=sizes, costs=costs, numbers=numbers)
+        others = self.traced[high].costs
+        return {name: _between(cost, others[name], share) for name, cost in self.traced[low].costs.items()}
 
     def _stepped(self, structure: Structure, numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
         """Sizes that go in steps, each with its index."""
@@ -103,27 +123,50 @@ def _between(first: Cost, second: Cost, share: float) -> Cost:
     )
 
 
-def trace_line(tracing: Callable[[int, int], Trace], depth: int, processors: Processors) -> Line:
+def trace_line(tracing: Tracing, depth: int, processors: Processors) -> Line:
     """The line of a model from its traces at FIT_BATCHES.
 
-    tracing: (batch, depth) → trace. depth: number of blocks of the model.
+    depth: number of blocks of the model.
     """
     line = Line(processors=processors)
+    fit_line(line, tracing, depth)
+    return line
+
+
+def fit_line(line: Line, tracing: Tracing, depth: int) -> None:
+    """Trace those of FIT_BATCHES that are not yet, and set `fitted` where their sizes are straight."""
     low, middle, high = FIT_BATCHES
-    traced_depth = min(TRACED_DEPTH, depth)
-    trace = tracing(low, traced_depth)
-    if depth > TRACED_DEPTH and not _repeats(trace, depth):
-        traced_depth = depth
-        trace = tracing(low, depth)
-    add_trace(line, low, trace, depth)
-    for batch in (middle, high):
-        add_trace(line, batch, tracing(batch, traced_depth), depth)
+    for batch in FIT_BATCHES:
+        if batch not in line.traced:
+            trace_batch(line, batch, tracing, depth)
     if len({line.traced[batch].structure for batch in FIT_BATCHES}) == 1:
         line.fitted = (low, high)
         check = line.traced.pop(middle)
-        line.fitted = (low, high) if line.at(middle) == check else None
+        fitted = line.at(middle)
         line.traced[middle] = check
-    return line
+        if fitted is None or not _agree(fitted, check):
+            line.fitted = None
+
+
+def _agree(fitted: BatchSizes, traced: BatchSizes) -> bool:
+    """Sizes to the byte; costs, of which a throughput is estimated, nearly."""
+    if fitted.sizes != traced.sizes or fitted.numbers != traced.numbers:
+        return False
+    return all(
+        math.isclose(ours, theirs, rel_tol=_COST_TOLERANCE)
+        for name, cost in fitted.costs.items()
+        for ours, theirs in zip(astuple(cost), astuple(traced.costs[name]), strict=True)
+    )
+
+
+def trace_batch(line: Line, batch: int, tracing: Tracing, depth: int) -> BatchSizes:
+    """Trace one batch: so many blocks as stand for all, found with the first one."""
+    if line.structures:
+        return add_trace(line, batch, tracing(batch, line.structures[0].trace.depth), depth)
+    trace = tracing(batch, min(TRACED_DEPTH, depth))
+    if depth > TRACED_DEPTH and not _repeats(trace, depth):
+        trace = tracing(batch, depth)
+    return add_trace(line, batch, trace, depth)
 
 
 def _repeats(trace: Trace, depth: int) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .events import Trace, Workspaces
-from .fit import BatchSizes, Line, add_trace, trace_line
+from .fit import FIT_BATCHES, BatchSizes, Line, fit_line, trace_batch
 from .line_files import read_line, write_line
 from .lines import Answer, LineKey, Question
 from .replay import Peaks, Program
@@ -84,33 +84,52 @@ def answer(job: LineJob) -> list[Answer]:
     key = job.key
     config = key.config()
     tracing = _tracing(key)
-    line = read_line(job.path)
-    known = 0 if line is None else len(line.traced)
-    if line is None:
-        line = trace_line(tracing, config.n_layers, key.limits.processors)
+    line = read_line(job.path) or Line(processors=key.limits.processors)
+    known = len(line.traced)
     is_captured = key.kernel_version in CAPTURED_VERSIONS
     programs: dict[int, Program] = {}
     answers: dict[Question, Answer] = {}
     refused: dict[tuple[int | None, Workspaces], Answer] = {}
+    before: tuple[Question, Answer] | None = None
     for question in sorted(job.questions, key=lambda question: question.batch_size):
         limits = question.cap_bytes, question.workspaces
         sizes = line.at(question.batch_size)
         if sizes is None and question.is_rough and limits in refused:
             answers[question] = refused[limits]  # a smaller batch is over the cap already: at least that
             continue
+        if sizes is None and _is_worth_fitting(line, question, before):
+            fit_line(line, tracing, config.n_layers)
+            sizes = line.at(question.batch_size)
         if sizes is None:
-            depth = line.structures[0].trace.depth
-            sizes = add_trace(line, question.batch_size, tracing(question.batch_size, depth), config.n_layers)
+            sizes = trace_batch(line, question.batch_size, tracing, config.n_layers)
         if sizes.structure not in programs:
             programs[sizes.structure] = Program(line.structures[sizes.structure], is_captured=is_captured)
         answers[question] = _answer(question, sizes, programs[sizes.structure], line, key)
+        before = question, answers[question]
         if not answers[question].fits:
             refused[limits] = answers[question]
     if len(line.traced) != known:
         write_line(job.path, line)
     if next(_JOBS) % _JOBS_A_COLLECTION == 0:
         gc.collect()
+        gc.freeze()  # what is left is kept for good: the next collection need not go through it
     return [answers[question] for question in job.questions]
+
+
+def _is_worth_fitting(line: Line, question: Question, before: tuple[Question, Answer] | None) -> bool:
+    """Whether to trace the batches of a fit, and not this one alone: where they would be traced anyway.
+
+    before: the smaller question of the same job and its answer. So many times its batch takes at most so many
+    times its memory.
+    """
+    low, middle, _ = FIT_BATCHES
+    if line.is_tried or question.batch_size <= low:
+        return False
+    if question.batch_size > middle or before is None:
+        return question.batch_size > middle
+    smaller, answer = before
+    cap = smaller.cap_bytes
+    return cap is not None and answer.allocated_bytes * middle <= cap * smaller.batch_size
 
 
 def _tracing(key: LineKey) -> Callable[[int, int], Trace]:

@@ -41,6 +41,7 @@ _ALLOCATIONS = frozenset(
     {"empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided"}
 )
 """Operations that launch nothing: what they make is written by others."""
+_RESIZING = frozenset({"resize_", "resize_as_", "set_", "resize"})
 _VIEWS_BY_IMPLEMENTATION = frozenset({"_unsafe_view", "_reshape_alias"})
 
 
@@ -57,6 +58,7 @@ class Operation:
     """One overload of one operation, looked at once."""
 
     def __init__(self, function: Any) -> None:
+        self.function = function
         schema = function._schema
         self.name = str(function).removesuffix(".default")
         self.short_name = function._schema.name.partition("::")[2]
@@ -69,13 +71,44 @@ class Operation:
         )
         self.is_view = (returns_alias and not mutates) or self.short_name in _VIEWS_BY_IMPLEMENTATION
         self.is_pure = not returns_alias and not mutates and not self.is_view
-        # Products with float32 results of narrower operands exist on CUDA only; they write into `out`
-        self.writes_out_on_cuda = schema.overload_name == "dtype_out"
+        self.writes_only = mutates and _writes_only(function)
+        self._written = _written_place(schema) if self.writes_only and schema.returns else None
         self.is_pointwise = self.is_pure and self.namespace == "aten" and self.short_name in _POINTWISE
         self.is_allocation = self.namespace == "aten" and self.short_name in _ALLOCATIONS
         self.is_gemm = self.namespace == "aten" and self.short_name in GEMMS
         self.cost_class = "gemm" if self.is_gemm else "memory"
         self.scratch: ScratchRule | None = SCRATCH.get(self.short_name) if self.namespace == "aten" else None
+
+    def written(self, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
+        """What an operation that only writes returns: the argument that it wrote to, or nothing."""
+        if self._written is None:
+            return None
+        place, name = self._written
+        return arguments[place] if place < len(arguments) else options[name]
+
+
+def _writes_only(function: Any) -> bool:
+    """Whether all it does is to write into memory that its arguments have: without data, nothing. (Outputs
+    are of the right size already. Products with float32 results of narrower operands exist on CUDA only.)"""
+    schema = function._schema
+    if torch.Tag.inplace_view in function.tags or function.namespace != "aten":
+        return False
+    if schema.name.partition("::")[2] in _RESIZING:
+        return False
+    if not schema.returns:
+        return True
+    returned = schema.returns[0].alias_info
+    return len(schema.returns) == 1 and returned is not None and returned.is_write
+
+
+def _written_place(schema: Any) -> tuple[int, str]:
+    """Position and name of the argument that is returned."""
+    returned = schema.returns[0].alias_info.before_set
+    return next(
+        (place, argument.name)
+        for place, argument in enumerate(schema.arguments)
+        if argument.alias_info is not None and argument.alias_info.before_set == returned
+    )
 
 
 def custom_body(function: Any) -> Any:

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from ...kernels import device_limits
 from ...phase8.config import Phase8Config
-from ...phase8.mixers import Block
-from ...phase8.training import CAPTURED_VERSIONS, Trainer, TrainingOptions
+from ...phase8.training import Trainer, TrainingOptions
 from ..candidate import Mode
 from .event_log import EventLog
 from .events import FREE, Event, Trace
 from .lines import Limits
+from .traced_trainer import TracedTrainer, traced_trainer
 from .tracer import Tracer
 
 
@@ -66,48 +66,45 @@ def _trace_without_gpu(
         ),
         _as_on_cuda(),
     ):
-        tracer = Tracer(torch.device("meta"), limits.processors)
-        with _without_launches(tracer):
-            return _trace(tracer, config, options, batch_size, mode, steps)
+        collects = gc.isenabled()
+        gc.disable()  # a collection would free at a moment of its own
+        try:
+            built = traced_trainer(config, options, limits)
+            built.rewind()
+            with _without_launches(built.tracer):
+                return _trace(built, batch_size, mode, steps)
+        except BaseException:
+            traced_trainer.cache_clear()  # it may hold what the step had not given back
+            raise
+        finally:
+            if collects:
+                gc.enable()
 
 
-def _trace(
-    tracer: Tracer, config: Phase8Config, options: TrainingOptions, batch_size: int, mode: Mode, steps: int
-) -> Trace:
+def _trace(built: TracedTrainer, batch_size: int, mode: Mode, steps: int) -> Trace:
+    tracer, trainer = built.tracer, built.trainer
+    config = trainer.model.config
     trace = Trace(depth=config.n_layers)
-    collects = gc.isenabled()
-    gc.disable()  # a collection would free at a moment of its own
-    try:
-        with torch.autograd.set_multithreading_enabled(False), tracer:
-            with _units_of_blocks(tracer, config.n_layers):
-                trainer = Trainer(config, options, device=tracer.device)
-            if options.kernel_version in CAPTURED_VERSIONS and not trainer.captures:
-                tracer.allocate_extra(4, "learning rate")
-                tracer.log.free(tracer.allocate_extra(1, "learning rate > 0"), "learning rate > 0")
-            weights = {tracer.slot(p) for p in trainer.model.parameters()}
-            weights |= {tracer.slot(b) for b in trainer.model.buffers()}
-            tracer.log.category = "activations"
-            tokens = torch.zeros(batch_size, config.n_seq + 1, dtype=torch.int64, device=tracer.device)
-            trace.setup = tracer.log.take()
-            gradients: set[int] = set()
-            with _marks(tracer, trainer):
-                taken = []
-                for _ in range(steps):
-                    tracer.begin_step()
-                    tracer.costs = trace.costs = {}
-                    loss = _run(trainer, tokens, mode, tracer, gradients)
-                    del loss
-                    taken.append(tracer.log.take())
-                trace.first = taken[0]
-                setup_slots = len({event.slot for event in trace.setup})
-                trace.repeat = taken[-1] if steps > 1 else repeated_step(taken[0], setup_slots, tracer.log)
-    finally:
-        if collects:
-            gc.enable()
+    with torch.autograd.set_multithreading_enabled(False), tracer:
+        tracer.log.category = "activations"
+        tokens = torch.zeros(batch_size, config.n_seq + 1, dtype=torch.int64, device=tracer.device)
+        trace.setup = [*built.setup, *tracer.log.take()]
+        gradients: set[int] = set()
+        with _marks(tracer, trainer):
+            taken = []
+            for _ in range(steps):
+                tracer.progress.begin_step()
+                tracer.work.costs = trace.costs = {}
+                loss = _run(trainer, tokens, mode, tracer, gradients)
+                del loss
+                taken.append(tracer.log.take())
+            trace.first = taken[0]
+            setup_slots = len({event.slot for event in trace.setup})
+            trace.repeat = taken[-1] if steps > 1 else repeated_step(taken[0], setup_slots, tracer.log)
     for slot in gradients:
         tracer.log.set_category(slot, "gradients")
     for slot, category in enumerate(tracer.log.categories):
-        if category == "weights" and slot not in weights:
+        if category == "weights" and slot not in built.weights:
             tracer.log.set_category(slot, "activations")
     trace.categories = tracer.log.categories
     return trace
@@ -162,32 +159,16 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _units_of_blocks(tracer: Tracer, depth: int) -> Iterator[None]:
-    """While the model is built: what is allocated after block i is registered belongs to block i + 1."""
-    from torch.nn.modules.module import register_module_module_registration_hook
-
-    def registered(module: Any, name: str, submodule: Any) -> None:
-        if isinstance(submodule, Block):
-            tracer.log.unit = min(tracer.log.unit + 1, depth - 1)
-
-    handle = register_module_module_registration_hook(registered)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@contextlib.contextmanager
 def _marks(tracer: Tracer, trainer: Trainer) -> Iterator[None]:
     """While the model runs: the tracer is told where blocks and the loss begin."""
     handles = [
-        block.register_forward_pre_hook(lambda *_, unit=index: tracer.begin_block(unit))
+        block.register_forward_pre_hook(lambda *_, unit=index: tracer.progress.begin_block(unit))
         for index, block in enumerate(trainer.model.blocks)
     ]
     loss: Callable[..., Tensor] = trainer.model.embedding.loss
 
     def marked(*args: Any) -> Tensor:
-        tracer.begin_loss()
+        tracer.progress.begin_loss()
         return loss(*args)
 
     with _replaced(trainer.model.embedding, "loss", marked), _marks_of_scaling(tracer, trainer):
@@ -202,11 +183,11 @@ def _marks_of_scaling(tracer: Tracer, trainer: Trainer) -> Iterator[None]:
 
     def told(function: Callable[..., Any], is_scaling: bool) -> Callable[..., Any]:
         def marked(*args: Any, **kwargs: Any) -> Any:
-            before, tracer.is_scaling = tracer.is_scaling, is_scaling
+            before, tracer.work.is_scaling = tracer.work.is_scaling, is_scaling
             try:
                 return function(*args, **kwargs)
             finally:
-                tracer.is_scaling = before
+                tracer.work.is_scaling = before
 
         return marked
 
@@ -237,7 +218,7 @@ def _without_launches(tracer: Tracer) -> Iterator[None]:
     from triton.runtime.jit import JITFunction
 
     def run(kernel: Any, *args: Any, **kwargs: Any) -> None:
-        tracer.note_launch(kernel, args, kwargs)
+        tracer.work.launch(kernel, args, kwargs, tracer.log.unit)
 
     with _replaced(JITFunction, "run", run), _replaced(InterpretedFunction, "run", run):
         yield

@@ -14,7 +14,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import asdict
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -160,7 +160,10 @@ class PredictionStore:
             return {}  # none yet, or a damaged file: asked again
 
     def _write(self, key: LineKey, answers: dict[str, Answer]) -> None:
-        data = {name: asdict(item) for name, item in answers.items()}
+        data = {
+            name: {field.name: getattr(item, field.name) for field in fields(Answer)}
+            for name, item in answers.items()
+        }
         write_atomically(self._path(key, "json"), json.dumps(data).encode())
 
 

@@ -13,7 +13,6 @@ Operations of our own run their Python body with the kernel launches left out: t
 from __future__ import annotations
 
 import weakref
-from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,11 +20,11 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .accumulation import adds_in_place, next_sequence_number, sole_counts
-from .cost_classes import CALLS, gemm_costs
-from .event_log import UNKNOWN, EventLog
-from .events import GLOBAL, LOSS_SCALING, LT_WORKSPACE, WORKSPACE, Cost
-from .launches import launch_costs
+from .accumulation import adds_in_place, sole_counts
+from .bodies import Bodies, Body, body_of
+from .cost_log import CostLog
+from .event_log import UNKNOWN, EventLog, Mark
+from .events import GLOBAL, LT_WORKSPACE, WORKSPACE
 from .operations import (
     Operation,
     Outputs,
@@ -39,13 +38,15 @@ from .operations import (
     tensor_bytes,
     tensors_of,
 )
+from .progress import Progress, autograd_thread
 from .reductions import Processors
 from .scratch import ScratchOf, scratch_bytes
 
 _FOREACH_CHUNK = 65536  # numbers
 _STACKS = ("stack", "cat")
 _CREATIONS = ("zeros", "zeros_like", "full")
-_OPERATIONS: dict[Any, Operation] = {}
+_OPERATIONS: dict[int, Operation] = {}
+"""By the identity of the function, which its `Operation` holds: hashing the function itself runs Python."""
 _MEMORY: dict[Any, Outputs | None] = {}
 """Operation and layouts of its arguments → its outputs; a process traces many like models."""
 
@@ -53,22 +54,18 @@ _MEMORY: dict[Any, Outputs | None] = {}
 class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Events and costs of what runs under it, on tensors of one device.
 
-    log: the events; its `unit` and `category` are set by who drives the tracer, see `stepping`; so is
-    `is_scaling`, true while the loss or the gradients are scaled.
+    log: the events; work: the costs; progress: to be told where a step is. bodies: what is known of custom
+    operations on a GPU with these limits, added to.
     """
 
-    def __init__(self, device: torch.device, processors: Processors) -> None:
+    def __init__(self, device: torch.device, processors: Processors, bodies: Bodies | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.device, self.processors = device, processors
-        self.costs: dict[tuple[str, int], Cost] = {}
-        self.log = EventLog()
-        self.is_step = False
-        self.is_scaling = False
-        self.first_sequence_numbers: list[int] = []
-        self.loss_sequence_number: int | None = None
+        self.log, self.work = EventLog(), CostLog()
+        self.progress = Progress(self.log)
         self._slot_of: dict[int, tuple[Any, int]] = {}
         self._workspaces: set[tuple[str, str]] = set()
-        self._custom: str | None = None
+        self._bodies: Bodies = {} if bodies is None else bodies
         self._sole_counts = sole_counts()
 
     @classmethod
@@ -76,20 +73,12 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Nothing is compiled here; PyTorch's guard against that would cost more than the tracing."""
         return False
 
-    def begin_step(self) -> None:
-        log = self.log
-        log.phase, log.unit, log.category, self.is_step = "forward", 0, "activations", True
-        self.first_sequence_numbers, self.loss_sequence_number = [], None
-
-    def begin_block(self, unit: int) -> None:
-        """The forward pass enters a block; a block computed again in the backward pass says nothing new."""
-        if torch._C._current_graph_task_id() == -1:
-            self.log.unit = unit
-            self.first_sequence_numbers.append(next_sequence_number())
-
-    def begin_loss(self) -> None:
-        self.log.category = "loss"
-        self.loss_sequence_number = next_sequence_number()
+    def rewind(self, mark: Mark) -> None:
+        """Back to a mark in the setup, with nothing allocated since still alive."""
+        self.log.rewind(mark)
+        self.work.costs = {}
+        self._workspaces.clear()
+        self.progress.is_step = False
 
     def allocate_extra(self, size_bytes: int, name: str) -> int:
         """The slot of something that lives on the GPU and that the traced code does not allocate here."""
@@ -103,21 +92,19 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        operation = _OPERATIONS.get(func)
+        operation = _OPERATIONS.get(id(func))
         if operation is None:
-            operation = _OPERATIONS[func] = Operation(func)
+            operation = _OPERATIONS[id(func)] = Operation(func)
         if operation.is_composite:
             with self:
                 return func.decompose(*args, **kwargs)
         if operation.is_view:
             return func(*args, **kwargs)
         if adds_in_place(func, args, self._sole_counts):
-            if self.is_step:
-                self._follow_phase()
-            self._add_cost(operation.cost_class, 0.0, 1.5 * tensor_bytes(tensors_of(args)))
+            self.progress.follow()
+            self.work.add(operation.cost_class, self.log.unit, 0.0, 1.5 * tensor_bytes(tensors_of(args)))
             return args[0]
-        if self.is_step:
-            self._follow_phase()
+        self.progress.follow()
         if operation.namespace == "phase8":
             return self._run_custom(operation, func, args, kwargs)
         partial_norms = self._hold_partial_norms(args[0]) if operation.short_name == "_foreach_norm" else None
@@ -136,7 +123,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         elif self.log.phase == "optimizer" and any(isinstance(value, (list, tuple)) for value in args):
             self._share_cost(operation, args)
         else:
-            self._add_cost(operation.cost_class, work, moved)
+            self.work.add(operation.cost_class, self.log.unit, work, moved)
         return result
 
     def _result(
@@ -145,14 +132,14 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """What the operation returns, its arithmetic and its traffic."""
         key: Any = None
         if operation.is_pure:
-            key = (func, signature(args), signature(tuple(kwargs.items())))
+            key = (operation, signature(args), signature(tuple(kwargs.items())))
             known = _MEMORY.get(key)
             if known is None:
                 known = None if kwargs else pointwise(operation, args)
                 _MEMORY[key] = known
             if known is not None:
                 return recreate(known, self.device), known.flops, known.moved_bytes
-        result = kwargs["out"] if operation.writes_out_on_cuda else func(*args, **kwargs)
+        result = operation.written(args, kwargs) if operation.writes_only else func(*args, **kwargs)
         if key is not None:
             _MEMORY[key] = known = remember(operation, args, result, self.device)
             if known is not None:
@@ -164,58 +151,59 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _run_custom(
         self, operation: Operation, func: Any, args: Sequence[Any], kwargs: dict[str, Any]
     ) -> Any:
-        self._count(CALLS, 0.0, 0.0, 1.0)
-        outer, self._custom = self._custom, operation.short_name
+        self.work.call(self.log.unit)
+        if self.log.unit == GLOBAL:  # of the optimizer: what it does is many blocks'
+            return self._run_body(operation, func, args, kwargs)
+        thread = autograd_thread()
+        held = tuple(sorted(library for library, taker in self._workspaces if taker == thread))
+        key = (operation, signature(args), signature(tuple(kwargs.items())), held)
+        body = self._bodies.get(key)
+        if body is not None:
+            return self._repeat(body)
+        if key in self._bodies:
+            return self._run_body(operation, func, args, kwargs)
+        outer, self.work.costs, start = self.work.costs, {}, self.log.position
+        try:
+            result = self._run_body(operation, func, args, kwargs)
+            events = self.log.since(start)
+            self._bodies[key] = body_of(events, result, self._slot_of, self.work.costs, self.log.unit)
+        finally:
+            inner, self.work.costs = self.work.costs, outer
+            self.work.merge(inner)
+        return result
+
+    def _run_body(self, operation: Operation, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        outer, self.work.operation = self.work.operation, operation.short_name
         try:
             with self:
                 return custom_body(func)(*args, **kwargs)
         finally:
-            self._custom = outer
+            self.work.operation = outer
 
-    def note_launch(self, kernel: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
-        """A kernel launch that was left out."""
-        costs = launch_costs(kernel, args, kwargs, self._custom)
-        for launches, (name, work, moved) in zip((1.0, 0.0), costs, strict=False):
-            self._count(name, work, moved, launches)
-
-    def _add_cost(self, cost_class: str, work: float, moved: float, launches: float = 1.0) -> None:
-        if self.is_scaling:
-            cost_class = LOSS_SCALING
-        elif self._custom is not None and cost_class != "gemm":
-            cost_class = self._custom
-        self._count(cost_class, work, moved, launches)
-        if cost_class == "gemm":
-            for name, balanced in gemm_costs(work, moved):
-                self._count(name, balanced, 0.0, 0.0)
-
-    def _count(self, cost_class: str, work: float, moved: float, launches: float) -> None:
-        cost = self.costs.get((cost_class, self.log.unit))
-        if cost is None:
-            cost = self.costs[cost_class, self.log.unit] = Cost()
-        cost.add(work, moved, launches)
+    def _repeat(self, body: Body) -> Any:
+        slots = body.log(self.log)
+        self.work.merge({(name, self.log.unit): cost for name, cost in body.costs.items()})
+        made: list[Tensor | None] = []
+        for output in body.outputs:
+            if output is None:
+                made.append(None)
+                continue
+            tensor = torch.empty_strided(output.size, output.strides, dtype=output.dtype, device=self.device)
+            self._follow(tensor.untyped_storage(), slots[output.place], output.op)
+            made.append(tensor)
+        if body.kind is None:
+            return made[0]
+        return made if body.kind is list else tuple(made)
 
     def _share_cost(self, operation: Operation, args: Sequence[Any]) -> None:
         """One launch over parameters of many blocks: each block bears its own traffic."""
-        self._add_cost(operation.cost_class, 0.0, 0.0)
-        unit = self.log.unit
+        self.work.add(operation.cost_class, self.log.unit, 0.0, 0.0)
+        moved: dict[int, float] = {}
         for tensor in tensors_of(args):
-            self.log.unit = self._unit_of(tensor)
-            self._add_cost(operation.cost_class, 0.0, float(tensor_bytes([tensor])), launches=0.0)
-        self.log.unit = unit
-
-    def _follow_phase(self) -> None:
-        if torch._C._current_graph_task_id() == -1:
-            if self.log.phase == "backward":
-                self.log.phase, self.log.unit, self.log.category = "optimizer", GLOBAL, "optimizer"
-            return
-        self.log.phase = "backward"
-        node = torch._C._current_autograd_node()
-        number = -1 if node is None else node._sequence_nr()
-        if number < 0 or number >= 1 << 63:  # AccumulateGrad runs with the node before it
-            return
-        is_loss = self.loss_sequence_number is not None and number >= self.loss_sequence_number
-        self.log.category = "loss" if is_loss else "activations"
-        self.log.unit = max(bisect_right(self.first_sequence_numbers, number) - 1, 0)
+            unit = self._unit_of(tensor)
+            moved[unit] = moved.get(unit, 0.0) + tensor.numel() * tensor.element_size()
+        for unit, size in moved.items():
+            self.work.add(operation.cost_class, unit, 0.0, size, launches=0.0)
 
     def _hold(self, scratch: Sequence[int | ScratchOf], name: str) -> None:
         """What an operation takes beside its outputs, given back when it ends: the last first."""
@@ -256,13 +244,17 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         size, unit, growth = storage.nbytes(), self.log.unit, 0
         if self.log.phase == "optimizer":
             unit, growth = self._unit_by_arguments(args, index, operation, size)
-        name = operation.name if self._custom is None else f"{self._custom}: {operation.name}"
-        slot = self.log.allocate(size, name, unit, growth)
+        name = operation.name if self.work.operation is None else f"{self.work.operation}: {operation.name}"
+        self._follow(storage, self.log.allocate(size, name, unit, growth), name)
 
-        def forget(_: Any, key: int = key, slot: int = slot, name: str = name) -> None:
+    def _follow(self, storage: Any, slot: int, name: str) -> None:
+        """Note what is freed once nobody holds a storage any more."""
+        key = storage._cdata
+
+        def forget(_: Any) -> None:
             del self._slot_of[key]
             if self.log.phase == "backward":
-                self._follow_phase()  # the backward pass may have ended with nothing more to dispatch
+                self.progress.follow()  # the backward pass may have ended with nothing more to dispatch
             self.log.free(slot, name)
 
         self._slot_of[key] = (weakref.ref(storage, forget), slot)
@@ -288,8 +280,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return GLOBAL if known is None else self.log.unit_of_slot[known[1]]
 
     def _take_workspace(self, kind: int, library: str) -> None:
-        """cuBLAS takes one workspace a thread and stream; autograd's backward pass has its own thread."""
-        thread = "forward" if torch._C._current_graph_task_id() == -1 else "backward"
+        """cuBLAS takes one workspace a thread and stream."""
+        thread = autograd_thread()
         if (library, thread) in self._workspaces:
             return
         self._workspaces.add((library, thread))

@@ -1,0 +1,59 @@
+"""The account that a tracer keeps: arithmetic, traffic and launches by class of operations and block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .cost_classes import CALLS, gemm_costs
+from .events import LOSS_SCALING, Cost
+from .launches import launch_costs
+
+Costs = dict[tuple[str, int], Cost]
+"""(class, block) → work."""
+
+
+class CostLog:
+    """Costs so far. `unit` is the block of what comes next, `operation` the custom operation that runs,
+    `is_scaling` true while the loss or the gradients are scaled.
+    """
+
+    def __init__(self) -> None:
+        self.costs: Costs = {}
+        self.operation: str | None = None
+        self.is_scaling = False
+
+    def call(self, unit: int) -> None:
+        """A call of a custom operation."""
+        self.count(CALLS, unit, 0.0, 0.0, 1.0)
+
+    def launch(self, kernel: Any, args: Sequence[Any], kwargs: Mapping[str, Any], unit: int) -> None:
+        """A kernel launch that was left out."""
+        costs = launch_costs(kernel, args, kwargs, self.operation)
+        for launches, (name, work, moved) in zip((1.0, 0.0), costs, strict=False):
+            self.count(name, unit, work, moved, launches)
+
+    def add(self, cost_class: str, unit: int, work: float, moved: float, launches: float = 1.0) -> None:
+        """An operation of PyTorch; within a custom one it counts as that one's, but for matrix products."""
+        if self.is_scaling:
+            cost_class = LOSS_SCALING
+        elif self.operation is not None and cost_class != "gemm":
+            cost_class = self.operation
+        self.count(cost_class, unit, work, moved, launches)
+        if cost_class == "gemm":
+            for name, balanced in gemm_costs(work, moved):
+                self.count(name, unit, balanced, 0.0, 0.0)
+
+    def count(self, cost_class: str, unit: int, work: float, moved: float, launches: float) -> None:
+        """Add to a class."""
+        cost = self.costs.get((cost_class, unit))
+        if cost is None:
+            cost = self.costs[cost_class, unit] = Cost()
+        cost.flops += work
+        cost.moved_bytes += moved
+        cost.launches += launches
+
+    def merge(self, others: Mapping[tuple[str, int], Cost]) -> None:
+        """Add another account."""
+        for (name, unit), cost in others.items():
+            self.count(name, unit, cost.flops, cost.moved_bytes, cost.launches)
