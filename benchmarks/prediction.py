@@ -172,11 +172,16 @@ def _measure(
                 "peak": f"{answer.peak_op} ({answer.peak_phase})",
                 "predicted_step_s": step.step_s,
                 "measured_step_s": measured.step_s,
+                "samples_s": measured.samples_s,
+                "launch_s": measured.launch_s,
                 "limited_by": step.limited_by,
                 "measuring_s": measured.seconds,
             }
         )
-        print(json.dumps({k: v for k, v in rows[-1].items() if k not in ("case", "candidate")}), flush=True)
+        print(
+            json.dumps({k: v for k, v in rows[-1].items() if k not in ("case", "candidate", "samples_s")}),
+            flush=True,
+        )
     return rows
 
 

@@ -15,11 +15,13 @@ from ..kernels.versions import KERNEL_VERSIONS
 from ..phase8.config import PRESETS, preset
 from ..phase8.training import CAPTURED_VERSIONS, Trainer, TrainingOptions
 from ..tuner.candidate import Candidate
+from ..tuner.predict.calibration import launch_seconds
 
 SEQUENCES = (256, 512, 1024, 2048, 4096)
 BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 EAGER_STEPS, CAPTURED_STEPS = 2, 5  # the captured version's fifth call replays its graph
-TIMED_STEPS = 3
+TIMED_STEPS, TIMED_S = 3, 0.5
+"""At least so many steps, and more until they took this long: short ones vary with the host."""
 
 
 def draw(count: int, seed: int) -> list[Candidate]:
@@ -44,12 +46,21 @@ def draw(count: int, seed: int) -> list[Candidate]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """What one configuration took: torch's peaks and the median of its steps."""
+    """What one configuration took: torch's peaks and its timed steps.
+
+    launch_s: the host's time of one launch just before, as `calibration` measures it.
+    """
 
     allocated_bytes: int
     reserved_bytes: int
-    step_s: float
+    samples_s: list[float]
+    launch_s: float
     seconds: float
+
+    @property
+    def step_s(self) -> float:
+        """The median of its steps."""
+        return statistics.median(self.samples_s)
 
 
 def clean() -> int:
@@ -76,26 +87,30 @@ def run(candidate: Candidate, *, timed: bool = True) -> Run:
     Raises: torch.OutOfMemoryError under a cap.
     """
     started = time.perf_counter()
+    launch_s = launch_seconds() if timed else 0.0
     left = clean()
-    allocated, reserved, step_s = _train(candidate, timed)
+    allocated, reserved, samples_s = _train(candidate, timed)
     clean()
     return Run(
         allocated_bytes=allocated - left,
         reserved_bytes=reserved,
-        step_s=step_s,
+        samples_s=samples_s,
+        launch_s=launch_s,
         seconds=time.perf_counter() - started,
     )
 
 
-def _train(candidate: Candidate, timed: bool) -> tuple[int, int, float]:
-    """Peaks of allocated and reserved bytes, and a step's seconds; nothing is left on the device."""
+def _train(candidate: Candidate, timed: bool) -> tuple[int, int, list[float]]:
+    """Peaks of allocated and reserved bytes, and steps' seconds; nothing is left on the device."""
     trainer, tokens = prepare(candidate)
     for _ in range(CAPTURED_STEPS if candidate.kernel_version in CAPTURED_VERSIONS else EAGER_STEPS):
         trainer.step(tokens)
     torch.cuda.synchronize()
     peaks = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
-    times = [_step_s(trainer, tokens) for _ in range(TIMED_STEPS if timed else 0)]
-    return *peaks, statistics.median(times) if times else 0.0
+    samples_s: list[float] = []
+    while timed and (len(samples_s) < TIMED_STEPS or sum(samples_s) < TIMED_S):
+        samples_s.append(_step_s(trainer, tokens))
+    return *peaks, samples_s
 
 
 def prepare(candidate: Candidate) -> tuple[Trainer, torch.Tensor]:
