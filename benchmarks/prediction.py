@@ -27,7 +27,7 @@ from ..tuner.candidate import Candidate
 from ..tuner.predict.calibration import calibrate_present, present_profile
 from ..tuner.predict.events import Workspaces
 from ..tuner.predict.lines import Answer, Question, line_key
-from ..tuner.predict.prediction import Predictor
+from ..tuner.predict.prediction import MARGIN, Predictor
 from ..tuner.predict.profiles import GpuProfile, gpu_profile
 from ..tuner.predict.store import PredictionStore
 from .allocator_history import record
@@ -176,7 +176,6 @@ def _measure(
                 "predicted_step_s": step.step_s,
                 "measured_step_s": measured.step_s,
                 "samples_s": measured.samples_s,
-                "launch_s": measured.launch_s,
                 "limited_by": step.limited_by,
                 "measuring_s": measured.seconds,
             }
@@ -195,11 +194,16 @@ def _decide(
     workspaces: Workspaces,
     deadline: float,
 ) -> list[dict[str, Any]]:
-    """Predicted and real decisions under caps: where the peaks leave no doubt by them, else by running."""
+    """Predicted and real decisions under caps: where the peaks leave no doubt by them, else by running.
+
+    A search skips what is over the cap and the prediction's margin beyond it (`Predictor.survey`).
+    """
     decisions = []
+    cases = [row["case"] for row in rows]
     for cap in (gib * GIB for gib in CAPS_GIB):
-        answers = _ask(store, profile, [row["case"] for row in rows], cap, workspaces)
-        for row, answer in zip(rows, answers, strict=True):
+        answers = _ask(store, profile, cases, cap, workspaces)
+        wider = _ask(store, profile, cases, int(cap * (1 + MARGIN)), workspaces)
+        for row, answer, with_margin in zip(rows, answers, wider, strict=True):
             if row["measured_reserved_bytes"] <= cap:
                 fits, how = True, "reserved without a cap"
             elif row["measured_allocated_bytes"] > cap:
@@ -213,6 +217,7 @@ def _decide(
                     "description": row["description"],
                     "cap_bytes": cap,
                     "predicted_fits": answer.fits,
+                    "is_launched": with_margin.fits,
                     "fits": fits,
                     "decided_by": how,
                 }

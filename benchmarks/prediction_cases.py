@@ -15,12 +15,11 @@ from ..kernels.versions import KERNEL_VERSIONS
 from ..phase8.config import PRESETS, preset
 from ..phase8.training import CAPTURED_VERSIONS, Trainer, TrainingOptions
 from ..tuner.candidate import Candidate
-from ..tuner.predict.calibration import launch_seconds
 
 SEQUENCES = (256, 512, 1024, 2048, 4096)
 BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 EAGER_STEPS, CAPTURED_STEPS = 2, 5  # the captured version's fifth call replays its graph
-TIMED_STEPS, TIMED_S = 3, 0.5
+TIMED_STEPS, TIMED_S = 5, 1.5
 """At least so many steps, and more until they took this long: short ones vary with the host."""
 
 
@@ -46,15 +45,11 @@ def draw(count: int, seed: int) -> list[Candidate]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """What one configuration took: torch's peaks and its timed steps.
-
-    launch_s: the host's time of one launch just before, as `calibration` measures it.
-    """
+    """What one configuration took: torch's peaks and its timed steps."""
 
     allocated_bytes: int
     reserved_bytes: int
     samples_s: list[float]
-    launch_s: float
     seconds: float
 
     @property
@@ -87,7 +82,6 @@ def run(candidate: Candidate, *, timed: bool = True) -> Run:
     Raises: torch.OutOfMemoryError under a cap.
     """
     started = time.perf_counter()
-    launch_s = launch_seconds() if timed else 0.0
     left = clean()
     allocated, reserved, samples_s = _train(candidate, timed)
     clean()
@@ -95,7 +89,6 @@ def run(candidate: Candidate, *, timed: bool = True) -> Run:
         allocated_bytes=allocated - left,
         reserved_bytes=reserved,
         samples_s=samples_s,
-        launch_s=launch_s,
         seconds=time.perf_counter() - started,
     )
 

@@ -35,7 +35,7 @@ def summary_of(
     left = [
         p.log_ratio - correction.log_factor(p.kernel_version, p.limited_by) for p in points[LEARNED_FROM:]
     ]
-    launched = [d for d in caps if d["predicted_fits"]]
+    launched = [d for d in caps if d["is_launched"]]
     return {
         "configurations": len(rows),
         "allocated_abs_error": _quantiles([abs(row["allocated_error"]) for row in rows]),
@@ -44,7 +44,8 @@ def summary_of(
         "reserved_within_2_percent": _share(abs(row["reserved_error"]) <= 0.02 for row in rows),
         "process_abs_error_max": max((abs(p["error"]) for p in processes), default=None),
         "decisions": len(caps),
-        "fitting_but_skipped": sum(d["fits"] and not d["predicted_fits"] for d in caps),
+        "wrong_without_margin": sum(d["fits"] != d["predicted_fits"] for d in caps),
+        "fitting_but_skipped": sum(d["fits"] and not d["is_launched"] for d in caps),
         "launched": len(launched),
         "launched_out_of_memory": sum(not d["fits"] for d in launched),
         "throughput_spearman": _spearman(

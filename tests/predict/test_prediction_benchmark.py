@@ -75,3 +75,28 @@ def test_one_configuration_has_a_summary():
     assert summary["allocated_within_1_percent"] == 1.0
     assert summary["reserved_within_2_percent"] == 0.0
     assert summary["reserved_abs_error"]["max"] == 0.03
+
+
+def test_decisions_count_as_the_search_makes_them():
+    row = {
+        "candidate": {"kernel_version": "v2", "batch_size": 2, "n_seq": 256},
+        "limited_by": "launches",
+        "predicted_step_s": 0.1,
+        "measured_step_s": 0.1,
+        "allocated_error": 0.0,
+        "reserved_error": 0.0,
+    }
+    made = [(True, True, True), (True, False, True), (False, False, True), (True, False, False)]
+    caps = [
+        {"fits": fits, "predicted_fits": predicted, "is_launched": launched}
+        for fits, predicted, launched in made
+    ]
+    summary = prediction_report.summary_of([row], caps, [])
+    counts = (
+        "decisions",
+        "launched",
+        "launched_out_of_memory",
+        "fitting_but_skipped",
+        "wrong_without_margin",
+    )
+    assert [summary[name] for name in counts] == [4, 3, 1, 1, 2]

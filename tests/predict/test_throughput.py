@@ -57,8 +57,9 @@ def test_a_product_waits_for_its_bytes_or_its_arithmetic():
     }
     step = _estimate(costs)
     alone = work / PROFILE.matrix_16bit.value, moved / PROFILE.bandwidth.value
-    assert step.arithmetic_s + step.traffic_s == pytest.approx(1.15 * sum(alone), rel=0.05)
-    assert step.arithmetic_s == pytest.approx(1.15 * alone[0])
+    over_roofline = step.arithmetic_s / alone[0]
+    assert 1 <= over_roofline < 1.5
+    assert step.arithmetic_s + step.traffic_s == pytest.approx(over_roofline * sum(alone), rel=0.05)
 
 
 @pytest.mark.parametrize("name", ["rtx-3060", "rtx-3080-laptop", "h100"])

@@ -102,7 +102,7 @@ def measure() -> GpuProfile:
     bandwidth = 2 * source.nbytes / _seconds(torch, lambda: target.copy_(source))
     fast = 2 * 8192**3 / _seconds(torch, lambda: half @ half)
     slow = 2 * 4096**3 / _seconds(torch, lambda: single @ single)
-    launch_s = launch_seconds()
+    launch_s = _seconds(torch, lambda: _chain(torch)) / _CHAIN_LAUNCHES
     libraries = total - torch.cuda.mem_get_info()[0] - torch.cuda.memory_reserved() - opened.context_bytes
     named = profile_by_title(properties.name)
     return GpuProfile.model_validate(
@@ -123,13 +123,6 @@ def measure() -> GpuProfile:
             "lt_workspace_bytes": blaslt_bytes,
         }
     )
-
-
-def launch_seconds() -> float:
-    """Host time of one launch of PyTorch's own, measured on the present GPU."""
-    import torch
-
-    return _seconds(torch, lambda: _chain(torch)) / _CHAIN_LAUNCHES
 
 
 def _workspace_bytes(torch: Any) -> tuple[int, int]:

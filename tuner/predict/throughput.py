@@ -5,9 +5,9 @@ what its kernels take over that; matrix products are balanced one by one. Every 
 and the host a longer one. Captured steps take the GPU's time alone, eager ones about the longer of the GPU's
 and the host's.
 
-The factors describe these kernels and PyTorch's, the profile describes the card and its host. They are from
-kernels timed one by one and training steps on an H100, and 49 random configurations on an H200
-(studies/results, 2026-11-26-h100-kernels, 2026-11-26-h100-training-step, 2026-11-24-h200-prediction).
+The factors describe these kernels and PyTorch's, the profile describes the card and its host. They are fitted
+to 116 random configurations on H100s (studies/results, 2026-11-26-h100-prediction and
+2026-11-26-h100-prediction-68), starting from kernels timed one by one (2026-11-26-h100-kernels).
 """
 
 from __future__ import annotations
@@ -30,19 +30,21 @@ LimitedBy = Literal["memory traffic", "arithmetic", "launches"]
 # What measuring reaches of a data sheet's figure: of the H200's 4.3 of 4.8 TB/s, 790 of 989 TFLOP/s
 _OF_BANDWIDTH = {"measured": 1.0, "specification": 0.9, "estimate": 0.9}
 _OF_MATRIX = {"measured": 1.0, "specification": 0.8, "estimate": 0.8}
-_VECTOR_SHARE = 0.3  # of the float32 rate: transcendental functions cost several operations
+_VECTOR_SHARE = 0.42  # of the float32 rate: transcendental functions cost several operations
 # Time over the roofline: of products, of PyTorch's other operations in eager and captured steps, of kernels,
 # of matrix products in kernels too narrow for a library's
-_PRODUCTS, _EAGER, _CAPTURED, _KERNELS, _NARROW_PRODUCTS = 1.15, 1.7, 1.2, 1.2, 3.0
-_KERNEL_FLOOR_S = 3.5e-6  # start and end of a kernel on the GPU
+_PRODUCTS, _EAGER, _CAPTURED, _KERNELS, _NARROW_PRODUCTS = 1.1, 1.5, 2.2, 1.3, 3.0
+_KERNEL_FLOOR_S = 3e-6  # start and end of a kernel on the GPU
 # Host time in PyTorch's own launches: of a Triton launch, of a call of a custom operation (Python around it)
-_HOST_OF_KERNEL, _HOST_OF_CALL = 2.0, 28.0
+_HOST_OF_KERNEL, _HOST_OF_CALL = 3.4, 33.0
 _OVERLAP = 4  # exponent of the mean of host and GPU: the shorter hides but for its ends
 _SERIAL_STEP_S = 40e-9  # one dependent complex step of a scan that walks a row
 _WALKS_A_ROW = "bk_scan_v1"
 
 _PRIOR_SIGMA = math.log(1.6) / 1.64  # before any measurement: off by no more than 1.6 in nine of ten
 _LEAST_SIGMA = 0.03
+# So many points weigh as much as what is expected: cards differ in what limits them, versions hardly
+_SHRINK_LIMITS, _SHRINK_VERSIONS = 1, 5
 _COVERAGE = 1.64  # 90 % of a normal distribution
 
 
@@ -144,7 +146,7 @@ class MeasuredStep:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Correction:
-    """Log factors on estimated step times: one for all, then by kernel version, then by what limits.
+    """Log factors on estimated step times: one for all, then by what limits, then by kernel version.
 
     Each level is the median of what the level before left over, shrunk where there are few points.
     """
@@ -172,10 +174,10 @@ def correct(points: Sequence[MeasuredStep]) -> Correction:
         return Correction()
     overall = statistics.median(point.log_ratio for point in points)
     left = [point.log_ratio - overall for point in points]
-    by_version = _levels([point.kernel_version for point in points], left)
-    left = [value - by_version[p.kernel_version] for p, value in zip(points, left, strict=True)]
-    by_limit = _levels([point.limited_by for point in points], left)
+    by_limit = _levels([point.limited_by for point in points], left, _SHRINK_LIMITS)
     left = [value - by_limit[p.limited_by] for p, value in zip(points, left, strict=True)]
+    by_version = _levels([point.kernel_version for point in points], left, _SHRINK_VERSIONS)
+    left = [value - by_version[p.kernel_version] for p, value in zip(points, left, strict=True)]
     spread = 1.4826 * statistics.median(abs(value) for value in left)
     # Few points fit themselves: trust the spread they leave by their number against the prior's
     weight = len(points) / (len(points) + 4)
@@ -183,8 +185,10 @@ def correct(points: Sequence[MeasuredStep]) -> Correction:
     return Correction(overall=overall, by_version=by_version, by_limit=by_limit, sigma=sigma)
 
 
-def _levels(names: Iterable[str], values: Sequence[float]) -> dict[str, float]:
+def _levels(names: Iterable[str], values: Sequence[float], shrink: int) -> dict[str, float]:
     groups: dict[str, list[float]] = {}
     for name, value in zip(names, values, strict=True):
         groups.setdefault(name, []).append(value)
-    return {name: statistics.median(group) * len(group) / (len(group) + 1) for name, group in groups.items()}
+    return {
+        name: statistics.median(group) * len(group) / (len(group) + shrink) for name, group in groups.items()
+    }
