@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..kernels.device_limits import multiprocessor_count, shared_memory_limit
-from ..phase8.training import CAPTURED_VERSIONS
+from ..kernels.versions import CAPTURED_VERSIONS
 from ..tuner.candidate import Candidate, Precision
 from ..tuner.predict.store import MODEL_ROOMS, sources_digest
 from .environment import environment

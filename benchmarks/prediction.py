@@ -38,7 +38,7 @@ from .prediction_report import report_of, summary_of
 GIB = 1 << 30
 CAPS_GIB = (4, 6, 8, 12)
 LARGEST_GIB = 48  # larger configurations are left out
-PROCESS_RUNS = 3
+PROCESS_RUNS = 8
 _COMPILING = 10  # processes
 
 
@@ -79,7 +79,7 @@ def main() -> None:
                 f"got {arguments.seconds:g} s and measured none; give more"
             )
         caps = _decide(rows, store, profile, workspaces, deadline)
-    processes = _processes(rows, profile, deadline)
+    processes = _processes(rows, predictor, deadline)
     summary = summary_of(rows, caps, processes)
     results = {
         "profile": profile.model_dump(),
@@ -225,16 +225,15 @@ def _decide(
     return decisions
 
 
-def _processes(rows: Sequence[dict[str, Any]], profile: GpuProfile, deadline: float) -> list[dict[str, Any]]:
+def _processes(rows: Sequence[dict[str, Any]], predictor: Predictor, deadline: float) -> list[dict[str, Any]]:
     """The whole process as NVML sees it, for a few configurations."""
     seen = []
-    outside = profile.context_bytes.value + profile.libraries_bytes.value
     for row in [row for row in rows if row["measured_reserved_bytes"] > 2 * GIB][:PROCESS_RUNS]:
         if time.monotonic() > deadline:
             break
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             used, reserved = pool.submit(process_peak_bytes, row["candidate"]).result()
-        predicted = row["predicted_reserved_bytes"] + outside
+        predicted = row["predicted_reserved_bytes"] + predictor.outside_bytes(row["case"])
         seen.append(
             {
                 "description": row["description"],

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from ..kernels.versions import KERNEL_VERSIONS
+from ..kernels.versions import CAPTURED_VERSIONS, KERNEL_VERSIONS
 from ..phase8.config import PRESETS, preset
-from ..phase8.training import CAPTURED_VERSIONS, Trainer, TrainingOptions
+from ..phase8.training import Trainer, TrainingOptions
 from ..tuner.candidate import Candidate
 
 SEQUENCES = (256, 512, 1024, 2048, 4096)

@@ -26,6 +26,9 @@ OPERATIONS: dict[str, str] = {
 }
 """Every operation of the model with its folder; the signature is that of `reference.py` there."""
 
+CAPTURED_VERSIONS = frozenset({"fast"})
+"""Versions whose training step is captured in a CUDA graph: the host would not keep up with the GPU."""
+
 _WITHOUT_SIMPLE_FORMS = ("layer_norm", "norm_potential", "mix_norm")
 """Operations that are worth a kernel only when it fuses: v1 and v2 have the reference's."""
 

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..kernels.versions import CAPTURED_VERSIONS
 from .capture import EAGER_CALLS, CapturedFunction
 from .config import Phase8Config
 from .model import Phase8Model, Precision
-
-CAPTURED_VERSIONS = frozenset({"fast"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -50,16 +50,30 @@ def prediction(predictor: Predictor) -> Prediction:
     return predictor.predict(CANDIDATE, 8 * GIB)
 
 
-def test_ledger_adds_up(prediction):
+def test_ledger_adds_up(predictor, prediction):
     lines = {line.name: line.size_bytes for line in prediction.ledger}
     assert sum(lines.values()) == prediction.peak_bytes
-    outside = lines["context"] + lines["libraries"]
+    outside = sum(line.size_bytes for line in predictor.outside(CANDIDATE))
+    assert outside == lines["context"] + lines["libraries"]
     assert prediction.peak_reserved_bytes == prediction.peak_bytes - outside
     assert all(size >= 0 for size in lines.values())
     assert lines["workspaces"] == 2 * sum(PROFILE.workspaces({}))  # of two threads
     assert lines["weights"] >= 4 * prediction.parameters
     assert prediction.peak_allocated_bytes <= prediction.peak_reserved_bytes
     assert all(line.source.startswith(("predicted", "estimate", "measured")) for line in prediction.ledger)
+
+
+def test_a_captured_step_has_a_graph_beside_its_memory(predictor):
+    """It counts in the ledger, and what is left to torch is less by it."""
+    captured = replace(CANDIDATE, kernel_version="fast")
+    found = predictor.predict(captured, 8 * GIB)
+    graph = {line.name: line.size_bytes for line in found.ledger}["graph"]
+    assert graph == PROFILE.graph_bytes.value
+    assert found.peak_bytes == found.peak_reserved_bytes + predictor.outside_bytes(captured)
+    assert predictor.outside_bytes(captured) == predictor.outside_bytes(CANDIDATE) + graph
+    assert predictor.predict(captured, found.peak_bytes).fits
+    too_small = predictor.outside_bytes(captured) + found.peak_allocated_bytes - 1
+    assert not predictor.predict(captured, too_small).fits
 
 
 def test_the_largest_batch_is_the_largest(predictor):

@@ -23,7 +23,7 @@ import pytest
 import torch
 
 from phase8_tune.benchmarks.allocator_history import Entry, encoded
-from phase8_tune.phase8.training import CAPTURED_VERSIONS
+from phase8_tune.kernels.versions import CAPTURED_VERSIONS
 from phase8_tune.tuner.candidate import Candidate
 from phase8_tune.tuner.predict import replay
 from phase8_tune.tuner.predict.address_space import AddressSpace

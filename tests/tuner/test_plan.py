@@ -56,7 +56,7 @@ class FormulaPredictor(Predictor):
         step_s, least, _ = formula(candidate)
         chance = random.Random(f"{self.seed} {candidate.digest()}")
         rate = candidate.tokens_per_step / step_s * chance.choice((1.0, 0.9))
-        peak = self.outside_bytes + int(least * chance.choice((1.0, 1.2, 1.5)))
+        peak = self.outside_bytes(candidate) + int(least * chance.choice((1.0, 1.2, 1.5)))
         return Rate(low=rate / 2, expected=rate, high=2 * rate), least, peak
 
     def survey(
@@ -94,7 +94,7 @@ class FormulaPredictor(Predictor):
             ledger=(LedgerLine(name="all", size_bytes=peak, source="predicted: formula"),),
             peak_bytes=peak,
             peak_allocated_bytes=least,
-            peak_reserved_bytes=peak - self.outside_bytes,
+            peak_reserved_bytes=peak - self.outside_bytes(candidate),
             peak_op="formula",
             peak_phase="forward",
             fits=peak <= budget_bytes,

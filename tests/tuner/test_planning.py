@@ -115,9 +115,11 @@ def test_the_same_command_again_predicts_nothing(
     assert tune() == 0
     assert capsys.readouterr().out == first
     assert {p: p.read_bytes() for p in files} == files
+    storage = f"sqlite:///{ROOT / 'study.db'}"
+    trials = len(optuna.load_study(study_name=None, storage=storage).trials)
     (ROOT / "study.db").unlink()
     assert tune() == 0
-    assert len(optuna.load_study(study_name=None, storage=f"sqlite:///{ROOT / 'study.db'}").trials) == 4
+    assert len(optuna.load_study(study_name=None, storage=storage).trials) == trials > 0
     main(["frontier", ROOT.name])
     assert f"Frontier predicted for {TITLE}" in capsys.readouterr().out
 

@@ -89,7 +89,6 @@ def measure() -> GpuProfile:
 
     opened = open_cuda()
     properties = torch.cuda.get_device_properties(0)
-    total = torch.cuda.mem_get_info()[1]
     blas_bytes, blaslt_bytes = _workspace_bytes(torch)
 
     def figure(value: float, source: str) -> dict[str, Any]:
@@ -103,7 +102,10 @@ def measure() -> GpuProfile:
     fast = 2 * 8192**3 / _seconds(torch, lambda: half @ half)
     slow = 2 * 4096**3 / _seconds(torch, lambda: single @ single)
     launch_s = _seconds(torch, lambda: _chain(torch)) / _CHAIN_LAUNCHES
-    libraries = total - torch.cuda.mem_get_info()[0] - torch.cuda.memory_reserved() - opened.context_bytes
+    _train_a_little()
+    libraries = _outside_bytes(torch) - opened.context_bytes
+    _capture_a_little(torch)
+    graph = _outside_bytes(torch) - opened.context_bytes - libraries
     named = profile_by_title(properties.name)
     return GpuProfile.model_validate(
         {
@@ -118,11 +120,41 @@ def measure() -> GpuProfile:
             "matrix_32bit": figure(slow, "4096³ product in float32"),
             "launch_s": figure(launch_s, "host time of a launch, forward and backward, of one number"),
             "context_bytes": figure(opened.context_bytes, opened.context_source),
-            "libraries_bytes": figure(max(0, libraries), "device used - reserved - context, after products"),
+            "libraries_bytes": figure(max(0, libraries), "device used - reserved - context, after a step"),
+            "graph_bytes": figure(max(0, graph), "device used - reserved, after a capture less before it"),
             "workspace_bytes": blas_bytes,
             "lt_workspace_bytes": blaslt_bytes,
         }
     )
+
+
+def _outside_bytes(torch: Any) -> int:
+    """What is used of the device beside torch's allocator."""
+    torch.cuda.synchronize()
+    free, total = torch.cuda.mem_get_info()
+    return int(total - free - torch.cuda.memory_reserved())
+
+
+def _train_a_little() -> None:
+    """A step of the smallest model: libraries load what a training step needs of them."""
+    import torch
+
+    from ...phase8.config import preset
+    from ...phase8.training import Trainer, TrainingOptions
+
+    config = preset("nano", n_seq=256)
+    trainer = Trainer(config, TrainingOptions(), device=torch.device("cuda"))
+    trainer.step(torch.zeros(1, config.n_seq + 1, dtype=torch.int64, device="cuda"))
+
+
+def _capture_a_little(torch: Any) -> None:
+    """The capture of a product: the driver's own memory for graphs does not depend on what they hold."""
+    from ...phase8.capture import EAGER_CALLS, CapturedFunction
+
+    captured = CapturedFunction(lambda matrix: (matrix @ matrix).sum())
+    matrix = torch.ones(256, 256, device="cuda")
+    for _ in range(EAGER_CALLS + 1):
+        captured(matrix)
 
 
 def _workspace_bytes(torch: Any) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...kernels.versions import CAPTURED_VERSIONS
 from .events import Trace, Workspaces
 from .fit import FIT_BATCHES, BatchSizes, Line, fit_line, trace_batch
 from .line_files import read_line, write_line
@@ -79,8 +80,6 @@ def answer(job: LineJob) -> list[Answer]:
 
     Raises: UnsupportedVersionError where the kernel version does not take the model.
     """
-    from ...phase8.training import CAPTURED_VERSIONS
-
     key = job.key
     config = key.config()
     tracing = _tracing(key)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ...kernels.versions import UnsupportedVersionError
+from ...kernels.versions import CAPTURED_VERSIONS, UnsupportedVersionError
 from ..candidate import Candidate
 from ..errors import NothingFitsError, UserInputError
 from ..measurement import LedgerLine
@@ -98,8 +98,9 @@ class Predictor:
 
         Raises: ValueError, UnsupportedVersionError for a candidate that cannot be built; NothingFitsError.
         """
-        cap = self._cap(budget_bytes)
-        capped = self.store.ask([self._question(candidate, cap) for candidate in candidates])
+        capped = self.store.ask(
+            [self._question(candidate, self._cap(candidate, budget_bytes)) for candidate in candidates]
+        )
         # Under the cap where it fits there (with less room the allocator keeps less), else without one
         over = [c for c, answer in zip(candidates, capped, strict=True) if not answer.fits]
         free = iter(self.store.ask([self._question(candidate, None) for candidate in over]))
@@ -113,7 +114,7 @@ class Predictor:
 
         Raises: UnsupportedVersionError, NothingFitsError.
         """
-        key, cap = line_key(candidate, self.profile), self._cap(budget_bytes)
+        key, cap = line_key(candidate, self.profile), self._cap(candidate, budget_bytes)
         return self.store.largest_batch(key, cap, self.profile.workspaces())
 
     def survey(
@@ -130,8 +131,10 @@ class Predictor:
         on_progress: as in `PredictionStore.ask`.
         Raises: UnsupportedVersionError where a version does not take a model; NothingFitsError.
         """
-        cap = int(self._cap(budget_bytes) * (1 + margin))
-        questions = [self._question(candidate, cap, is_rough=True) for candidate in candidates]
+        questions = [
+            self._question(candidate, int(self._cap(candidate, budget_bytes) * (1 + margin)), is_rough=True)
+            for candidate in candidates
+        ]
         forecasts = []
         for candidate, answer in zip(candidates, self.store.ask(questions, on_progress), strict=True):
             step = self.step(candidate, answer)
@@ -157,10 +160,20 @@ class Predictor:
         """
         return parameter_count(candidate.model, candidate.variant, candidate.n_seq)
 
-    @property
-    def outside_bytes(self) -> int:
+    def outside(self, candidate: Candidate) -> list[LedgerLine]:
         """What the process takes of the card besides torch's allocator."""
-        return int(self.profile.context_bytes.value) + int(self.profile.libraries_bytes.value)
+        profile = self.profile
+        figures = {"context": profile.context_bytes, "libraries": profile.libraries_bytes}
+        if candidate.kernel_version in CAPTURED_VERSIONS:
+            figures["graph"] = profile.graph_bytes
+        return [
+            LedgerLine(name=name, size_bytes=int(figure.value), source=f"{figure.basis}: {figure.source}")
+            for name, figure in figures.items()
+        ]
+
+    def outside_bytes(self, candidate: Candidate) -> int:
+        """The sum of `outside`."""
+        return sum(line.size_bytes for line in self.outside(candidate))
 
     def _question(
         self, candidate: Candidate, cap: int | None, *, is_rough: bool = False
@@ -175,7 +188,7 @@ class Predictor:
 
     def _prediction(self, candidate: Candidate, answer: Answer, budget_bytes: int, fits: bool) -> Prediction:
         assert answer.reserved_bytes is not None  # it fits under its own cap, or there is none
-        ledger = self._ledger(answer, answer.reserved_bytes)
+        ledger = self._ledger(candidate, answer, answer.reserved_bytes)
         step = self.step(candidate, answer)
         return Prediction(
             candidate=candidate,
@@ -193,46 +206,39 @@ class Predictor:
             limited_by=step.limited_by,
         )
 
-    def _cap(self, budget_bytes: int) -> int:
-        """What torch may reserve: the budget without the context, the libraries and the reserve.
+    def _cap(self, candidate: Candidate, budget_bytes: int) -> int:
+        """What torch may reserve: the budget without what is outside of it and the reserve.
 
         Raises: NothingFitsError where that leaves nothing.
         """
+        outside = {line.name: line.size_bytes for line in self.outside(candidate)}
+        graph_bytes = outside.pop("graph", 0)
+        held_bytes = sum(outside.values())
         cap = cap_bytes(
             budget_bytes=budget_bytes,
             reserve_bytes=self.reserve_bytes,
-            held_bytes=self.outside_bytes,
+            held_bytes=held_bytes,
             capacity_bytes=self.profile.capacity_bytes,
         )
         if cap <= 0:
             raise NothingFitsError(
                 f"--vram: expected room for a model beside the CUDA context, its libraries and --reserve, "
-                f"{self.outside_bytes + self.reserve_bytes} bytes on {self.profile.name}, got none"
+                f"{held_bytes + self.reserve_bytes} bytes on {self.profile.name}, got none"
             )
-        return cap
+        return max(cap - graph_bytes, 1)  # of other versions some may fit yet
 
-    def _ledger(self, answer: Answer, reserved_bytes: int) -> tuple[LedgerLine, ...]:
+    def _ledger(self, candidate: Candidate, answer: Answer, reserved_bytes: int) -> tuple[LedgerLine, ...]:
         lines = [
             LedgerLine(name=name, size_bytes=answer.by_category[name], source="predicted: trace, at the peak")
             for name in CATEGORIES
         ]
         counted = sum(line.size_bytes for line in lines)
-        context, libraries = self.profile.context_bytes, self.profile.libraries_bytes
-        lines += [
-            LedgerLine(
-                name="fragmentation",
-                size_bytes=reserved_bytes - counted,
-                source="predicted: allocator replay, reserved - live",
-            ),
-            LedgerLine(
-                name="context", size_bytes=int(context.value), source=f"{context.basis}: {context.source}"
-            ),
-            LedgerLine(
-                name="libraries",
-                size_bytes=int(libraries.value),
-                source=f"{libraries.basis}: {libraries.source}",
-            ),
-        ]
+        fragmentation = LedgerLine(
+            name="fragmentation",
+            size_bytes=reserved_bytes - counted,
+            source="predicted: allocator replay, reserved - live",
+        )
+        lines += [fragmentation, *self.outside(candidate)]
         return tuple(lines)
 
     def step(self, candidate: Candidate, answer: Answer) -> StepEstimate:

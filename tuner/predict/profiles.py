@@ -51,6 +51,7 @@ class GpuProfile(Border):
     launch_s: Figure
     context_bytes: Figure
     libraries_bytes: Figure
+    graph_bytes: Figure
     workspace_bytes: int | None = None  # of cuBLAS, a thread; None: by the architecture
     lt_workspace_bytes: int | None = None  # of cuBLASLt, a thread; None: as of 2.11
 

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 
 import torch
 
+from ...kernels.versions import CAPTURED_VERSIONS
 from ...phase8.config import Phase8Config
 from ...phase8.mixers import Block
-from ...phase8.training import CAPTURED_VERSIONS, Trainer, TrainingOptions
+from ...phase8.training import Trainer, TrainingOptions
 from .bodies import Bodies
 from .events import Event
 from .lines import Limits
