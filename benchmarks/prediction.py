@@ -27,7 +27,7 @@ from ..tuner.candidate import Candidate
 from ..tuner.predict.calibration import calibrate_present, present_profile
 from ..tuner.predict.events import Workspaces
 from ..tuner.predict.lines import Answer, Question, line_key
-from ..tuner.predict.prediction import MARGIN, Predictor
+from ..tuner.predict.prediction import SKIP_MARGIN, Predictor
 from ..tuner.predict.profiles import GpuProfile, gpu_profile
 from ..tuner.predict.store import PredictionStore
 from .allocator_history import record
@@ -202,7 +202,7 @@ def _decide(
     cases = [row["case"] for row in rows]
     for cap in (gib * GIB for gib in CAPS_GIB):
         answers = _ask(store, profile, cases, cap, workspaces)
-        wider = _ask(store, profile, cases, int(cap * (1 + MARGIN)), workspaces)
+        wider = _ask(store, profile, cases, int(cap * (1 + SKIP_MARGIN)), workspaces)
         for row, answer, with_margin in zip(rows, answers, wider, strict=True):
             if row["measured_reserved_bytes"] <= cap:
                 fits, how = True, "reserved without a cap"
