@@ -7,7 +7,7 @@ and the host's.
 
 The factors describe these kernels and PyTorch's, the profile describes the card and its host. They are fitted
 to 116 random configurations on H100s (studies/results, 2026-11-26-h100-prediction and
-2026-11-26-h100-prediction-68), starting from kernels timed one by one (2026-11-26-h100-kernels).
+2026-11-26-h100-prediction-blind), starting from kernels timed one by one (2026-11-26-h100-kernels).
 """
 
 from __future__ import annotations
