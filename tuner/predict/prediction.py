@@ -22,9 +22,9 @@ from .throughput import Correction, LimitedBy, MeasuredStep, StepEstimate, corre
 MARGIN = 0.03
 """A candidate certainly fits only where its predicted peak and this share more is within the budget."""
 SKIP_MARGIN = 0.01
-"""It is certainly over only where this share more of the budget would not do. With more, what is launched runs
-out of memory too often: of 1,008 decisions on an H100, with 1 % two launched did and one was skipped that fits,
-with 3 % seven and none (studies/results, 2026-11-26-h100-prediction and those beside it)."""
+"""It is certainly over only where this share more of the budget would not do. With more, what is launched
+runs out of memory too often: of 1,008 decisions on an H100, with 1 % two launched did and one was skipped
+that fits, with 3 % seven and none (studies/results, 2026-11-26-h100-prediction and -blind)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
