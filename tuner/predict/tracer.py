@@ -156,7 +156,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return self._run_body(operation, func, args, kwargs)
         thread = autograd_thread()
         held = tuple(sorted(library for library, taker in self._workspaces if taker == thread))
-        offsets = tuple(tensor.storage_offset() for tensor in tensors_of(args))  # kernels ask how it is aligned
+        offsets = tuple(tensor.storage_offset() for tensor in tensors_of(args))  # alignment
         key = (operation, signature(args), signature(tuple(kwargs.items())), offsets, held)
         body = self._bodies.get(key)
         if body is not None:
