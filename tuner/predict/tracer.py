@@ -166,8 +166,10 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         outer, self.work.costs, start = self.work.costs, {}, self.log.position
         try:
             result = self._run_body(operation, func, args, kwargs)
+            outputs = remember(operation, args, result, self.device)
+            slots = [] if outputs is None else [self.slot(tensor) for tensor in tensors_of([result])]
             events = self.log.since(start)
-            self._bodies[key] = body_of(events, result, self._slot_of, self.work.costs, self.log.unit)
+            self._bodies[key] = body_of(events, outputs, slots, self.work.costs, self.log.unit)
         finally:
             inner, self.work.costs = self.work.costs, outer
             self.work.merge(inner)
@@ -184,17 +186,10 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _repeat(self, body: Body) -> Any:
         slots = body.log(self.log)
         self.work.merge({(name, self.log.unit): cost for name, cost in body.costs.items()})
-        made: list[Tensor | None] = []
-        for output in body.outputs:
-            if output is None:
-                made.append(None)
-                continue
-            tensor = torch.empty_strided(output.size, output.strides, dtype=output.dtype, device=self.device)
-            self._follow(tensor.untyped_storage(), slots[output.place], output.op)
-            made.append(tensor)
-        if body.kind is None:
-            return made[0]
-        return made if body.kind is list else tuple(made)
+        result = recreate(body.outputs, self.device)
+        for tensor, (place, name) in zip(tensors_of([result]), body.returned, strict=True):
+            self._follow(tensor.untyped_storage(), slots[place], name)
+        return result
 
     def _share_cost(self, operation: Operation, args: Sequence[Any]) -> None:
         """One launch over parameters of many blocks: each block bears its own traffic."""
