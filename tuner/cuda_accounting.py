@@ -77,20 +77,21 @@ def _used_by_uuid(nvml: Nvml | None) -> dict[str, int]:
     return {uuid: memory.used_bytes for uuid, memory in memories.items() if memory is not None}
 
 
-def _device_used_bytes() -> int:
+def device_used_bytes() -> int:
+    """What is in use of the present device, by whomever."""
     free, total = torch.cuda.mem_get_info()
     return total - free
 
 
 def _context_by_probe() -> tuple[int, str]:
     """Without NVML: what the card's use rises by when a second process takes a bare context."""
-    before = _device_used_bytes()
+    before = device_used_bytes()
     with subprocess.Popen(
         [sys.executable, "-c", _CONTEXT_PROBE], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as probe:
         assert probe.stdout is not None  # asked for just above
         is_ready = probe.stdout.readline().strip() == b"ready"
-        taken = _device_used_bytes() - before
+        taken = device_used_bytes() - before
         probe.communicate(b"\n", timeout=PROBE_TIMEOUT_S)
     if is_ready and taken > 0:
         return taken, "cudaMemGetInfo, before and after a second bare context"
@@ -118,7 +119,7 @@ class CudaAccount:
             capacity_bytes=self._opened.info.total_bytes,
         )
         self._counters_before = self._counters()
-        self._used_before = self._used_peak = _device_used_bytes()
+        self._used_before = self._used_peak = device_used_bytes()
         torch.cuda.reset_peak_memory_stats()
         if cap <= 0:
             raise MemoryError(
@@ -128,7 +129,7 @@ class CudaAccount:
         torch.cuda.set_per_process_memory_fraction(cap / self._opened.info.total_bytes)
 
     def note_iteration(self) -> None:
-        self._used_peak = max(self._used_peak, _device_used_bytes())
+        self._used_peak = max(self._used_peak, device_used_bytes())
 
     def alloc_retries(self) -> int:
         return self._counters()["num_alloc_retries"]

@@ -6,11 +6,11 @@ import pytest
 
 from phase8_tune.tuner.predict.allocator import MIN_BLOCK_BYTES
 from phase8_tune.tuner.predict.events import FREE, Cost, Event, Trace, Workspaces
-from phase8_tune.tuner.predict.fit import FIT_BATCHES, Line, add_trace, trace_line
+from phase8_tune.tuner.predict.fit import FIT_BATCHES, Line, add_trace
 from phase8_tune.tuner.predict.line_files import read_line, write_line
 from phase8_tune.tuner.predict.replay import Program
 
-from .traces import CONFIG, LIMITS, VERSIONS, traced
+from .traces import CONFIG, VERSIONS, trace_line, traced
 
 WORKSPACES = Workspaces(1 << 20, 1 << 20)
 
@@ -19,7 +19,6 @@ def _line(version: str) -> Line:
     return trace_line(
         lambda batch, depth: traced(version, batch=batch, depth=depth, checkpointing=True),
         CONFIG.n_layers,
-        LIMITS.processors,
     )
 
 
@@ -57,7 +56,7 @@ def _single(size_bytes: int) -> Trace:
 
 
 def test_sizes_that_bend_are_traced():
-    line = trace_line(lambda batch, depth: _single(min(100 * batch, 800)), 1, LIMITS.processors)
+    line = trace_line(lambda batch, depth: _single(min(100 * batch, 800)), 1)
     assert line.fitted is None
     assert line.at(16) is None
     add_trace(line, 16, _single(800), 1)
@@ -68,7 +67,7 @@ def test_sizes_that_bend_are_traced():
 
 
 def test_other_events_are_another_structure():
-    line = trace_line(lambda batch, depth: _single(100 * batch), 1, LIMITS.processors)
+    line = trace_line(lambda batch, depth: _single(100 * batch), 1)
     other = Trace(depth=1, first=[Event(0, 5, "another", "forward", 0)], categories=["activations"])
     assert add_trace(line, 1, other, 1).structure == 1
     straight = line.at(5)

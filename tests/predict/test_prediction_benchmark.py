@@ -61,16 +61,18 @@ def test_nothing_small_enough_is_one_line_and_exit_2(replaced, capsys):
     assert "got none of the 6 drawn" in _refusal(capsys)
 
 
+ROW = {
+    "candidate": {"kernel_version": "v2", "batch_size": 2, "n_seq": 256},
+    "limited_by": "memory",
+    "predicted_step_s": 0.1,
+    "measured_step_s": 0.2,
+    "allocated_error": 0.001,
+    "reserved_error": -0.03,
+}
+
+
 def test_one_configuration_has_a_summary():
-    row = {
-        "candidate": {"kernel_version": "v2", "batch_size": 2, "n_seq": 256},
-        "limited_by": "memory",
-        "predicted_step_s": 0.1,
-        "measured_step_s": 0.2,
-        "allocated_error": 0.001,
-        "reserved_error": -0.03,
-    }
-    summary = prediction_report.summary_of([row], [], [])
+    summary = prediction_report.summary_of([ROW], [], [])
     assert summary["throughput_spearman"] is None
     assert summary["allocated_within_1_percent"] == 1.0
     assert summary["reserved_within_2_percent"] == 0.0
@@ -78,20 +80,12 @@ def test_one_configuration_has_a_summary():
 
 
 def test_decisions_count_as_the_search_makes_them():
-    row = {
-        "candidate": {"kernel_version": "v2", "batch_size": 2, "n_seq": 256},
-        "limited_by": "launches",
-        "predicted_step_s": 0.1,
-        "measured_step_s": 0.1,
-        "allocated_error": 0.0,
-        "reserved_error": 0.0,
-    }
     made = [(True, True, True), (True, False, True), (False, False, True), (True, False, False)]
     caps = [
         {"fits": fits, "predicted_fits": predicted, "is_launched": launched}
         for fits, predicted, launched in made
     ]
-    summary = prediction_report.summary_of([row], caps, [])
+    summary = prediction_report.summary_of([ROW], caps, [])
     counts = (
         "decisions",
         "launched",

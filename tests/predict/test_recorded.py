@@ -36,7 +36,7 @@ from phase8_tune.tuner.predict.allocator import (
     CachingAllocator,
     rounded,
 )
-from phase8_tune.tuner.predict.fit import add_trace, trace_line
+from phase8_tune.tuner.predict.fit import Line, fit_line, trace_batch
 from phase8_tune.tuner.predict.jobs import _tracing
 from phase8_tune.tuner.predict.lines import Limits, line_under
 from phase8_tune.tuner.predict.profiles import gpu_profile
@@ -138,10 +138,11 @@ def case(request, recording) -> Case:
     key = line_under(candidate, limits)
     depth, batch = key.config().n_layers, candidate.batch_size
     tracing = _tracing(key)
-    line = trace_line(tracing, depth, key.limits.processors)
+    line = Line(processors=key.limits.processors)
+    fit_line(line, tracing, depth)
     sizes = line.at(batch)
     if sizes is None:
-        sizes = add_trace(line, batch, tracing(batch, line.structures[0].trace.depth), depth)
+        sizes = trace_batch(line, batch, tracing, depth)
     structure = line.structures[sizes.structure]
     program = Program(structure, is_captured=candidate.kernel_version in CAPTURED_VERSIONS)
     with pytest.MonkeyPatch.context() as patch:

@@ -10,10 +10,9 @@ import itertools
 import pytest
 
 from phase8_tune.tuner.predict.events import Workspaces
-from phase8_tune.tuner.predict.fit import trace_line
 from phase8_tune.tuner.predict.replay import Program
 
-from .traces import CONFIG, LIMITS, traced
+from .traces import CONFIG, trace_line, traced
 
 VOCABULARY = 50257
 # (copies of float32 logits alive at the peak, n_seq, {batch: peak in MB})
@@ -38,9 +37,7 @@ def test_rows_differ_by_copies_of_the_logits(copies, n_seq, peaks):
 
 def test_the_reference_head_holds_three_copies():
     """Ours, backward: log-probabilities, their gradient and the logits' gradient, float32 each."""
-    line = trace_line(
-        lambda batch, depth: traced(batch=batch, depth=depth), CONFIG.n_layers, LIMITS.processors
-    )
+    line = trace_line(lambda batch, depth: traced(batch=batch, depth=depth), CONFIG.n_layers)
     loss = {}
     for batch in (16, 32):
         sizes = line.at(batch)

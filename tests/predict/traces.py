@@ -9,6 +9,7 @@ from phase8_tune.phase8.config import Phase8Config
 from phase8_tune.phase8.training import TrainingOptions
 from phase8_tune.tuner.candidate import Mode
 from phase8_tune.tuner.predict.events import FREE, Trace
+from phase8_tune.tuner.predict.fit import Line, Tracing, fit_line
 from phase8_tune.tuner.predict.lines import Limits
 from phase8_tune.tuner.predict.stepping import trace_training
 
@@ -34,6 +35,13 @@ def traced(
     return trace_training(
         config, options, batch_size=batch, limits=LIMITS, mode=mode, depth=depth, steps=steps
     )
+
+
+def trace_line(tracing: Tracing, depth: int) -> Line:
+    """The line of a model from its traces at FIT_BATCHES."""
+    line = Line(processors=LIMITS.processors)
+    fit_line(line, tracing, depth)
+    return line
 
 
 def canonical(trace: Trace) -> list[list[tuple[Any, ...]]]:

@@ -130,9 +130,10 @@ def measure() -> GpuProfile:
 
 def _outside_bytes(torch: Any) -> int:
     """What is used of the device beside torch's allocator."""
+    from ..cuda_accounting import device_used_bytes
+
     torch.cuda.synchronize()
-    free, total = torch.cuda.mem_get_info()
-    return int(total - free - torch.cuda.memory_reserved())
+    return device_used_bytes() - int(torch.cuda.memory_reserved())
 
 
 def _train_a_little() -> None:

@@ -9,17 +9,14 @@ from .cost_classes import CALLS, gemm_costs
 from .events import LOSS_SCALING, Cost
 from .launches import launch_costs
 
-Costs = dict[tuple[str, int], Cost]
-"""(class, block) → work."""
-
 
 class CostLog:
-    """Costs so far. `unit` is the block of what comes next, `operation` the custom operation that runs,
-    `is_scaling` true while the loss or the gradients are scaled.
+    """Costs so far, by (class, block). operation: the custom operation that runs, if any; is_scaling: true
+    while the loss or the gradients are scaled.
     """
 
     def __init__(self) -> None:
-        self.costs: Costs = {}
+        self.costs: dict[tuple[str, int], Cost] = {}
         self.operation: str | None = None
         self.is_scaling = False
 
@@ -49,9 +46,7 @@ class CostLog:
         cost = self.costs.get((cost_class, unit))
         if cost is None:
             cost = self.costs[cost_class, unit] = Cost()
-        cost.flops += work
-        cost.moved_bytes += moved
-        cost.launches += launches
+        cost.add(work, moved, launches)
 
     def merge(self, others: Mapping[tuple[str, int], Cost]) -> None:
         """Add another account."""

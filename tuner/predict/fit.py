@@ -123,18 +123,11 @@ def _between(first: Cost, second: Cost, share: float) -> Cost:
     )
 
 
-def trace_line(tracing: Tracing, depth: int, processors: Processors) -> Line:
-    """The line of a model from its traces at FIT_BATCHES.
+def fit_line(line: Line, tracing: Tracing, depth: int) -> None:
+    """Trace those of FIT_BATCHES that are not yet, and set `fitted` where their sizes are straight.
 
     depth: number of blocks of the model.
     """
-    line = Line(processors=processors)
-    fit_line(line, tracing, depth)
-    return line
-
-
-def fit_line(line: Line, tracing: Tracing, depth: int) -> None:
-    """Trace those of FIT_BATCHES that are not yet, and set `fitted` where their sizes are straight."""
     low, middle, high = FIT_BATCHES
     for batch in FIT_BATCHES:
         if batch not in line.traced:

@@ -124,8 +124,10 @@ def _is_worth_fitting(line: Line, question: Question, before: tuple[Question, An
     low, middle, _ = FIT_BATCHES
     if line.is_tried or question.batch_size <= low:
         return False
-    if question.batch_size > middle or before is None:
-        return question.batch_size > middle
+    if question.batch_size > middle:
+        return True
+    if before is None:
+        return False
     smaller, answer = before
     cap = smaller.cap_bytes
     return cap is not None and answer.allocated_bytes * middle <= cap * smaller.batch_size
