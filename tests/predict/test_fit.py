@@ -66,6 +66,19 @@ def test_sizes_that_bend_are_traced():
     assert sizes.structure == 0
 
 
+def test_another_kernel_for_large_batches_is_no_line():
+    """Its buffers are straight, but what is launched is not the same: the batches between are traced."""
+
+    def tracing(batch: int, depth: int) -> Trace:
+        trace = _single(100 * batch)
+        trace.costs = {("wide" if batch > 8 else "narrow", 0): Cost(launches=1.0)}
+        return trace
+
+    line = trace_line(tracing, 1)
+    assert line.fitted is None
+    assert line.at(16) is None
+
+
 def test_other_events_are_another_structure():
     line = trace_line(lambda batch, depth: _single(100 * batch), 1)
     other = Trace(depth=1, first=[Event(0, 5, "another", "forward", 0)], categories=["activations"])

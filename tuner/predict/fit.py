@@ -132,7 +132,8 @@ def fit_line(line: Line, tracing: Tracing, depth: int) -> None:
     for batch in FIT_BATCHES:
         if batch not in line.traced:
             trace_batch(line, batch, tracing, depth)
-    if len({line.traced[batch].structure for batch in FIT_BATCHES}) == 1:
+    kinds = {(line.traced[batch].structure, frozenset(line.traced[batch].costs)) for batch in FIT_BATCHES}
+    if len(kinds) == 1:
         line.fitted = (low, high)
         check = line.traced.pop(middle)
         fitted = line.at(middle)
