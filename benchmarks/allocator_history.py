@@ -1,7 +1,8 @@
 """What torch's allocator for CUDA did in some training runs, as its own history says: the tests' fixture.
 
-A history is a list of numbers: an allocation is its bytes; a free −n for the n-th last allocation (1: the
-last); 0 says that cached segments were given back. Allocations come from the default stream or another one.
+Every run is a process of its own, as training is. A history is a list of numbers: an allocation is its bytes;
+a free −n for the n-th last allocation (1: the last); 0 says that cached segments were given back. Allocations
+come from the default stream or another one.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from typing import Any, NamedTuple
 import torch
 
 from ..kernels.device_limits import multiprocessor_count, shared_memory_limit
-from ..kernels.versions import CAPTURED_VERSIONS
 from ..tuner.candidate import Candidate, Precision
 from ..tuner.predict.store import MODEL_ROOMS, sources_digest
 from .environment import environment
-from .prediction_cases import CAPTURED_STEPS, EAGER_STEPS, clean, prepare, run
+from .fresh_processes import in_fresh_processes
+from .prediction_cases import STEPS, prepare
 
 _MAX_ENTRIES = 3_000_000
 _KINDS: tuple[tuple[str, int, int, str, bool, Precision], ...] = (
@@ -70,7 +71,7 @@ def record(path: Path) -> None:
             "shared_memory_bytes": shared_memory_limit(device),
             "multiprocessors": multiprocessor_count(device),
             "threads_per_multiprocessor": properties.max_threads_per_multi_processor,
-            "cases": [_recorded(candidate) for candidate in CASES],
+            "cases": in_fresh_processes(recorded, CASES),
         },
     )
 
@@ -81,24 +82,16 @@ def write(path: Path, recording: dict[str, Any]) -> None:
     path.write_bytes(gzip.compress(json.dumps(recording, separators=(",", ":")).encode(), 9, mtime=0))
 
 
-def _recorded(candidate: Candidate) -> dict[str, Any]:
-    """A run that compiles the kernels, and then one that is recorded."""
-    run(candidate, timed=False)
-    left = clean()
+def recorded(candidate: Candidate) -> dict[str, Any]:
+    """One run in this process, which has not used the GPU before."""
     torch.cuda.memory._record_memory_history(context=None, max_entries=_MAX_ENTRIES)
-    try:
-        trainer, tokens = prepare(candidate)
-        for _ in range(CAPTURED_STEPS if candidate.kernel_version in CAPTURED_VERSIONS else EAGER_STEPS):
-            trainer.step(tokens)
-        torch.cuda.synchronize()
-        peaks = torch.cuda.max_memory_allocated() - left, torch.cuda.max_memory_reserved()
-        trace = torch.cuda.memory._snapshot()["device_traces"][0]
-    finally:
-        torch.cuda.memory._record_memory_history(enabled=None)
-    entries = [Entry(e["action"], e["addr"], e["size"], e["stream"]) for e in trace]
-    del trainer, tokens, trace
-    clean()
-    return as_case(candidate, entries, peaks)
+    trainer, tokens = prepare(candidate)
+    for _ in range(STEPS):
+        trainer.step(tokens)
+    torch.cuda.synchronize()
+    peaks = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+    trace = torch.cuda.memory._snapshot()["device_traces"][0]
+    return as_case(candidate, [Entry(e["action"], e["addr"], e["size"], e["stream"]) for e in trace], peaks)
 
 
 def as_case(candidate: Candidate, entries: Sequence[Entry], peaks: tuple[int, int]) -> dict[str, Any]:

@@ -11,14 +11,15 @@ from typing import Any
 
 import torch
 
-from ..kernels.versions import CAPTURED_VERSIONS, KERNEL_VERSIONS
+from ..kernels.versions import KERNEL_VERSIONS
 from ..phase8.config import PRESETS, preset
 from ..phase8.training import Trainer, TrainingOptions
 from ..tuner.candidate import Candidate
 
 SEQUENCES = (256, 512, 1024, 2048, 4096)
 BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-EAGER_STEPS, CAPTURED_STEPS = 2, 5  # the captured version's fifth call replays its graph
+STEPS = 5
+"""A captured version's fifth replays its graph; an eager one takes no more memory after its fourth."""
 TIMED_STEPS, TIMED_S = 5, 1.5
 """At least so many steps, and more until they took this long: short ones vary with the host."""
 
@@ -96,7 +97,7 @@ def run(candidate: Candidate, *, timed: bool = True) -> Run:
 def _train(candidate: Candidate, timed: bool) -> tuple[int, int, list[float]]:
     """Peaks of allocated and reserved bytes, and steps' seconds; nothing is left on the device."""
     trainer, tokens = prepare(candidate)
-    for _ in range(CAPTURED_STEPS if candidate.kernel_version in CAPTURED_VERSIONS else EAGER_STEPS):
+    for _ in range(STEPS):
         trainer.step(tokens)
     torch.cuda.synchronize()
     peaks = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
@@ -159,7 +160,7 @@ def process_peak_bytes(fields: dict[str, Any]) -> tuple[int, int]:
     card = nvml.cards()[0]
     before = card.memory()
     trainer, tokens = prepare(Candidate.from_dict(fields))
-    for _ in range(CAPTURED_STEPS):
+    for _ in range(STEPS):
         trainer.step(tokens)
     torch.cuda.synchronize()
     after = card.memory()

@@ -103,14 +103,15 @@ class CachingAllocator:
     """One process's allocator on one GPU. cap_bytes: None for no cap.
 
     Counters are torch's: `allocated_bytes` sums whole blocks (memory_allocated), `reserved_bytes` segments
-    (memory_reserved); `retries` counts how often the cache was given back for want of memory.
+    (memory_reserved); `retries` counts how often the cache was given back for want of memory, `segments` how
+    many were asked of the driver.
     """
 
     def __init__(self, cap_bytes: int | None = None) -> None:
         self.cap_bytes = cap_bytes
         self.allocated_bytes = self.reserved_bytes = 0
         self.peak_allocated_bytes = self.peak_reserved_bytes = 0
-        self.retries = 0
+        self.retries = self.segments = 0
         self._pools: dict[tuple[int, bool], Pool] = {}
         self._addresses = AddressSpace()
 
@@ -178,6 +179,7 @@ class CachingAllocator:
                 self.empty_cache()
             if self.reserved_bytes + segment > self.cap_bytes:
                 raise OutOfMemoryError(size)
+        self.segments += 1
         self.reserved_bytes += segment
         self.peak_reserved_bytes = max(self.peak_reserved_bytes, self.reserved_bytes)
         return Block(self._addresses.take(segment), segment, pool)

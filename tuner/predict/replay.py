@@ -1,6 +1,6 @@
 """Replays a traced model's events through the simulated allocator: peaks, what they are made of, what fits.
 
-An eager version takes its steps on one stream. A captured one takes its first steps on a side stream, gives
+An eager version takes its steps on one stream, until one needs no new segment. A captured one takes its first steps on a side stream, gives
 the cache back, and captures a step into a pool of its own (`phase8/capture.py`).
 """
 
@@ -26,6 +26,8 @@ from .fit import Structure
 
 CAPTURE_AFTER = 3
 """Eager calls before a capture, `phase8.capture.EAGER_CALLS`; a test holds them equal."""
+_MOST_REPEATS = 6
+"""Eager steps after the first at most: at a cap that the cache is given back for, every step asks anew."""
 _RANDOM_STATE_BYTES = 8
 _OUTPUT_BYTES = 4  # the loss that a captured step returns
 
@@ -154,7 +156,11 @@ class Program:
         play(setup, DEFAULT_STREAM)
         if not self.is_captured:
             play(first, DEFAULT_STREAM)
-            play(repeat, DEFAULT_STREAM)
+            for _ in range(_MOST_REPEATS):
+                before = allocator.segments
+                play(repeat, DEFAULT_STREAM)
+                if allocator.segments == before:
+                    break
             return
         play(first, SIDE_STREAM)
         for _ in range(CAPTURE_AFTER - 1):
