@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from phase8_tune.tuner.predict.address_space import AddressSpace
 
 MIB = 1 << 20
-FIRST_ROOM_MIB = (410, 28, 2)
+FIRST_ROOM_MIB = (2, 410, 28)
 
 
 def _started() -> tuple[AddressSpace, int]:
@@ -19,11 +19,15 @@ def _started() -> tuple[AddressSpace, int]:
     return space, space.take(32 * MIB)
 
 
-def test_the_first_room_is_filled_before_others_are_reserved():
+def test_what_the_process_has_is_filled_first():
+    """As recorded: 2 MiB have a place of their own; then the context's local memory grows and leaves room."""
     space = AddressSpace()
-    small, large = space.take(2 * MIB), space.take(72 * MIB)
-    assert space.take(72 * MIB) == large + 72 * MIB
-    assert space.take(480 * MIB) < min(small, large)
+    first = space.take(2 * MIB)
+    assert space.take(20 * MIB) == first - 410 * MIB
+    assert space.take(72 * MIB) == first - 390 * MIB
+    assert space.take(480 * MIB) < first - 410 * MIB
+    assert space.take(318 * MIB) == first - 318 * MIB
+    assert space.take(20 * MIB) == first + 76 * MIB
 
 
 def test_new_pieces_are_below_and_their_ends_serve_what_fits():

@@ -8,7 +8,7 @@ import statistics
 
 import pytest
 
-from phase8_tune.tuner.predict.cost_classes import CALLS, gemm_costs
+from phase8_tune.tuner.predict.cost_classes import CALLS, RECORDED, gemm_costs
 from phase8_tune.tuner.predict.events import Cost
 from phase8_tune.tuner.predict.profiles import gpu_profile
 from phase8_tune.tuner.predict.throughput import (
@@ -88,9 +88,17 @@ def test_a_kernel_takes_the_longer_of_arithmetic_and_traffic():
 def test_a_captured_step_does_not_wait_for_the_host():
     costs = {"memory": Cost(moved_bytes=1e6, launches=1000)}
     eager, captured = _estimate(costs), _estimate(costs, is_captured=True)
-    assert eager.step_s == pytest.approx(1000 * PROFILE.launch_s.value, rel=0.01)
+    assert eager.step_s == pytest.approx(eager.host_s, rel=0.01)
+    assert captured.host_s == 0.0
     assert captured.step_s < 0.5 * eager.step_s
     assert eager.limited_by == "launches"
+
+
+def test_what_autograd_records_costs_the_host_more():
+    costs = {"memory": Cost(launches=100)}
+    plain, recorded = _estimate(costs), _estimate(costs | {RECORDED: Cost(launches=100)})
+    assert recorded.host_s > 3 * plain.host_s
+    assert recorded.gpu_s == plain.gpu_s
 
 
 def test_custom_operations_cost_the_host_more():

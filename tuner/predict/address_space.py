@@ -3,12 +3,12 @@
 The driver reserves pieces of address space, in units of 32 MiB, and places segments in them: in the lowest
 piece with room enough, there in the smallest hole that is large enough, and else at the start of a new piece.
 A piece without a segment is given back to the operating system, which puts a new one as high as it can, below
-what the process has mapped; asked for 32 MiB more than the piece, to align it. A process has some room from
-the start: where the context's local memory was before it grew.
+what the process has mapped; asked for 32 MiB more than the piece, to align it. A process has some pieces from
+the start, which it keeps; the largest was the context's local memory, and is room once that has grown.
 
-As the addresses of segments in the allocation histories of 13 new processes show (driver 580, H100 under
-Linux: studies/results). What the driver takes for itself meanwhile (modules of kernels: 64 MiB at the first
-product, 2 MiB now and then) is left out.
+Seen in the addresses of all segments of 31 new processes (driver 580, H100, Linux: studies/results,
+2026-11-26-h100-segments). Drivers that place them otherwise give other reserved bytes, of what fragmentation
+takes.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from bisect import bisect_right, insort
 
 _UNIT_BYTES = 32 << 20
 _MIB = 1 << 20
-_ROOM_END = 1 << 46
-_FIRST_ROOM = ((-486, -76), (-76, -74), (0, 28))
-"""From _ROOM_END, in MiB."""
-_FIRST_GAP_END = -1032
+_ORIGIN = 1 << 46
+_FIRST_PIECES = ((0, 2), (76, 104))
+"""From _ORIGIN, in MiB."""
+_LOCAL_MEMORY = (-410, 0)
+"""Likewise: room after the first segment."""
+_FIRST_GAP_END = -956
 """Likewise: below it nothing is mapped."""
 
 Interval = tuple[int, int]
@@ -28,14 +30,14 @@ Interval = tuple[int, int]
 
 
 class _Piece:
-    """A reserved range: `holes` are what no segment takes, in ascending order."""
+    """A reserved range: `holes` are what no segment takes, in ascending order. is_kept: never given back."""
 
-    __slots__ = ("end", "holes", "largest", "start")
+    __slots__ = ("end", "holes", "is_kept", "largest", "start")
 
-    def __init__(self, start: int, end: int, holes: list[Interval]) -> None:
-        self.start, self.end = start, end
-        self.holes = holes
-        self._measure()
+    def __init__(self, start: int, end: int, *, is_kept: bool = False) -> None:
+        self.start, self.end, self.is_kept = start, end, is_kept
+        self.holes = [(start, end)]
+        self.largest = end - start
 
     def take(self, size_bytes: int) -> int:
         """The start of the smallest hole that is large enough; there is one."""
@@ -60,26 +62,19 @@ class AddressSpace:
     """Addresses of one process's segments."""
 
     def __init__(self) -> None:
-        room = [(_ROOM_END + start * _MIB, _ROOM_END + end * _MIB) for start, end in _FIRST_ROOM]
-        self._first = _Piece(room[0][0], room[-1][1], room)
-        self._pieces = [self._first]
-        self._starts = [self._first.start]
-        self._gaps: list[Interval] = [(0, _ROOM_END + _FIRST_GAP_END * _MIB)]
+        self._pieces: list[_Piece] = []
+        self._starts: list[int] = []
+        self._gaps: list[Interval] = [(0, _ORIGIN + _FIRST_GAP_END * _MIB)]
+        self._has_local_memory = True
+        for place in _FIRST_PIECES:
+            self._keep(place)
 
     def take(self, size_bytes: int) -> int:
-        """The address of a new segment."""
-        for piece in self._pieces:
-            if piece.largest >= size_bytes:
-                return piece.take(size_bytes)
-        length = -(-size_bytes // _UNIT_BYTES) * _UNIT_BYTES
-        index = next(i for i in reversed(range(len(self._gaps))) if _length(self._gaps[i]) > length)
-        start, end = self._gaps[index]
-        self._gaps[index] = (start, end - length)
-        address = end - length
-        piece = _Piece(address, end, [(address + size_bytes, end)] if length > size_bytes else [])
-        place = bisect_right(self._starts, address)
-        self._pieces.insert(place, piece)
-        self._starts.insert(place, address)
+        """The address of a new segment, or of what the driver takes for itself."""
+        address = self._placed(size_bytes)
+        if self._has_local_memory:
+            self._has_local_memory = False
+            self._keep(_LOCAL_MEMORY)
         return address
 
     def give_back(self, address: int, size_bytes: int) -> None:
@@ -87,10 +82,30 @@ class AddressSpace:
         place = bisect_right(self._starts, address) - 1
         piece = self._pieces[place]
         piece.give_back(address, address + size_bytes)
-        if piece.largest == piece.end - piece.start and piece is not self._first:
+        if piece.largest == piece.end - piece.start and not piece.is_kept:
             del self._pieces[place], self._starts[place]
             insort(self._gaps, (piece.start, piece.end))
             self._gaps = _joined(self._gaps)
+
+    def _placed(self, size_bytes: int) -> int:
+        for piece in self._pieces:
+            if piece.largest >= size_bytes:
+                return piece.take(size_bytes)
+        length = -(-size_bytes // _UNIT_BYTES) * _UNIT_BYTES
+        index = next(i for i in reversed(range(len(self._gaps))) if _length(self._gaps[i]) > length)
+        start, end = self._gaps[index]
+        self._gaps[index] = (start, end - length)
+        return self._add(_Piece(end - length, end)).take(size_bytes)
+
+    def _keep(self, place: Interval) -> None:
+        start, end = place
+        self._add(_Piece(_ORIGIN + start * _MIB, _ORIGIN + end * _MIB, is_kept=True))
+
+    def _add(self, piece: _Piece) -> _Piece:
+        place = bisect_right(self._starts, piece.start)
+        self._pieces.insert(place, piece)
+        self._starts.insert(place, piece.start)
+        return piece
 
 
 def _length(interval: Interval) -> int:

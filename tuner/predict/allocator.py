@@ -165,6 +165,10 @@ class CachingAllocator:
                     self._addresses.give_back(block.address, block.size)
                     self.reserved_bytes -= block.size
 
+    def take_for_driver(self, size_bytes: int) -> None:
+        """Address space that the driver takes for itself, for good."""
+        self._addresses.take(size_bytes)
+
     def _pool(self, stream: int, *, is_small: bool) -> Pool:
         pool = self._pools.get((stream, is_small))
         if pool is None:

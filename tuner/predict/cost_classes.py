@@ -5,6 +5,9 @@ from __future__ import annotations
 CALLS = "calls of custom operations"
 """Borne by the host alone: calls of operations with a wrapper in Python."""
 
+RECORDED = "operations that autograd records"
+"""Likewise, and counted beside what they cost themselves: forward and in recomputing, Python calls them."""
+
 BALANCES = (16, 64, 128, 256)
 """FLOP a byte at which a card's matrix rate and bandwidth balance; see `gemm_costs`."""
 
@@ -34,6 +37,11 @@ def gemm_costs(work: float, moved_bytes: float) -> list[tuple[str, float]]:
 def launch_class(operation: str | None, kernel: str) -> str:
     """operation:folder.module.kernel, of a Triton launch and the operation that makes it."""
     return f"{operation or 'launch'}:{kernel}"
+
+
+def is_of_the_host(name: str) -> bool:
+    """Whether a class launches nothing by itself."""
+    return name in (CALLS, RECORDED)
 
 
 def is_launch(name: str) -> bool:

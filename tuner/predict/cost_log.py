@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .cost_classes import CALLS, gemm_costs
+from .cost_classes import CALLS, RECORDED, gemm_costs
 from .events import LOSS_SCALING, Cost
 from .launches import launch_costs
 
@@ -23,6 +23,11 @@ class CostLog:
     def call(self, unit: int) -> None:
         """A call of a custom operation."""
         self.count(CALLS, unit, 0.0, 0.0, 1.0)
+
+    def record(self, unit: int) -> None:
+        """An operation that autograd records, unless it is part of a custom one or scales the loss."""
+        if self.operation is None and not self.is_scaling:
+            self.count(RECORDED, unit, 0.0, 0.0, 1.0)
 
     def launch(self, kernel: Any, args: Sequence[Any], kwargs: Mapping[str, Any], unit: int) -> None:
         """A kernel launch that was left out."""

@@ -21,13 +21,17 @@ from .allocator import (
     OutOfMemoryError,
 )
 from .depth import DeepPart, Ints, deepen
-from .events import CATEGORIES, FREE, Category, Event, Phase, Workspaces
+from .events import CATEGORIES, FREE, WORKSPACE, Category, Event, Phase, Workspaces
 from .fit import Structure
 
 CAPTURE_AFTER = 3
 """Eager calls before a capture, `phase8.capture.EAGER_CALLS`; a test holds them equal."""
 _MOST_REPEATS = 6
 """Eager steps after the first at most: at a cap that the cache is given back for, every step asks anew."""
+_LIBRARY_BYTES = 64 << 20
+"""What the driver takes at the first matrix product, as the holes between segments say (`address_space`)."""
+_STREAMS, _STREAM_BYTES = 32, 2 << 20
+"""PyTorch makes so many streams when the first is asked for (c10/cuda/CUDAStream.cpp); each takes as much."""
 _RANDOM_STATE_BYTES = 8
 _OUTPUT_BYTES = 4  # the loss that a captured step returns
 
@@ -84,6 +88,8 @@ class Program:
             self._columns(events, deep, size_of, categories)
             for events, deep in zip(trace.parts(), deepen(trace, structure.depth), strict=True)
         ]
+        sizes = self.parts[1].sizes
+        self._first_product = sizes.index(WORKSPACE) if WORKSPACE in sizes else len(sizes)
 
     @staticmethod
     def _columns(events: Sequence[Event], deep: DeepPart, size_of: Ints, categories: Ints) -> _Part:
@@ -154,15 +160,20 @@ class Program:
         setup, first, repeat = self.parts
         play = _Player(allocator, table).play
         play(setup, DEFAULT_STREAM)
+        if self.is_captured:
+            for _ in range(_STREAMS):
+                allocator.take_for_driver(_STREAM_BYTES)
+        stream = SIDE_STREAM if self.is_captured else DEFAULT_STREAM
+        play(first, stream, stop=self._first_product)
+        allocator.take_for_driver(_LIBRARY_BYTES)
+        play(first, stream, start=self._first_product)
         if not self.is_captured:
-            play(first, DEFAULT_STREAM)
             for _ in range(_MOST_REPEATS):
                 before = allocator.segments
                 play(repeat, DEFAULT_STREAM)
                 if allocator.segments == before:
                     break
             return
-        play(first, SIDE_STREAM)
         for _ in range(CAPTURE_AFTER - 1):
             play(repeat, SIDE_STREAM)
         allocator.allocate(input_bytes, DEFAULT_STREAM)
@@ -187,10 +198,11 @@ class _Player:
         self._table = table
         self._blocks: dict[int, Block | None] = {}
 
-    def play(self, part: _Part, stream: int) -> None:
+    def play(self, part: _Part, stream: int, *, start: int = 0, stop: int | None = None) -> None:
+        """The events of a part from one to another."""
         allocate, free = self._allocator.allocate, self._allocator.free
         blocks, table = self._blocks, self._table
-        for slot, size in zip(part.slots, part.sizes, strict=True):
+        for slot, size in zip(part.slots[start:stop], part.sizes[start:stop], strict=True):
             if size == FREE:
                 free(blocks.pop(slot))
             else:

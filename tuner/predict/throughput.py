@@ -20,7 +20,16 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..candidate import Precision
-from .cost_classes import BALANCES, CALLS, gemm_class, is_launch, is_matrix_kernel, is_narrow_product
+from .cost_classes import (
+    BALANCES,
+    CALLS,
+    RECORDED,
+    gemm_class,
+    is_launch,
+    is_matrix_kernel,
+    is_narrow_product,
+    is_of_the_host,
+)
 from .events import Cost
 from .fit import Costs
 from .profiles import GpuProfile
@@ -35,9 +44,10 @@ _VECTOR_SHARE = 0.42  # of the float32 rate: transcendental functions cost sever
 # of matrix products in kernels too narrow for a library's
 _PRODUCTS, _EAGER, _CAPTURED, _KERNELS, _NARROW_PRODUCTS = 1.1, 1.5, 2.2, 1.3, 3.0
 _KERNEL_FLOOR_S = 3e-6  # start and end of a kernel on the GPU
-# Host time in PyTorch's own launches: of a Triton launch, of a call of a custom operation (Python around it)
-_HOST_OF_KERNEL, _HOST_OF_CALL = 3.4, 33.0
-_OVERLAP = 4  # exponent of the mean of host and GPU: the shorter hides but for its ends
+# Host time in the profile's launches: of an operation, of recording it (with the Python that calls it), of a
+# Triton launch, of a call of a custom operation (Python around it)
+_HOST_OF_OPERATION, _HOST_OF_RECORDING, _HOST_OF_KERNEL, _HOST_OF_CALL = 0.8, 2.35, 3.9, 25.0
+_OVERLAP = 6  # exponent of the mean of host and GPU: the shorter hides but for its ends
 _SERIAL_STEP_S = 40e-9  # one dependent complex step of a scan that walks a row
 _WALKS_A_ROW = "bk_scan_v1"
 
@@ -84,7 +94,7 @@ def estimate_step(
     traffic_s = arithmetic_s = launches = host_launches = 0.0
     for name, cost in costs.items():
         host_launches += cost.launches * _host_of(name)
-        if name == CALLS:
+        if is_of_the_host(name):
             continue
         launches += cost.launches
         if name.startswith("gemm"):
@@ -124,10 +134,12 @@ def _balanced_flops(costs: Costs, balance: float) -> float:
 
 
 def _host_of(name: str) -> float:
-    """Host time of one launch of a class, in PyTorch's own launches."""
+    """Host time of one launch of a class, in launches of the profile."""
+    if name == RECORDED:
+        return _HOST_OF_RECORDING
     if name == CALLS:
         return _HOST_OF_CALL
-    return _HOST_OF_KERNEL if is_launch(name) else 1.0
+    return _HOST_OF_KERNEL if is_launch(name) else _HOST_OF_OPERATION
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -100,6 +100,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return func.decompose(*args, **kwargs)
         if operation.is_view:
             return func(*args, **kwargs)
+        if torch.is_grad_enabled():
+            self.work.record(self.log.unit)
         if adds_in_place(func, args, self._sole_counts):
             self.progress.follow()
             self.work.add(operation.cost_class, self.log.unit, 0.0, 1.5 * tensor_bytes(tensors_of(args)))
