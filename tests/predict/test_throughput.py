@@ -148,6 +148,17 @@ def test_ten_measurements_halve_the_error():
     assert after < 0.5 * before
 
 
+def test_a_slow_host_says_nothing_of_the_gpu():
+    points = [
+        MeasuredStep(kernel_version="v1", limited_by="launches", estimated_s=0.1, measured_s=0.2)
+        for _ in range(10)
+    ]
+    correction = correct(points)
+    assert correction.log_factor("v1", "launches") > 0.9 * math.log(2)
+    assert correction.log_factor("fast", "launches") == 0.0  # a captured step's launches are the GPU's
+    assert abs(correction.log_factor("v2", "memory traffic")) == 0.0
+
+
 def test_one_outlier_moves_little():
     points = _points(11, noise=0.01)
     spoiled = [*points[:-1], MeasuredStep(

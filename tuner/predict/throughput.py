@@ -6,8 +6,10 @@ and the host a longer one. Captured steps take the GPU's time alone, eager ones 
 and the host's.
 
 The factors describe these kernels and PyTorch's, the profile describes the card and its host. They are fitted
-to 116 random configurations on H100s (studies/results, 2026-11-26-h100-prediction and
-2026-11-26-h100-prediction-blind), starting from kernels timed one by one (2026-11-26-h100-kernels).
+to random configurations on H100s: those of the GPU to 116 (studies/results, 2026-11-26-h100-prediction and
+2026-11-26-h100-prediction-blind), starting from kernels timed one by one (2026-11-26-h100-kernels), those of
+the host to the steps that wait for it among 171 (2026-11-26-h100-host-time and
+2026-11-26-h100-prediction-new-processes).
 """
 
 from __future__ import annotations
@@ -15,10 +17,11 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
+from ...kernels.versions import CAPTURED_VERSIONS
 from ..candidate import Precision
 from .cost_classes import (
     BALANCES,
@@ -35,6 +38,7 @@ from .fit import Costs
 from .profiles import GpuProfile
 
 LimitedBy = Literal["memory traffic", "arithmetic", "launches"]
+Name = TypeVar("Name", str, tuple[str, str])
 
 # What measuring reaches of a data sheet's figure: of the H200's 4.3 of 4.8 TB/s, 790 of 989 TFLOP/s
 _OF_BANDWIDTH = {"measured": 1.0, "specification": 0.9, "estimate": 0.9}
@@ -46,15 +50,15 @@ _PRODUCTS, _EAGER, _CAPTURED, _KERNELS, _NARROW_PRODUCTS = 1.1, 1.5, 2.2, 1.3, 3
 _KERNEL_FLOOR_S = 3e-6  # start and end of a kernel on the GPU
 # Host time in the profile's launches: of an operation, of recording it (with the Python that calls it), of a
 # Triton launch, of a call of a custom operation (Python around it)
-_HOST_OF_OPERATION, _HOST_OF_RECORDING, _HOST_OF_KERNEL, _HOST_OF_CALL = 0.8, 2.35, 3.9, 25.0
+_HOST_OF_OPERATION, _HOST_OF_RECORDING, _HOST_OF_KERNEL, _HOST_OF_CALL = 1.0, 2.6, 4.6, 27.0
 _OVERLAP = 6  # exponent of the mean of host and GPU: the shorter hides but for its ends
 _SERIAL_STEP_S = 40e-9  # one dependent complex step of a scan that walks a row
 _WALKS_A_ROW = "bk_scan_v1"
 
 _PRIOR_SIGMA = math.log(1.6) / 1.64  # before any measurement: off by no more than 1.6 in nine of ten
 _LEAST_SIGMA = 0.03
-# So many points weigh as much as what is expected: cards differ in what limits them, versions hardly
-_SHRINK_LIMITS, _SHRINK_VERSIONS = 1, 5
+# So many points weigh as much as what is expected: hosts and cards differ from their profiles, versions hardly
+_SHRINK_SIDES, _SHRINK_LIMITS, _SHRINK_VERSIONS = 1, 4, 5
 _COVERAGE = 1.64  # 90 % of a normal distribution
 
 
@@ -142,6 +146,11 @@ def _host_of(name: str) -> float:
     return _HOST_OF_KERNEL if is_launch(name) else _HOST_OF_OPERATION
 
 
+def _side(kernel_version: str, limited_by: LimitedBy) -> Literal["host", "GPU"]:
+    """Whose time a step takes. The launches that a captured step waits for are the GPU's."""
+    return "host" if limited_by == "launches" and kernel_version not in CAPTURED_VERSIONS else "GPU"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MeasuredStep:
     """A measured step beside its estimate, with what may make the roofline wrong in the same way."""
@@ -155,21 +164,31 @@ class MeasuredStep:
     def log_ratio(self) -> float:
         return math.log(self.measured_s / self.estimated_s)
 
+    @property
+    def side(self) -> str:
+        return _side(self.kernel_version, self.limited_by)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Correction:
-    """Log factors on estimated step times: one for all, then by what limits, then by kernel version.
+    """Log factors on estimated step times: by whose time it is (how fast the host is says nothing of the
+    GPU), then by what limits there, then by kernel version.
 
     Each level is the median of what the level before left over, shrunk where there are few points.
     """
 
-    overall: float = 0.0
+    by_side: dict[str, float] = field(default_factory=dict)
+    by_limit: dict[tuple[str, str], float] = field(default_factory=dict)
     by_version: dict[str, float] = field(default_factory=dict)
-    by_limit: dict[str, float] = field(default_factory=dict)
     sigma: float = _PRIOR_SIGMA
 
     def log_factor(self, kernel_version: str, limited_by: LimitedBy) -> float:
-        return self.overall + self.by_version.get(kernel_version, 0.0) + self.by_limit.get(limited_by, 0.0)
+        side = _side(kernel_version, limited_by)
+        return (
+            self.by_side.get(side, 0.0)
+            + self.by_limit.get((side, limited_by), 0.0)
+            + self.by_version.get(kernel_version, 0.0)
+        )
 
     def interval(
         self, step_s: float, kernel_version: str, limited_by: LimitedBy
@@ -184,23 +203,25 @@ def correct(points: Sequence[MeasuredStep]) -> Correction:
     """The correction that measured steps suggest; none suggest none."""
     if not points:
         return Correction()
-    overall = statistics.median(point.log_ratio for point in points)
-    left = [point.log_ratio - overall for point in points]
-    by_limit = _levels([point.limited_by for point in points], left, _SHRINK_LIMITS)
-    left = [value - by_limit[p.limited_by] for p, value in zip(points, left, strict=True)]
-    by_version = _levels([point.kernel_version for point in points], left, _SHRINK_VERSIONS)
-    left = [value - by_version[p.kernel_version] for p, value in zip(points, left, strict=True)]
+    left = [point.log_ratio for point in points]
+    by_side, left = _level([p.side for p in points], left, _SHRINK_SIDES)
+    by_limit, left = _level([(p.side, p.limited_by) for p in points], left, _SHRINK_LIMITS)
+    by_version, left = _level([p.kernel_version for p in points], left, _SHRINK_VERSIONS)
     spread = 1.4826 * statistics.median(abs(value) for value in left)
     # Few points fit themselves: trust the spread they leave by their number against the prior's
     weight = len(points) / (len(points) + 4)
     sigma = max(_LEAST_SIGMA, weight * spread + (1 - weight) * _PRIOR_SIGMA)
-    return Correction(overall=overall, by_version=by_version, by_limit=by_limit, sigma=sigma)
+    return Correction(by_side=by_side, by_limit=by_limit, by_version=by_version, sigma=sigma)
 
 
-def _levels(names: Iterable[str], values: Sequence[float], shrink: int) -> dict[str, float]:
-    groups: dict[str, list[float]] = {}
+def _level(
+    names: Sequence[Name], values: Sequence[float], shrink: int
+) -> tuple[dict[Name, float], list[float]]:
+    """The shrunk median of every name's values, and what each value leaves over."""
+    groups: dict[Name, list[float]] = {}
     for name, value in zip(names, values, strict=True):
         groups.setdefault(name, []).append(value)
-    return {
+    factors = {
         name: statistics.median(group) * len(group) / (len(group) + shrink) for name, group in groups.items()
     }
+    return factors, [value - factors[name] for name, value in zip(names, values, strict=True)]
