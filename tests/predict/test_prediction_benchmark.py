@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from phase8_tune.benchmarks import prediction, prediction_report, quiet_core
 from phase8_tune.benchmarks.fresh_processes import in_fresh_processes
@@ -21,7 +23,7 @@ GIB = 1 << 30
 
 @pytest.fixture
 def replaced(monkeypatch, tmp_path):
-    """A card on which all takes 5 GiB reserved, 4.5 allocated, and runs under no cap but of 6 GiB and more."""
+    """A card on which everything reserves 5 GiB, allocates 4.5, and runs under caps of 6 GiB and more."""
     answer = SimpleNamespace(
         reserved_bytes=5 * GIB, allocated_bytes=int(4.5 * GIB), peak_op="mul", peak_phase="forward", fits=True
     )
@@ -43,9 +45,9 @@ def replaced(monkeypatch, tmp_path):
     monkeypatch.setattr(prediction, "in_fresh_processes", run)
     monkeypatch.setattr(prediction, "clean", lambda: None)
     monkeypatch.setattr(prediction, "step_blocks", lambda case: [[0.3, 0.3], [0.2, 0.1, 0.2]])
-    monkeypatch.setattr(prediction.torch.cuda, "mem_get_info", lambda: (80 * GIB, 80 * GIB))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (80 * GIB, 80 * GIB))
     monkeypatch.setattr(Predictor, "step", lambda *_: step)
-    monkeypatch.setattr(prediction.gc, "freeze", lambda: None)
+    monkeypatch.setattr(gc, "freeze", lambda: None)
     monkeypatch.setattr(sys, "argv", ["prediction", "--count", "12", "--output", str(tmp_path / "out")])
     return SimpleNamespace(answer=answer, ran=ran, results=tmp_path / "out" / "results.json")
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from phase8_tune.tuner.predict.allocator import MIB
+from phase8_tune.tuner.predict import replay
+from phase8_tune.tuner.predict.allocator import DEFAULT_STREAM, MIB, Block, CachingAllocator
 from phase8_tune.tuner.predict.events import FREE, WORKSPACE, Category, Event, Trace, Workspaces
 from phase8_tune.tuner.predict.fit import Structure
 from phase8_tune.tuner.predict.replay import Program
@@ -67,6 +68,46 @@ def test_a_captured_step_has_its_own_pool():
     peaks = _replay(is_captured=True, input_bytes=4096)
     assert peaks.allocated_bytes == 100 * MIB + 4096 + 2 * 512
     assert peaks.reserved_bytes == (40 + 10 + 30 + 30 + 2 + 2 + 2) * MIB
+
+
+class Watched(CachingAllocator):
+    """Notes MiB of its requests, those of the driver as negative numbers; `latest` is the one made last."""
+
+    latest: Watched
+
+    def __init__(self, cap_bytes: int | None = None) -> None:
+        super().__init__(cap_bytes)
+        self.asked_mib: list[int] = []
+        Watched.latest = self
+
+    def allocate(self, size_bytes: int, stream: int = DEFAULT_STREAM) -> Block | None:
+        self.asked_mib.append(size_bytes // MIB)
+        return super().allocate(size_bytes, stream)
+
+    def take_for_driver(self, size_bytes: int) -> None:
+        self.asked_mib.append(-size_bytes // MIB)
+        super().take_for_driver(size_bytes)
+
+
+def test_an_eager_run_ends_with_a_step_that_needs_nothing_new(monkeypatch):
+    """The first step's state took a part of the activation's block: the second needs a new one, the third
+    does not. The matrix library comes with the first product."""
+    monkeypatch.setattr(replay, "CachingAllocator", Watched)
+    _replay()
+    assert Watched.latest.asked_mib == [40, -64, 10, 30, 20, 30, 30]
+
+
+def test_where_every_step_asks_anew_the_run_ends_all_the_same(monkeypatch):
+    monkeypatch.setattr(replay, "CachingAllocator", Watched)
+    monkeypatch.setattr(CachingAllocator, "free", lambda allocator, block: None)
+    _replay()
+    assert 3 < Watched.latest.asked_mib.count(30) < 10
+
+
+def test_streams_are_made_before_a_captured_versions_first_step(monkeypatch):
+    monkeypatch.setattr(replay, "CachingAllocator", Watched)
+    _replay(is_captured=True)
+    assert Watched.latest.asked_mib[:35] == [40, *[-2] * 32, -64, 10]
 
 
 @pytest.mark.parametrize("version", VERSIONS)

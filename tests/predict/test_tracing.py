@@ -10,6 +10,7 @@ from torch import nn
 
 from phase8_tune.phase8 import capture
 from phase8_tune.tuner.predict import traced_trainer
+from phase8_tune.tuner.predict.cost_classes import RECORDED
 from phase8_tune.tuner.predict.events import FREE, LT_WORKSPACE, WORKSPACE
 from phase8_tune.tuner.predict.replay import CAPTURE_AFTER
 from phase8_tune.tuner.predict.tracer import Tracer
@@ -53,6 +54,24 @@ def test_linear_layer_forward_and_backward():
         assert [size for size in backward if size in (WORKSPACE, LT_WORKSPACE)] == [WORKSPACE]
         layer(x)
         assert log.read() == [4 * 5 * 32, -4 * 5 * 32]
+
+
+def test_what_autograd_records_is_counted():
+    """Forward, but for views; not backward, and not where nothing is recorded."""
+    with torch.autograd.set_multithreading_enabled(False), Tracer(META, LIMITS.processors) as tracer:
+        weight = torch.zeros(4, 4, device=META, requires_grad=True)
+        gradient = torch.zeros(4, 4, device=META)
+        before = _recorded(tracer)
+        y = (weight.t() * 2.0).exp()
+        assert _recorded(tracer) == before + 2
+        y.backward(gradient)
+        with torch.no_grad():
+            weight * 2.0
+        assert _recorded(tracer) == before + 2
+
+
+def _recorded(tracer: Tracer) -> float:
+    return sum(cost.launches for (name, _), cost in tracer.work.costs.items() if name == RECORDED)
 
 
 def test_views_and_in_place_operations_take_nothing():

@@ -57,7 +57,7 @@ _WALKS_A_ROW = "bk_scan_v1"
 
 _PRIOR_SIGMA = math.log(1.6) / 1.64  # before any measurement: off by no more than 1.6 in nine of ten
 _LEAST_SIGMA = 0.03
-# So many points weigh as much as what is expected: hosts and cards differ from their profiles, versions hardly
+# So many points weigh as much as what is expected: hosts differ from their profiles, versions hardly
 _SHRINK_SIDES, _SHRINK_LIMITS, _SHRINK_VERSIONS = 1, 4, 5
 _COVERAGE = 1.64  # 90 % of a normal distribution
 
