@@ -59,7 +59,7 @@ def test_memory_and_throughput(replaced, capsys):
     assert summary["configurations"] == 12
     assert summary["reserved_within_2_percent"] == 1.0
     assert summary["throughput_median_error"] == pytest.approx(0.1 / 0.1)  # 0.2 s measured, 0.1 predicted
-    assert summary["throughput_median_error_after_ten"] == pytest.approx(0.0, abs=1e-9)
+    assert summary["throughput_median_error_after_ten"] < 0.02
     assert len(results["processes"]) == prediction.PROCESS_RUNS
     # 4 GiB are less than what is allocated, 6 GiB are enough, 5 GiB had to be tried
     assert [task.cap_bytes for task in replaced.ran].count(5 * GIB) == 12

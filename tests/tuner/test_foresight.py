@@ -150,7 +150,8 @@ def test_a_correction_follows_from_measured_records_alone() -> None:
         make_record(c, tokens_per_s=(1000.0 if v == "fast" else 900.0) / 2) for (_, v), c in CELLS.items()
     ]
     correction = correction_from(halved, forecasts)
-    assert correction.log_factor("fast", "memory traffic") == pytest.approx(math.log(2), abs=0.02)
+    # Some points are trusted for the most part
+    assert 0.9 * math.log(2) < correction.log_factor("fast", "memory traffic") < math.log(2)
     failed = make_record(CELLS[256, "v2"], outcome=Outcome.OOM, peak_bytes=None)
     assert correction_from([failed], forecasts) == correction_from([], forecasts)
 

@@ -1,7 +1,7 @@
 """Replays a traced model's events through the simulated allocator: peaks, what they are made of, what fits.
 
 An eager version takes its steps on one stream, until one needs no new segment. A captured one takes its first
-steps on a side stream, gives the cache back, and captures a step into a pool of its own (`phase8/capture.py`).
+steps on a side stream, gives the cache back, and captures one into a pool of its own (`phase8/capture.py`).
 """
 
 from __future__ import annotations
