@@ -41,7 +41,7 @@ from .quiet_core import on_fastest_core, undisturbed_s
 
 GIB = 1 << 30
 CAPS_GIB = (4, 6, 8, 12)
-LARGEST_GIB = 48  # larger configurations are left out
+LARGEST_BYTES = 48 * GIB  # larger configurations are left out, and what the card has no room for
 PROCESS_RUNS = 8
 _OUTSIDE_BYTES = 1 * GIB  # of a process beside what torch reserves, for sharing the card
 _AT_ONCE = 10  # processes
@@ -56,6 +56,7 @@ def main() -> None:
         print(f"{arguments.record}: {arguments.record.stat().st_size} bytes")
         return
     profile = _profile(arguments)
+    largest = min(LARGEST_BYTES, torch.cuda.mem_get_info()[0] - 2 * _OUTSIDE_BYTES)
     with PredictionStore() as store:
         drawn = draw(2 * arguments.count, arguments.seed)
         start = time.monotonic()
@@ -64,12 +65,12 @@ def main() -> None:
         chosen = [
             (candidate, answer)
             for candidate, answer in zip(drawn, answers, strict=True)
-            if answer.reserved_bytes is not None and answer.reserved_bytes < LARGEST_GIB * GIB
+            if answer.reserved_bytes is not None and answer.reserved_bytes < largest
         ][: arguments.count]
         print(f"{len(drawn)} configurations predicted in {predicting_s:.1f} s, {len(chosen)} to be measured")
         if not chosen:
             _fail(
-                f"expected configurations that reserve less than {LARGEST_GIB} GiB, got none "
+                f"expected configurations that reserve less than {largest / GIB:.0f} GiB, got none "
                 f"of the {len(drawn)} drawn; draw more with --count or others with --seed"
             )
         predictor = Predictor(profile=profile, store=store)
@@ -159,19 +160,25 @@ def _measure_memory(
 ) -> tuple[list[Row], list[Row]]:
     """Adds the measured peaks to the rows; returns decisions under caps, and processes as NVML sees them."""
     measured = _run([Task(row["case"]) for row in rows], [row["predicted_reserved_bytes"] for row in rows])
-    for row, peaks in zip(rows, measured, strict=True):
-        assert peaks is not None  # without a cap
+    for row, peaks in zip(rows, _all_fit(rows, measured), strict=True):
         for name, value in (("allocated", peaks.allocated_bytes), ("reserved", peaks.reserved_bytes)):
             row[f"measured_{name}_bytes"] = value
             row[f"{name}_error"] = row[f"predicted_{name}_bytes"] / value - 1
     decisions = _decide(rows, store, predictor.profile)
     large = [row for row in rows if row["measured_reserved_bytes"] > 2 * GIB][:PROCESS_RUNS]
-    alone = in_fresh_processes(peaks_of, [Task(row["case"]) for row in large])
-    return decisions, [
-        _process(row, peaks, predictor)
-        for row, peaks in zip(large, alone, strict=True)
-        if peaks is not None
-    ]  # fmt: skip
+    alone = _all_fit(large, in_fresh_processes(peaks_of, [Task(row["case"]) for row in large]))
+    return decisions, [_process(row, peaks, predictor) for row, peaks in zip(large, alone, strict=True)]
+
+
+def _all_fit(rows: Sequence[Row], measured: Sequence[MeasuredPeaks | None]) -> list[MeasuredPeaks]:
+    """What was measured without a cap."""
+    for row, peaks in zip(rows, measured, strict=True):
+        if peaks is None:
+            _fail(
+                f"{row['description']}: expected it to fit without a cap, got out of memory; "
+                "end other programs on the card and run again"
+            )
+    return [peaks for peaks in measured if peaks is not None]
 
 
 def _run(tasks: Sequence[Task], reserved_bytes: Sequence[int]) -> list[MeasuredPeaks | None]:

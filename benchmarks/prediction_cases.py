@@ -29,7 +29,8 @@ class Task(NamedTuple):
 
 
 class MeasuredPeaks(NamedTuple):
-    """torch's peaks, and what NVML counts more for the card than before the process used it."""
+    """torch's peaks; and the card's, when torch's reserved bytes are at theirs: what NVML counts more at the
+    end than before the process used the card, and what torch has given back since its peak."""
 
     allocated_bytes: int
     reserved_bytes: int
@@ -81,11 +82,11 @@ def peaks_of(task: Task) -> MeasuredPeaks | None:
     after = card.memory()
     if before is None or after is None:
         raise RuntimeError("NVML does not tell the card's memory")
-    # Segments are kept until they are asked for: what is reserved now is the peak, but under a cap
+    given_back = torch.cuda.max_memory_reserved() - torch.cuda.memory_reserved()
     return MeasuredPeaks(
         allocated_bytes=torch.cuda.max_memory_allocated(),
         reserved_bytes=torch.cuda.max_memory_reserved(),
-        card_bytes=after.used_bytes - before.used_bytes,
+        card_bytes=after.used_bytes - before.used_bytes + given_back,
     )
 
 
@@ -127,9 +128,12 @@ def prepare(candidate: Candidate) -> tuple[Trainer, torch.Tensor]:
 
 
 def compile_kernels(candidate: Candidate) -> None:
-    """One step in a process of its own, so that the kernels are on disk when they are measured."""
+    """One step in another process, so that the kernels are on disk when they are measured."""
     try:
         trainer, tokens = prepare(candidate)
         trainer.step(tokens)
+        del trainer, tokens
     except torch.OutOfMemoryError:
         pass  # its kernels were compiled up to there
+    finally:
+        clean()

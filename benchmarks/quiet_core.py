@@ -1,10 +1,9 @@
 """Timing on a host that others use too: on the processor core that is fastest at the moment.
 
-What waits for the host takes up to twice as long while another program, or another virtual machine, shares
-the physical core, and the host's speed changes from second to second: of eleven configurations timed twice
-the median of steps on all cores moved by 15 %, the least of three blocks so timed by 5 %, and steps on all
-cores took 1.14 times as long (medians; studies/results/2026-11-26-h100-host-time). On a quiet computer both
-say the same.
+While other programs share a core, what waits for the host takes up to 1.7 times as long, and that changes
+from second to second: of eleven configurations timed twice the median of steps on all cores moved by 15 %,
+the least of three blocks so timed by 5 %, and steps on all cores took 1.14 times as long (medians;
+studies/results/2026-11-26-h100-host-time). On a quiet computer both say the same.
 """
 
 from __future__ import annotations

@@ -76,6 +76,16 @@ def test_one_part_alone(replaced, monkeypatch, only, other):
     assert (replaced.ran == []) == (only == "throughput")
 
 
+def test_out_of_memory_without_a_cap_is_one_line_and_exit_2(replaced, monkeypatch, capsys):
+    monkeypatch.setattr(prediction, "in_fresh_processes", lambda function, tasks, **_: [None] * len(tasks))
+    with pytest.raises(SystemExit) as end:
+        prediction.main()
+    assert end.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert "expected it to fit without a cap, got out of memory" in lines[0]
+
+
 def test_nothing_small_enough_is_one_line_and_exit_2(replaced, capsys):
     replaced.answer.reserved_bytes = None
     with pytest.raises(SystemExit) as end:

@@ -87,6 +87,8 @@ class Case:
 
     recorded: dict[str, Any]
     is_captured: bool
+    ends: tuple[int, ...]
+    """Events up to the end of the first step, and of the second."""
     theirs: History
     ours: History
     predicted: Peaks
@@ -147,14 +149,20 @@ def case(request, recording) -> Case:
     program = Program(structure, is_captured=candidate.kernel_version in CAPTURED_VERSIONS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(replay, "CachingAllocator", Watched)
-        predicted = program.replay(
-            structure.whole(sizes.sizes), workspaces=WORKSPACES, input_bytes=8 * batch * (key.n_seq + 1)
-        )
+        whole, input_bytes = structure.whole(sizes.sizes), 8 * batch * (key.n_seq + 1)
+        predicted = program.replay(whole, workspaces=WORKSPACES, input_bytes=input_bytes)
+        ours = Watched.latest.log
+        ends = []
+        for later_steps in (0, 1):
+            patch.setattr(replay, "_MOST_REPEATS", later_steps)
+            program.replay(whole, workspaces=WORKSPACES, input_bytes=input_bytes)
+            ends.append(len(Watched.latest.log))
     return Case(
         recorded=recorded,
         is_captured=program.is_captured,
+        ends=tuple(ends),
         theirs=history_of(recorded),
-        ours=Watched.latest.log,
+        ours=ours,
         predicted=predicted,
     )
 
@@ -206,6 +214,12 @@ def test_predicted_events_are_those_of_the_gpu(case, recording):
     different = [n for n, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b]
     assert different == []
     assert len(ours) > 1000
+    if not case.is_captured:
+        first, second = case.ends
+        later = second - first
+        assert len(ours) >= second + later  # the last needs nothing new
+        assert (len(ours) - second) % later == 0
+        assert (len(case.theirs) - len(ours)) % later == 0
 
 
 @pytest.mark.usefixtures("of_these_sources")
@@ -213,7 +227,7 @@ def test_predicted_peaks_are_those_of_the_gpu(case):
     """The bars of the whole prediction, for every run."""
     assert case.predicted.reserved_bytes is not None
     assert case.predicted.allocated_bytes == pytest.approx(case.recorded["allocated_bytes"], rel=0.01)
-    assert case.predicted.reserved_bytes == pytest.approx(case.recorded["reserved_bytes"], rel=0.02)
+    assert case.predicted.reserved_bytes == pytest.approx(case.recorded["reserved_bytes"], rel=0.01)
 
 
 def test_the_simulated_allocator_is_the_real_one(case, monkeypatch):

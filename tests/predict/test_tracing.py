@@ -10,8 +10,8 @@ from torch import nn
 
 from phase8_tune.phase8 import capture
 from phase8_tune.tuner.predict import traced_trainer
-from phase8_tune.tuner.predict.cost_classes import RECORDED
-from phase8_tune.tuner.predict.events import FREE, LT_WORKSPACE, WORKSPACE
+from phase8_tune.tuner.predict.cost_classes import RECORDED, UNRECORDED
+from phase8_tune.tuner.predict.events import FREE, LT_WORKSPACE, WORKSPACE, Trace
 from phase8_tune.tuner.predict.replay import CAPTURE_AFTER
 from phase8_tune.tuner.predict.tracer import Tracer
 
@@ -68,6 +68,23 @@ def test_what_autograd_records_is_counted():
         with torch.no_grad():
             weight * 2.0
         assert _recorded(tracer) == before + 2
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_forward_pass_counts_what_it_calls(version):
+    """Without autograd nothing is recorded, and everything counts that is no part of a custom operation."""
+    forward, training = (_totals(traced(version, mode=mode)) for mode in ("forward", "train"))
+    assert RECORDED not in forward
+    assert UNRECORDED not in training
+    assert 0 < forward[UNRECORDED] <= forward["memory"] + forward["gemm"]
+    assert training[RECORDED] > 0
+
+
+def _totals(trace: Trace) -> dict[str, float]:
+    totals: dict[str, float] = {}
+    for (name, _), cost in trace.costs.items():
+        totals[name] = totals.get(name, 0.0) + cost.launches
+    return totals
 
 
 def _recorded(tracer: Tracer) -> float:

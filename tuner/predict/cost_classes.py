@@ -6,7 +6,10 @@ CALLS = "calls of custom operations"
 """Borne by the host alone: calls of operations with a wrapper in Python."""
 
 RECORDED = "operations that autograd records"
-"""Likewise, and counted beside what they cost themselves: forward and in recomputing, Python calls them."""
+"""Likewise, and counted beside what they cost themselves: with autograd on, Python calls them."""
+
+UNRECORDED = "operations of a pass without autograd"
+"""Likewise, where only the forward pass is run."""
 
 BALANCES = (16, 64, 128, 256)
 """FLOP a byte at which a card's matrix rate and bandwidth balance; see `gemm_costs`."""
@@ -41,7 +44,7 @@ def launch_class(operation: str | None, kernel: str) -> str:
 
 def is_of_the_host(name: str) -> bool:
     """Whether a class launches nothing by itself."""
-    return name in (CALLS, RECORDED)
+    return name in (CALLS, RECORDED, UNRECORDED)
 
 
 def is_launch(name: str) -> bool:

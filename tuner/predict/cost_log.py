@@ -5,29 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .cost_classes import CALLS, RECORDED, gemm_costs
+from .cost_classes import CALLS, RECORDED, UNRECORDED, gemm_costs
 from .events import LOSS_SCALING, Cost
 from .launches import launch_costs
 
 
 class CostLog:
     """Costs so far, by (class, block). operation: the custom operation that runs, if any; is_scaling: true
-    while the loss or the gradients are scaled.
+    while the loss or the gradients are scaled; is_forward_only: true where there is no backward pass.
     """
 
     def __init__(self) -> None:
         self.costs: dict[tuple[str, int], Cost] = {}
         self.operation: str | None = None
         self.is_scaling = False
+        self.is_forward_only = False
 
     def call(self, unit: int) -> None:
         """A call of a custom operation."""
         self.count(CALLS, unit, 0.0, 0.0, 1.0)
 
-    def record(self, unit: int) -> None:
-        """An operation that autograd records, unless it is part of a custom one or scales the loss."""
-        if self.operation is None and not self.is_scaling:
-            self.count(RECORDED, unit, 0.0, 0.0, 1.0)
+    def dispatch(self, unit: int, *, is_recorded: bool) -> None:
+        """An operation of PyTorch with autograd on or off, which may be part of a custom one."""
+        if self.operation is None and not self.is_scaling and (is_recorded or self.is_forward_only):
+            self.count(RECORDED if is_recorded else UNRECORDED, unit, 0.0, 0.0, 1.0)
 
     def launch(self, kernel: Any, args: Sequence[Any], kwargs: Mapping[str, Any], unit: int) -> None:
         """A kernel launch that was left out."""

@@ -87,6 +87,7 @@ def _trace(built: TracedTrainer, batch_size: int, mode: Mode, steps: int) -> Tra
     trace = Trace(depth=config.n_layers)
     with torch.autograd.set_multithreading_enabled(False), tracer:
         tracer.log.category = "activations"
+        tracer.work.is_forward_only = mode == "forward"
         tokens = torch.zeros(batch_size, config.n_seq + 1, dtype=torch.int64, device=tracer.device)
         trace.setup = [*built.setup, *tracer.log.take()]
         gradients: set[int] = set()

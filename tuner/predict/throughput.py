@@ -27,6 +27,7 @@ from .cost_classes import (
     BALANCES,
     CALLS,
     RECORDED,
+    UNRECORDED,
     gemm_class,
     is_launch,
     is_matrix_kernel,
@@ -48,9 +49,11 @@ _VECTOR_SHARE = 0.42  # of the float32 rate: transcendental functions cost sever
 # of matrix products in kernels too narrow for a library's
 _PRODUCTS, _EAGER, _CAPTURED, _KERNELS, _NARROW_PRODUCTS = 1.1, 1.5, 2.2, 1.3, 3.0
 _KERNEL_FLOOR_S = 3e-6  # start and end of a kernel on the GPU
-# Host time in the profile's launches: of an operation, of recording it (with the Python that calls it), of a
-# Triton launch, of a call of a custom operation (Python around it)
-_HOST_OF_OPERATION, _HOST_OF_RECORDING, _HOST_OF_KERNEL, _HOST_OF_CALL = 1.0, 2.6, 4.6, 27.0
+# Host time in the profile's launches: of an operation, of a Triton launch; beside those, of recording an
+# operation (with the Python that calls it), of calling one without autograd (fitted to the forward rows of
+# 2026-11-24-h200-seed-table-reference), of calling a custom one (Python around it)
+_HOST_OF_OPERATION, _HOST_OF_KERNEL = 1.0, 4.6
+_HOST_BESIDE = {RECORDED: 2.6, UNRECORDED: 0.4, CALLS: 27.0}
 _OVERLAP = 6  # exponent of the mean of host and GPU: the shorter hides but for its ends
 _SERIAL_STEP_S = 40e-9  # one dependent complex step of a scan that walks a row
 _WALKS_A_ROW = "bk_scan_v1"
@@ -139,11 +142,7 @@ def _balanced_flops(costs: Costs, balance: float) -> float:
 
 def _host_of(name: str) -> float:
     """Host time of one launch of a class, in launches of the profile."""
-    if name == RECORDED:
-        return _HOST_OF_RECORDING
-    if name == CALLS:
-        return _HOST_OF_CALL
-    return _HOST_OF_KERNEL if is_launch(name) else _HOST_OF_OPERATION
+    return _HOST_BESIDE.get(name, _HOST_OF_KERNEL if is_launch(name) else _HOST_OF_OPERATION)
 
 
 def _side(kernel_version: str, limited_by: LimitedBy) -> Literal["host", "GPU"]:
@@ -180,7 +179,8 @@ class Correction:
     by_side: dict[str, float] = field(default_factory=dict)
     by_limit: dict[tuple[str, str], float] = field(default_factory=dict)
     by_version: dict[str, float] = field(default_factory=dict)
-    sigma: float = _PRIOR_SIGMA
+    sigma: dict[str, float] = field(default_factory=dict)
+    """By side, what is left over; the prior's where nothing was measured."""
 
     def log_factor(self, kernel_version: str, limited_by: LimitedBy) -> float:
         side = _side(kernel_version, limited_by)
@@ -195,7 +195,8 @@ class Correction:
     ) -> tuple[float, float, float]:
         """(low, corrected, high) seconds of a step; the interval covers nine of ten."""
         corrected = step_s * math.exp(self.log_factor(kernel_version, limited_by))
-        spread = math.exp(_COVERAGE * self.sigma)
+        sigma = self.sigma.get(_side(kernel_version, limited_by), _PRIOR_SIGMA)
+        spread = math.exp(_COVERAGE * sigma)
         return corrected / spread, corrected, corrected * spread
 
 
@@ -207,11 +208,18 @@ def correct(points: Sequence[MeasuredStep]) -> Correction:
     by_side, left = _level([p.side for p in points], left, _SHRINK_SIDES)
     by_limit, left = _level([(p.side, p.limited_by) for p in points], left, _SHRINK_LIMITS)
     by_version, left = _level([p.kernel_version for p in points], left, _SHRINK_VERSIONS)
-    spread = 1.4826 * statistics.median(abs(value) for value in left)
-    # Few points fit themselves: trust the spread they leave by their number against the prior's
-    weight = len(points) / (len(points) + 4)
-    sigma = max(_LEAST_SIGMA, weight * spread + (1 - weight) * _PRIOR_SIGMA)
+    sides: dict[str, list[float]] = {}
+    for point, value in zip(points, left, strict=True):
+        sides.setdefault(point.side, []).append(value)
+    sigma = {side: _sigma(values) for side, values in sides.items()}
     return Correction(by_side=by_side, by_limit=by_limit, by_version=by_version, sigma=sigma)
+
+
+def _sigma(left: Sequence[float]) -> float:
+    """Few points fit themselves: what they leave over is trusted by their number against the prior's."""
+    spread = 1.4826 * statistics.median(abs(value) for value in left)
+    weight = len(left) / (len(left) + 4)
+    return max(_LEAST_SIGMA, weight * spread + (1 - weight) * _PRIOR_SIGMA)
 
 
 def _level(

@@ -100,8 +100,6 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return func.decompose(*args, **kwargs)
         if operation.is_view:
             return func(*args, **kwargs)
-        if torch.is_grad_enabled():
-            self.work.record(self.log.unit)
         if adds_in_place(func, args, self._sole_counts):
             self.progress.follow()
             self.work.add(operation.cost_class, self.log.unit, 0.0, 1.5 * tensor_bytes(tensors_of(args)))
@@ -109,6 +107,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.progress.follow()
         if operation.namespace == "phase8":
             return self._run_custom(operation, func, args, kwargs)
+        self.work.dispatch(self.log.unit, is_recorded=torch.is_grad_enabled())
         partial_norms = self._hold_partial_norms(args[0]) if operation.short_name == "_foreach_norm" else None
         result, work, moved = self._result(operation, func, args, kwargs)
         self._track(result, operation, args)
