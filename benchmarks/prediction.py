@@ -56,7 +56,7 @@ def main() -> None:
         print(f"{arguments.record}: {arguments.record.stat().st_size} bytes")
         return
     profile = _profile(arguments)
-    largest = min(LARGEST_BYTES, torch.cuda.mem_get_info()[0] - 2 * _OUTSIDE_BYTES)
+    largest = min(LARGEST_BYTES, _room_bytes() - _OUTSIDE_BYTES)
     with PredictionStore() as store:
         drawn = draw(2 * arguments.count, arguments.seed)
         start = time.monotonic()
@@ -172,13 +172,20 @@ def _measure_memory(
 
 def _all_fit(rows: Sequence[Row], measured: Sequence[MeasuredPeaks | None]) -> list[MeasuredPeaks]:
     """What was measured without a cap."""
+    fitting = []
     for row, peaks in zip(rows, measured, strict=True):
         if peaks is None:
             _fail(
                 f"{row['description']}: expected it to fit without a cap, got out of memory; "
                 "end other programs on the card and run again"
             )
-    return [peaks for peaks in measured if peaks is not None]
+        fitting.append(peaks)
+    return fitting
+
+
+def _room_bytes() -> int:
+    """What the card has for all processes together."""
+    return torch.cuda.mem_get_info()[0] - _OUTSIDE_BYTES
 
 
 def _run(tasks: Sequence[Task], reserved_bytes: Sequence[int]) -> list[MeasuredPeaks | None]:
@@ -186,7 +193,7 @@ def _run(tasks: Sequence[Task], reserved_bytes: Sequence[int]) -> list[MeasuredP
         peaks_of,
         tasks,
         needs_bytes=[size + _OUTSIDE_BYTES for size in reserved_bytes],
-        room_bytes=torch.cuda.mem_get_info()[0] - _OUTSIDE_BYTES,
+        room_bytes=_room_bytes(),
         at_once=min(_AT_ONCE, max(1, (os.cpu_count() or 1) * 2 // 3)),
     )
 
@@ -241,7 +248,6 @@ def _measure_throughput(rows: Sequence[Row]) -> None:
         start = time.perf_counter()
         clean()
         row.setdefault("blocks_s", []).extend(step_blocks(row["case"]))
-        clean()
         row["measured_step_s"] = undisturbed_s(row["blocks_s"])
         print(
             f"{row['description']}: predicted {1e3 * row['predicted_step_s']:.1f} ms, "

@@ -11,7 +11,8 @@ from torch import nn
 from phase8_tune.phase8 import capture
 from phase8_tune.tuner.predict import traced_trainer
 from phase8_tune.tuner.predict.cost_classes import RECORDED, UNRECORDED
-from phase8_tune.tuner.predict.events import FREE, LT_WORKSPACE, WORKSPACE, Trace
+from phase8_tune.tuner.predict.events import FREE, LT_WORKSPACE, WORKSPACE
+from phase8_tune.tuner.predict.fit import _total_costs
 from phase8_tune.tuner.predict.replay import CAPTURE_AFTER
 from phase8_tune.tuner.predict.tracer import Tracer
 
@@ -73,18 +74,12 @@ def test_what_autograd_records_is_counted():
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_forward_pass_counts_what_it_calls(version):
     """Without autograd nothing is recorded, and everything counts that is no part of a custom operation."""
-    forward, training = (_totals(traced(version, mode=mode)) for mode in ("forward", "train"))
+    traces = [traced(version, mode=mode) for mode in ("forward", "train")]
+    forward, training = (_total_costs(trace, trace.depth) for trace in traces)
     assert RECORDED not in forward
     assert UNRECORDED not in training
-    assert 0 < forward[UNRECORDED] <= forward["memory"] + forward["gemm"]
-    assert training[RECORDED] > 0
-
-
-def _totals(trace: Trace) -> dict[str, float]:
-    totals: dict[str, float] = {}
-    for (name, _), cost in trace.costs.items():
-        totals[name] = totals.get(name, 0.0) + cost.launches
-    return totals
+    assert 0 < forward[UNRECORDED].launches <= forward["memory"].launches + forward["gemm"].launches
+    assert training[RECORDED].launches > 0
 
 
 def _recorded(tracer: Tracer) -> float:

@@ -14,6 +14,7 @@ takes.
 from __future__ import annotations
 
 from bisect import bisect_right, insort
+from operator import attrgetter
 
 _UNIT_BYTES = 32 << 20
 _MIB = 1 << 20
@@ -25,6 +26,7 @@ _LOCAL_MEMORY = (-410, 0)
 _FIRST_GAP_END = -956
 """Likewise: below it nothing is mapped."""
 
+_START = attrgetter("start")
 Interval = tuple[int, int]
 """Start and end of an address range."""
 
@@ -62,8 +64,7 @@ class AddressSpace:
     """Addresses of one process's segments."""
 
     def __init__(self) -> None:
-        self._pieces: list[_Piece] = []
-        self._starts: list[int] = []
+        self._pieces: list[_Piece] = []  # in ascending order
         self._gaps: list[Interval] = [(0, _ORIGIN + _FIRST_GAP_END * _MIB)]
         self._has_local_memory = True
         for place in _FIRST_PIECES:
@@ -79,11 +80,11 @@ class AddressSpace:
 
     def give_back(self, address: int, size_bytes: int) -> None:
         """The segment at an address is no more."""
-        place = bisect_right(self._starts, address) - 1
+        place = bisect_right(self._pieces, address, key=_START) - 1
         piece = self._pieces[place]
         piece.give_back(address, address + size_bytes)
         if piece.largest == piece.end - piece.start and not piece.is_kept:
-            del self._pieces[place], self._starts[place]
+            del self._pieces[place]
             insort(self._gaps, (piece.start, piece.end))
             self._gaps = _joined(self._gaps)
 
@@ -102,9 +103,7 @@ class AddressSpace:
         self._add(_Piece(_ORIGIN + start * _MIB, _ORIGIN + end * _MIB, is_kept=True))
 
     def _add(self, piece: _Piece) -> _Piece:
-        place = bisect_right(self._starts, piece.start)
-        self._pieces.insert(place, piece)
-        self._starts.insert(place, piece.start)
+        insort(self._pieces, piece, key=_START)
         return piece
 
 

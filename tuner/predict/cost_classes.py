@@ -42,11 +42,6 @@ def launch_class(operation: str | None, kernel: str) -> str:
     return f"{operation or 'launch'}:{kernel}"
 
 
-def is_of_the_host(name: str) -> bool:
-    """Whether a class launches nothing by itself."""
-    return name in (CALLS, RECORDED, UNRECORDED)
-
-
 def is_launch(name: str) -> bool:
     """Whether a class is of Triton launches."""
     return ":" in name

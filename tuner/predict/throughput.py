@@ -32,7 +32,6 @@ from .cost_classes import (
     is_launch,
     is_matrix_kernel,
     is_narrow_product,
-    is_of_the_host,
 )
 from .events import Cost
 from .fit import Costs
@@ -101,7 +100,7 @@ def estimate_step(
     traffic_s = arithmetic_s = launches = host_launches = 0.0
     for name, cost in costs.items():
         host_launches += cost.launches * _host_of(name)
-        if is_of_the_host(name):
+        if name in _HOST_BESIDE:
             continue
         launches += cost.launches
         if name.startswith("gemm"):
@@ -202,16 +201,11 @@ class Correction:
 
 def correct(points: Sequence[MeasuredStep]) -> Correction:
     """The correction that measured steps suggest; none suggest none."""
-    if not points:
-        return Correction()
     left = [point.log_ratio for point in points]
     by_side, left = _level([p.side for p in points], left, _SHRINK_SIDES)
     by_limit, left = _level([(p.side, p.limited_by) for p in points], left, _SHRINK_LIMITS)
     by_version, left = _level([p.kernel_version for p in points], left, _SHRINK_VERSIONS)
-    sides: dict[str, list[float]] = {}
-    for point, value in zip(points, left, strict=True):
-        sides.setdefault(point.side, []).append(value)
-    sigma = {side: _sigma(values) for side, values in sides.items()}
+    sigma = {side: _sigma(values) for side, values in _grouped([p.side for p in points], left).items()}
     return Correction(by_side=by_side, by_limit=by_limit, by_version=by_version, sigma=sigma)
 
 
@@ -226,10 +220,15 @@ def _level(
     names: Sequence[Name], values: Sequence[float], shrink: int
 ) -> tuple[dict[Name, float], list[float]]:
     """The shrunk median of every name's values, and what each value leaves over."""
+    factors = {
+        name: statistics.median(group) * len(group) / (len(group) + shrink)
+        for name, group in _grouped(names, values).items()
+    }
+    return factors, [value - factors[name] for name, value in zip(names, values, strict=True)]
+
+
+def _grouped(names: Sequence[Name], values: Sequence[float]) -> dict[Name, list[float]]:
     groups: dict[Name, list[float]] = {}
     for name, value in zip(names, values, strict=True):
         groups.setdefault(name, []).append(value)
-    factors = {
-        name: statistics.median(group) * len(group) / (len(group) + shrink) for name, group in groups.items()
-    }
-    return factors, [value - factors[name] for name, value in zip(names, values, strict=True)]
+    return groups
