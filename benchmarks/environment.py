@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import triton
 
-from ..tuner.environment import processor_name
+from ..tuner.machine.environment import processor_name
 
 
 def environment() -> dict[str, Any]:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..tests.fakes.nvml import MIB, FakeNvml
-from ..tuner.launcher import WorkerMeasurer
-from ..tuner.measurer import TimingSettings
-from ..tuner.outcome import Outcome
+from ..tuner.measuring.measurer import TimingSettings
+from ..tuner.measuring.worker_measurer import WorkerMeasurer
+from ..tuner.values.outcome import Outcome
 from .fault_harness import FAKES, TAINTED, Plan, Tally, run_case
 from .fault_processes import marked
 

@@ -19,10 +19,10 @@ from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any, Self
 
-from ..tuner import run as run_module
-from ..tuner import search as search_module
 from ..tuner.cli import main as tune
-from ..tuner.launcher import WorkerMeasurer
+from ..tuner.commands import tune as run_module
+from ..tuner.measuring.worker_measurer import WorkerMeasurer
+from ..tuner.search import search as search_module
 from .fault_harness import FAKES, FaultyMeasurer, study_text
 
 _STEPS_S = (-3600.0, -1.0, 0.0, 1.0, 3600.0, 10 * 365 * 86400.0)

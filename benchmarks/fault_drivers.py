@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..tuner.journal import read_records
+from ..tuner.records.journal import read_records
 from .fault_cases import FAKE, Bench
 from .fault_harness import Tally, account, notes
 

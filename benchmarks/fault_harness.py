@@ -13,19 +13,19 @@ from typing import Any, Self
 
 import optuna
 
-from ..tuner.candidate import Candidate
-from ..tuner.definition import StudyDefinition, parse_definition
-from ..tuner.errors import DeviceError
-from ..tuner.events import StopReason
-from ..tuner.journal import read_records
-from ..tuner.knowledge import Knowledge
-from ..tuner.launcher import WorkerMeasurer
-from ..tuner.measurement import DeviceInfo, Measurement, Versions
-from ..tuner.outcome import Outcome
-from ..tuner.pool import MeasurerPool
-from ..tuner.record import Record
-from ..tuner.search import run_search
-from ..tuner.storage import open_sqlite
+from ..tuner.measuring.pool import MeasurerPool
+from ..tuner.measuring.worker_measurer import WorkerMeasurer
+from ..tuner.records.database import open_sqlite
+from ..tuner.records.journal import read_records
+from ..tuner.records.knowledge import Knowledge
+from ..tuner.search.progress import StopReason
+from ..tuner.search.search import run_search
+from ..tuner.study.definition import StudyDefinition, parse_definition
+from ..tuner.values.candidate import Candidate
+from ..tuner.values.errors import DeviceError
+from ..tuner.values.measurement import DeviceInfo, Measurement, Versions
+from ..tuner.values.outcome import Outcome
+from ..tuner.values.record import Record
 from .fault_processes import leftovers
 
 FAKES = Path(__file__).parents[1] / "tests" / "fakes"

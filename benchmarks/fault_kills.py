@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from ..tuner.launcher import WorkerMeasurer
+from ..tuner.measuring.worker_measurer import WorkerMeasurer
 from .fault_cases import BUDGET_BYTES, FAKE, Bench, fake
 from .fault_harness import Tally, run_case
 from .fault_processes import marked

@@ -17,9 +17,9 @@ import torch
 from tabulate import tabulate
 
 from ..phase8.config import preset
-from ..phase8.data import WindowSampler, unigram_entropy, warmup_factor
 from ..phase8.model import Precision
 from ..phase8.training import Trainer, TrainingOptions
+from ..tuner.training.data import WindowSampler, unigram_entropy, warmup_factor
 from .environment import environment
 
 _TEXT_BYTES = 4_000_000

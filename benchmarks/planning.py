@@ -23,13 +23,13 @@ from typing import Any
 
 from tabulate import tabulate
 
-from ..tuner.definition import load_definition
-from ..tuner.environment import driver_versions, processor_name
-from ..tuner.plan import decide
+from ..tuner.machine.environment import driver_versions, processor_name
 from ..tuner.predict.prediction import Predictor
-from ..tuner.predict.profiles import DEFAULT_PROFILE, gpu_profile
+from ..tuner.predict.rate.profiles import DEFAULT_PROFILE, gpu_profile
 from ..tuner.predict.store import PredictionStore
-from ..tuner.sizes import parse_size
+from ..tuner.search.decisions import decide
+from ..tuner.study.definition import load_definition
+from ..tuner.values.sizes import parse_size
 
 LIMITS_S = {"cold": 120.0, "warm": 10.0, "one prediction, cold": 5.0}
 _PREDICT = ["predict", "--model", "medium", "--seq", "1024", "--batch", "1"]

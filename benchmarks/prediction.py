@@ -26,12 +26,12 @@ from typing import Any, NoReturn
 
 import torch
 
-from ..tuner.candidate import Candidate
-from ..tuner.predict.calibration import calibrate_present, present_profile
 from ..tuner.predict.lines import Answer, Question, line_key
 from ..tuner.predict.prediction import SKIP_MARGIN, Predictor
-from ..tuner.predict.profiles import GpuProfile, gpu_profile
+from ..tuner.predict.rate.calibration import calibrate_present, present_profile
+from ..tuner.predict.rate.profiles import GpuProfile, gpu_profile
 from ..tuner.predict.store import PredictionStore
+from ..tuner.values.candidate import Candidate
 from .allocator_history import record
 from .environment import environment
 from .fresh_processes import in_fresh_processes

@@ -12,7 +12,7 @@ import torch
 from ..kernels.versions import KERNEL_VERSIONS
 from ..phase8.config import PRESETS, preset
 from ..phase8.training import Trainer, TrainingOptions
-from ..tuner.candidate import Candidate
+from ..tuner.values.candidate import Candidate
 from .quiet_core import timed_blocks
 
 SEQUENCES = (256, 512, 1024, 2048, 4096)
@@ -62,7 +62,7 @@ def peaks_of(task: Task) -> MeasuredPeaks | None:
 
     What NVML counts is right only while no other program on the card moves.
     """
-    from ..tuner.nvml import open_nvml
+    from ..tuner.machine.nvml import open_nvml
 
     nvml = open_nvml().nvml
     if nvml is None:

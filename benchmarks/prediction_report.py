@@ -11,7 +11,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from ..tuner.predict.throughput import MeasuredStep, correct
+from ..tuner.predict.rate.throughput import MeasuredStep, correct
 
 LEARNED_FROM = 10
 DRAWS = 200

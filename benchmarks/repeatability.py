@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..phase8.config import PRESETS
-from ..tuner.candidate import Candidate, Precision
-from ..tuner.launcher import WorkerMeasurer
-from ..tuner.measurement import Measurement
-from ..tuner.measurer import Measurer, TimingSettings
-from ..tuner.outcome import Outcome
-from ..tuner.record import Record
+from ..tuner.measuring.measurer import Measurer, TimingSettings
+from ..tuner.measuring.worker_measurer import WorkerMeasurer
+from ..tuner.values.candidate import Candidate, Precision
+from ..tuner.values.measurement import Measurement
+from ..tuner.values.outcome import Outcome
+from ..tuner.values.record import Record
 from .environment import environment
 from .repeatability_report import Pair, report_of, summary_of
 
@@ -74,8 +74,8 @@ def draw(count: int, seed: int, device: Literal["cuda", "cpu"]) -> list[Candidat
 
 def choose_fitting(drawn: Sequence[Candidate], count: int) -> list[Candidate]:
     """Of the drawn ones those that should fit, by prediction: models in turn, as far as they go."""
-    from ..tuner.predict.calibration import present_profile
     from ..tuner.predict.prediction import Predictor
+    from ..tuner.predict.rate.calibration import present_profile
     from ..tuner.predict.store import PredictionStore
 
     with PredictionStore() as store:

@@ -10,10 +10,10 @@ from typing import Any, Self
 
 from tabulate import tabulate
 
-from ..tuner.candidate import Candidate
-from ..tuner.measurement import Measurement
-from ..tuner.outcome import Outcome
-from ..tuner.sizes import MIB, format_budget
+from ..tuner.values.candidate import Candidate
+from ..tuner.values.measurement import Measurement
+from ..tuner.values.outcome import Outcome
+from ..tuner.values.sizes import MIB, format_budget
 
 RATE_GOAL, PEAK_GOAL = 0.03, 0.005  # of the mean of both
 

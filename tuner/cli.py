@@ -10,11 +10,11 @@ from typing import Any, NoReturn
 
 import click
 
-from .doctor.command import doctor
-from .errors import InterruptedStudyError, Phase8TuneError, UserInputError
-from .failures import exception_chain
-from .predict.command import predict
-from .sizes import parse_duration, parse_size
+from .commands.doctor import doctor
+from .commands.predict import predict
+from .measuring.failures import exception_chain
+from .values.errors import InterruptedStudyError, Phase8TuneError, UserInputError
+from .values.sizes import parse_duration, parse_size
 
 _RUNS_DIR = click.option(
     "--runs-dir",
@@ -80,8 +80,8 @@ def cli(context: click.Context, /, vram_bytes: int | None, reserve_bytes: int | 
         return
     if vram_bytes is None:
         raise UserInputError("--vram: expected the memory budget, for example --vram 8GB, got nothing")
-    from .request import RunRequest
-    from .run import execute
+    from .commands.request import RunRequest
+    from .commands.tune import execute
 
     command = shlex.join(["phase8-tune", *context.meta["arguments"]])
     execute(RunRequest(vram_bytes=vram_bytes, reserve_bytes=reserve_bytes or 0, command=command, **options))
@@ -96,7 +96,7 @@ def cli(context: click.Context, /, vram_bytes: int | None, reserve_bytes: int | 
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead of a table.")
 def frontier(run: str, runs_dir: Path, as_csv: bool, **chosen: Any) -> None:
     """Print the frontier of RUN (its name, or its folder) again; needs no GPU."""
-    from .redraw import FrontierFilter, show_frontier
+    from .commands.frontier import FrontierFilter, show_frontier
 
     show_frontier(run, runs_dir, FrontierFilter(**chosen), as_csv=as_csv)
 

@@ -27,8 +27,8 @@ from phase8_tune.benchmarks.fault_harness import (
 )
 from phase8_tune.benchmarks.fault_processes import MARK
 from phase8_tune.benchmarks.faults import Counts, cpu_cases, gpu_cases
-from phase8_tune.tuner.outcome import Outcome
-from phase8_tune.tuner.space import SearchSpace
+from phase8_tune.tuner.study.space import SearchSpace
+from phase8_tune.tuner.values.outcome import Outcome
 
 FEW = Counts(
     nvml_trials=2,

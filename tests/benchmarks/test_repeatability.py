@@ -16,12 +16,12 @@ from phase8_tune.benchmarks import repeatability
 from phase8_tune.benchmarks.repeatability import draw, in_turn, measure_pairs, read_pairs
 from phase8_tune.benchmarks.repeatability_report import Pair, report_of, summary_of
 from phase8_tune.phase8.config import PRESETS
-from phase8_tune.tuner.candidate import Candidate
-from phase8_tune.tuner.measurement import Measurement
-from phase8_tune.tuner.measurer import Measurer
-from phase8_tune.tuner.outcome import Outcome
-from phase8_tune.tuner.record import Record
-from phase8_tune.tuner.testing import FormulaMeasurer
+from phase8_tune.tuner.measuring.measurer import Measurer
+from phase8_tune.tuner.measuring.testing import FormulaMeasurer
+from phase8_tune.tuner.values.candidate import Candidate
+from phase8_tune.tuner.values.measurement import Measurement
+from phase8_tune.tuner.values.outcome import Outcome
+from phase8_tune.tuner.values.record import Record
 
 NAMES = {"gpu": "a card", "driver": "1", "torch": "2", "triton": "3"}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from phase8_tune.tuner.candidate import Candidate
-from phase8_tune.tuner.launcher import WorkerMeasurer
-from phase8_tune.tuner.measurer import TimingSettings
+from phase8_tune.tuner.measuring.measurer import TimingSettings
+from phase8_tune.tuner.measuring.worker_measurer import WorkerMeasurer
+from phase8_tune.tuner.values.candidate import Candidate
 
 WorkerMeasurer(
     device="cpu", budget_bytes=1 << 33, reserve_bytes=0, log_dir=Path(sys.argv[1]), timing=TimingSettings()

@@ -14,7 +14,7 @@ import threading
 
 import torch
 
-from phase8_tune.tuner.candidate import Candidate
+from phase8_tune.tuner.values.candidate import Candidate
 
 LEAKED: list[torch.Tensor] = []
 

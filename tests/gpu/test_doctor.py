@@ -10,7 +10,7 @@ import torch
 from phase8_tune.tuner.doctor.diagnosis import diagnose
 from phase8_tune.tuner.doctor.facts import Diagnosis
 from phase8_tune.tuner.doctor.gather import gather_facts
-from phase8_tune.tuner.outcome import Outcome
+from phase8_tune.tuner.values.outcome import Outcome
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),

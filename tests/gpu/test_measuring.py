@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from phase8_tune.tuner.candidate import Candidate
-from phase8_tune.tuner.launcher import WorkerMeasurer, device_total_bytes, resolve_device
-from phase8_tune.tuner.measurement import Measurement
-from phase8_tune.tuner.measurer import TimingSettings
-from phase8_tune.tuner.outcome import Outcome
-from phase8_tune.tuner.record import Record
+from phase8_tune.tuner.measuring.measurer import TimingSettings
+from phase8_tune.tuner.measuring.worker_measurer import WorkerMeasurer, device_total_bytes, resolve_device
+from phase8_tune.tuner.values.candidate import Candidate
+from phase8_tune.tuner.values.measurement import Measurement
+from phase8_tune.tuner.values.outcome import Outcome
+from phase8_tune.tuner.values.record import Record
 
 from ..fakes.nvml import FakeNvml
 
@@ -149,7 +149,7 @@ def test_without_nvml_the_peak_is_nearly_the_same(make: Make, measurer: WorkerMe
 def test_context_is_measured_without_nvml_too(measurer: WorkerMeasurer) -> None:
     code = (
         "import torch; torch.cuda.synchronize();"
-        "from phase8_tune.tuner.cuda_accounting import _context_by_probe; print(*_context_by_probe())"
+        "from phase8_tune.tuner.worker.cuda_accounting import _context_by_probe; print(*_context_by_probe())"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     taken, _, source = done.stdout.partition(" ")

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from phase8_tune.tuner.errors import UserInputError
-from phase8_tune.tuner.gpus import select_gpus
-from phase8_tune.tuner.nvml import open_nvml
+from phase8_tune.tuner.machine.gpus import select_gpus
+from phase8_tune.tuner.machine.nvml import open_nvml
+from phase8_tune.tuner.values.errors import UserInputError
 
 pytestmark = [
     pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA GPUs"),

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from phase8_tune.phase8 import capture
-from phase8_tune.tuner.failures import classify_chain, exception_chain
-from phase8_tune.tuner.outcome import Outcome
+from phase8_tune.tuner.measuring.failures import classify_chain, exception_chain
+from phase8_tune.tuner.values.outcome import Outcome
 
 
 class Ends:

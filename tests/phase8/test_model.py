@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from phase8_tune.phase8.config import Phase8Config
-from phase8_tune.phase8.data import WindowSampler, load_tokens, unigram_entropy
 from phase8_tune.phase8.mixers import spectral_norm
 from phase8_tune.phase8.model import Phase8Model
 from phase8_tune.phase8.training import Trainer, TrainingOptions
+from phase8_tune.tuner.training.data import WindowSampler, load_tokens, unigram_entropy
 
 TINY = Phase8Config(d_model=32, n_layers=2, n_heads=2, n_seq=48, htt_rank=4, window=8, vocab_size=300)
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phase8_tune.phase8.config import PRESETS, preset
-from phase8_tune.phase8.settings import SettingsError, TrainingSettings, load_settings
+from phase8_tune.tuner.training.settings import SettingsError, TrainingSettings, load_settings
 
 SEED = {"d_model": 512, "n_layers": 8, "n_seq": 512, "batch_size": 4}
 MEASURED: dict[str, Any] = {

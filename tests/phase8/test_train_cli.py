@@ -7,10 +7,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from phase8_tune.phase8 import checkpoint
-from phase8_tune.phase8.checkpoint import save_checkpoint
-from phase8_tune.phase8.train_cli import main
 from phase8_tune.phase8.training import Trainer
+from phase8_tune.tuner.commands.train import main
+from phase8_tune.tuner.training import checkpoint
+from phase8_tune.tuner.training.checkpoint import save_checkpoint
 
 SETTINGS = """\
 d_model: 32

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from phase8_tune.tuner.predict.events import FREE
-from phase8_tune.tuner.predict.tracer import Tracer
+from phase8_tune.tuner.predict.trace.events import FREE
+from phase8_tune.tuner.predict.trace.tracer import Tracer
 
 from .traces import LIMITS
 

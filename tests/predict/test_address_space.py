@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phase8_tune.tuner.predict.address_space import AddressSpace
+from phase8_tune.tuner.predict.replay.address_space import AddressSpace
 
 MIB = 1 << 20
 FIRST_ROOM_MIB = (2, 410, 28)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phase8_tune.tuner.predict.allocator import (
+from phase8_tune.tuner.predict.replay.allocator import (
     DEFAULT_STREAM,
     GRAPH_POOL,
     MIB,

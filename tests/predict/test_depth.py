@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from phase8_tune.tuner.predict.depth import NotRepeatableError, deepen
-from phase8_tune.tuner.predict.events import FREE, Cost, Event, Trace
-from phase8_tune.tuner.predict.fit import _total_costs
+from phase8_tune.tuner.predict.fit.depth import NotRepeatableError, deepen
+from phase8_tune.tuner.predict.fit.line import _total_costs
+from phase8_tune.tuner.predict.trace.events import FREE, Cost, Event, Trace
 
 from .traces import VERSIONS, canonical, traced
 

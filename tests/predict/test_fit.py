@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from phase8_tune.tuner.predict.allocator import MIN_BLOCK_BYTES
-from phase8_tune.tuner.predict.events import FREE, Cost, Event, Trace, Workspaces
-from phase8_tune.tuner.predict.fit import FIT_BATCHES, Line, add_trace
-from phase8_tune.tuner.predict.line_files import read_line, write_line
-from phase8_tune.tuner.predict.replay import Program
+from phase8_tune.tuner.predict.fit.line import FIT_BATCHES, Line, add_trace
+from phase8_tune.tuner.predict.fit.line_files import read_line, write_line
+from phase8_tune.tuner.predict.replay.allocator import MIN_BLOCK_BYTES
+from phase8_tune.tuner.predict.replay.program import Program
+from phase8_tune.tuner.predict.trace.events import FREE, Cost, Event, Trace, Workspaces
 
 from .traces import CONFIG, VERSIONS, trace_line, traced
 

@@ -8,9 +8,9 @@ import torch
 from phase8_tune.kernels.block import gate
 from phase8_tune.kernels.htt_cross_entropy import exponentials
 from phase8_tune.kernels.window_attention import banded
-from phase8_tune.tuner.predict import launches
-from phase8_tune.tuner.predict.cost_classes import MATRIX_KERNELS, is_launch, is_matrix_kernel
-from phase8_tune.tuner.predict.launches import kernel_name, launch_costs
+from phase8_tune.tuner.predict.trace import launches
+from phase8_tune.tuner.predict.trace.cost_classes import MATRIX_KERNELS, is_launch, is_matrix_kernel
+from phase8_tune.tuner.predict.trace.launches import kernel_name, launch_costs
 
 H = torch.empty(64, 32, dtype=torch.bfloat16)
 TABLE = torch.empty(512, 32, dtype=torch.bfloat16)

@@ -10,12 +10,12 @@ from dataclasses import replace
 import pytest
 
 from phase8_tune.tuner import cli
-from phase8_tune.tuner.candidate import Candidate
-from phase8_tune.tuner.errors import NothingFitsError, UserInputError
 from phase8_tune.tuner.predict.prediction import MARGIN, Prediction, Predictor
-from phase8_tune.tuner.predict.profiles import gpu_profile
+from phase8_tune.tuner.predict.rate.profiles import gpu_profile
+from phase8_tune.tuner.predict.rate.throughput import MeasuredStep
 from phase8_tune.tuner.predict.store import PredictionStore
-from phase8_tune.tuner.predict.throughput import MeasuredStep
+from phase8_tune.tuner.values.candidate import Candidate
+from phase8_tune.tuner.values.errors import NothingFitsError, UserInputError
 
 GIB = 1 << 30
 PROFILE = gpu_profile("rtx-3080-laptop")
@@ -191,7 +191,7 @@ def test_bad_input_is_one_line(options, expected, capsys):
 
 def test_the_driver_imports_no_torch():
     code = (
-        "import sys, phase8_tune.tuner.predict.prediction, phase8_tune.tuner.predict.command,"
-        "phase8_tune.tuner.predict.calibration; sys.exit('torch' in sys.modules)"
+        "import sys, phase8_tune.tuner.predict.prediction, phase8_tune.tuner.commands.predict,"
+        "phase8_tune.tuner.predict.rate.calibration; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

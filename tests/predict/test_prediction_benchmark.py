@@ -15,8 +15,8 @@ from phase8_tune.benchmarks import prediction, prediction_report, quiet_core
 from phase8_tune.benchmarks.fresh_processes import in_fresh_processes
 from phase8_tune.benchmarks.prediction_cases import MeasuredPeaks
 from phase8_tune.tuner.predict.prediction import Predictor
-from phase8_tune.tuner.predict.profiles import gpu_profile
-from phase8_tune.tuner.predict.throughput import StepEstimate
+from phase8_tune.tuner.predict.rate.profiles import gpu_profile
+from phase8_tune.tuner.predict.rate.throughput import StepEstimate
 
 GIB = 1 << 30
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from phase8_tune.kernels.device_limits import SHARED_MEMORY_BYTES
-from phase8_tune.tuner.errors import UserInputError
-from phase8_tune.tuner.predict.profiles import (
+from phase8_tune.tuner.predict.rate.profiles import (
     DEFAULT_PROFILE,
     gpu_profile,
     gpu_profiles,
     profile_by_title,
 )
+from phase8_tune.tuner.values.errors import UserInputError
 
 
 @pytest.mark.parametrize("profile", gpu_profiles().values(), ids=lambda profile: profile.name)

@@ -24,10 +24,13 @@ import torch
 
 from phase8_tune.benchmarks.allocator_history import Entry, encoded
 from phase8_tune.kernels.versions import CAPTURED_VERSIONS
-from phase8_tune.tuner.candidate import Candidate
-from phase8_tune.tuner.predict import replay
-from phase8_tune.tuner.predict.address_space import AddressSpace
-from phase8_tune.tuner.predict.allocator import (
+from phase8_tune.tuner.predict.fit.line import Line, fit_line, trace_batch
+from phase8_tune.tuner.predict.jobs import _tracing
+from phase8_tune.tuner.predict.lines import Limits, line_under
+from phase8_tune.tuner.predict.rate.profiles import gpu_profile
+from phase8_tune.tuner.predict.replay import program as program_module
+from phase8_tune.tuner.predict.replay.address_space import AddressSpace
+from phase8_tune.tuner.predict.replay.allocator import (
     DEFAULT_STREAM,
     GRAPH_POOL,
     MIB,
@@ -36,12 +39,9 @@ from phase8_tune.tuner.predict.allocator import (
     CachingAllocator,
     rounded,
 )
-from phase8_tune.tuner.predict.fit import Line, fit_line, trace_batch
-from phase8_tune.tuner.predict.jobs import _tracing
-from phase8_tune.tuner.predict.lines import Limits, line_under
-from phase8_tune.tuner.predict.profiles import gpu_profile
-from phase8_tune.tuner.predict.replay import Peaks, Program
+from phase8_tune.tuner.predict.replay.program import Peaks, Program
 from phase8_tune.tuner.predict.store import MODEL_ROOMS, sources_digest
+from phase8_tune.tuner.values.candidate import Candidate
 
 RECORDED = Path(__file__).parent / "data" / "allocator_on_cuda.json.gz"
 WORKSPACES = gpu_profile("h200").workspaces({})  # compute capability 9.0, as the recording's
@@ -148,13 +148,13 @@ def case(request, recording) -> Case:
     structure = line.structures[sizes.structure]
     program = Program(structure, is_captured=candidate.kernel_version in CAPTURED_VERSIONS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(replay, "CachingAllocator", Watched)
+        patch.setattr(program_module, "CachingAllocator", Watched)
         whole, input_bytes = structure.whole(sizes.sizes), 8 * batch * (key.n_seq + 1)
         predicted = program.replay(whole, workspaces=WORKSPACES, input_bytes=input_bytes)
         ours = Watched.latest.log
         ends = []
         for later_steps in (0, 1):
-            patch.setattr(replay, "_MOST_REPEATS", later_steps)
+            patch.setattr(program_module, "_MOST_REPEATS", later_steps)
             program.replay(whole, workspaces=WORKSPACES, input_bytes=input_bytes)
             ends.append(len(Watched.latest.log))
     return Case(

@@ -11,9 +11,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phase8_tune.tuner.predict.reductions import Processors, Reduction, Scratch, scratch_of
-from phase8_tune.tuner.predict.scratch import ScratchOf, Sorting, numbers_of, scratch_bytes, with_numbers
-from phase8_tune.tuner.predict.scratch_rules import SCRATCH
+from phase8_tune.tuner.predict.trace.reductions import Processors, Reduction, Scratch, scratch_of
+from phase8_tune.tuner.predict.trace.scratch import (
+    ScratchOf,
+    Sorting,
+    numbers_of,
+    scratch_bytes,
+    with_numbers,
+)
+from phase8_tune.tuner.predict.trace.scratch_rules import SCRATCH
 
 H100 = Processors(multiprocessors=132, threads_per_multiprocessor=2048)
 SMALL_GPU = Processors(multiprocessors=48, threads_per_multiprocessor=1536)

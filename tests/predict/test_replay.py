@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from phase8_tune.tuner.predict import replay
-from phase8_tune.tuner.predict.allocator import DEFAULT_STREAM, MIB, Block, CachingAllocator
-from phase8_tune.tuner.predict.events import FREE, WORKSPACE, Category, Event, Trace, Workspaces
-from phase8_tune.tuner.predict.fit import Structure
-from phase8_tune.tuner.predict.replay import Program
+from phase8_tune.tuner.predict.fit.line import Structure
+from phase8_tune.tuner.predict.replay import program as program_module
+from phase8_tune.tuner.predict.replay.allocator import DEFAULT_STREAM, MIB, Block, CachingAllocator
+from phase8_tune.tuner.predict.replay.program import Program
+from phase8_tune.tuner.predict.trace.events import FREE, WORKSPACE, Category, Event, Trace, Workspaces
 
 from .traces import VERSIONS, live_peak, traced
 
@@ -92,20 +92,20 @@ class Watched(CachingAllocator):
 def test_an_eager_run_ends_with_a_step_that_needs_nothing_new(monkeypatch):
     """The first step's state took a part of the activation's block: the second needs a new one, the third
     does not. The matrix library comes with the first product."""
-    monkeypatch.setattr(replay, "CachingAllocator", Watched)
+    monkeypatch.setattr(program_module, "CachingAllocator", Watched)
     _replay()
     assert Watched.latest.asked_mib == [40, -64, 10, 30, 20, 30, 30]
 
 
 def test_where_every_step_asks_anew_the_run_ends_all_the_same(monkeypatch):
-    monkeypatch.setattr(replay, "CachingAllocator", Watched)
+    monkeypatch.setattr(program_module, "CachingAllocator", Watched)
     monkeypatch.setattr(CachingAllocator, "free", lambda allocator, block: None)
     _replay()
     assert 3 < Watched.latest.asked_mib.count(30) < 10
 
 
 def test_streams_are_made_before_a_captured_versions_first_step(monkeypatch):
-    monkeypatch.setattr(replay, "CachingAllocator", Watched)
+    monkeypatch.setattr(program_module, "CachingAllocator", Watched)
     _replay(is_captured=True)
     assert Watched.latest.asked_mib[:35] == [40, *[-2] * 32, -64, 10]
 

@@ -9,8 +9,8 @@ import itertools
 
 import pytest
 
-from phase8_tune.tuner.predict.events import Workspaces
-from phase8_tune.tuner.predict.replay import Program
+from phase8_tune.tuner.predict.replay.program import Program
+from phase8_tune.tuner.predict.trace.events import Workspaces
 
 from .traces import CONFIG, trace_line, traced
 

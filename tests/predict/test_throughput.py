@@ -8,15 +8,15 @@ import statistics
 
 import pytest
 
-from phase8_tune.tuner.predict.cost_classes import CALLS, RECORDED, gemm_costs
-from phase8_tune.tuner.predict.events import Cost
-from phase8_tune.tuner.predict.profiles import gpu_profile
-from phase8_tune.tuner.predict.throughput import (
+from phase8_tune.tuner.predict.rate.profiles import gpu_profile
+from phase8_tune.tuner.predict.rate.throughput import (
     Correction,
     MeasuredStep,
     correct,
     estimate_step,
 )
+from phase8_tune.tuner.predict.trace.cost_classes import CALLS, RECORDED, gemm_costs
+from phase8_tune.tuner.predict.trace.events import Cost
 
 PROFILE = gpu_profile("h200")
 PRODUCTS = {

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from phase8_tune.phase8 import capture
-from phase8_tune.tuner.predict import traced_trainer
-from phase8_tune.tuner.predict.cost_classes import RECORDED, UNRECORDED
-from phase8_tune.tuner.predict.events import FREE, LT_WORKSPACE, WORKSPACE
-from phase8_tune.tuner.predict.fit import _total_costs
-from phase8_tune.tuner.predict.replay import CAPTURE_AFTER
-from phase8_tune.tuner.predict.tracer import Tracer
+from phase8_tune.tuner.predict.fit.line import _total_costs
+from phase8_tune.tuner.predict.replay.program import CAPTURE_AFTER
+from phase8_tune.tuner.predict.trace import traced_trainer
+from phase8_tune.tuner.predict.trace.cost_classes import RECORDED, UNRECORDED
+from phase8_tune.tuner.predict.trace.events import FREE, LT_WORKSPACE, WORKSPACE
+from phase8_tune.tuner.predict.trace.tracer import Tracer
 
 from .traces import CONFIG, LIMITS, VERSIONS, live_peak, traced
 

@@ -7,11 +7,11 @@ from typing import Any
 from phase8_tune.kernels.versions import KERNEL_VERSIONS
 from phase8_tune.phase8.config import Phase8Config
 from phase8_tune.phase8.training import TrainingOptions
-from phase8_tune.tuner.candidate import Mode
-from phase8_tune.tuner.predict.events import FREE, Trace
-from phase8_tune.tuner.predict.fit import Line, Tracing, fit_line
+from phase8_tune.tuner.predict.fit.line import Line, Tracing, fit_line
 from phase8_tune.tuner.predict.lines import Limits
-from phase8_tune.tuner.predict.stepping import trace_training
+from phase8_tune.tuner.predict.trace.events import FREE, Trace
+from phase8_tune.tuner.predict.trace.stepping import trace_training
+from phase8_tune.tuner.values.candidate import Mode
 
 LIMITS = Limits(shared_memory_bytes=101_376, multiprocessors=48, threads_per_multiprocessor=1536)
 CONFIG = Phase8Config(d_model=64, n_layers=3, n_heads=2, n_seq=80, htt_rank=4, vocab_size=1000)

@@ -7,8 +7,8 @@ import pytest
 from phase8_tune.kernels.versions import KERNEL_VERSIONS
 from phase8_tune.phase8.config import preset
 from phase8_tune.studies import packaged_studies, read_packaged
-from phase8_tune.tuner.definition import load_definition
-from phase8_tune.tuner.space import SearchSpace
+from phase8_tune.tuner.study.definition import load_definition
+from phase8_tune.tuner.study.space import SearchSpace
 
 
 def test_these_three_are_packaged() -> None:

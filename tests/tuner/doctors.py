@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 import pytest
 
-from phase8_tune.tuner.candidate import Candidate
 from phase8_tune.tuner.doctor import gather, machine
 from phase8_tune.tuner.doctor.answers import SegmentsAnswer, TorchAnswer, TritonAnswer
 from phase8_tune.tuner.doctor.children import Children, Reply, ask_child
 from phase8_tune.tuner.doctor.facts import Facts, RunsFolder, WslFacts
-from phase8_tune.tuner.measurement import Border, DeviceInfo
+from phase8_tune.tuner.values.candidate import Candidate
+from phase8_tune.tuner.values.measurement import Border, DeviceInfo
 
 from ..fakes.nvml import MIB, FakeNvml
 from .processes import child_pids

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from phase8_tune.phase8.config import preset
-from phase8_tune.tuner.candidate import Candidate
-from phase8_tune.tuner.measurement import DeviceInfo, Measurement, Versions
-from phase8_tune.tuner.outcome import Outcome
-from phase8_tune.tuner.record import Record
+from phase8_tune.tuner.values.candidate import Candidate
+from phase8_tune.tuner.values.measurement import DeviceInfo, Measurement, Versions
+from phase8_tune.tuner.values.outcome import Outcome
+from phase8_tune.tuner.values.record import Record
 
 CPU = DeviceInfo(kind="cpu", name="Example CPU", total_bytes=16 * 2**30)
 GPU = DeviceInfo(

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 
-from phase8_tune.tuner import journal
-from phase8_tune.tuner.candidate import Candidate
-from phase8_tune.tuner.definition import parse_definition
-from phase8_tune.tuner.journal import Journal
-from phase8_tune.tuner.measurement import Measurement
-from phase8_tune.tuner.outcome import Outcome
-from phase8_tune.tuner.pool import MeasurerPool
-from phase8_tune.tuner.search import run_search
-from phase8_tune.tuner.space import SearchSpace
-from phase8_tune.tuner.testing import FormulaMeasurer
+from phase8_tune.tuner.measuring.pool import MeasurerPool
+from phase8_tune.tuner.measuring.testing import FormulaMeasurer
+from phase8_tune.tuner.records import journal
+from phase8_tune.tuner.records.journal import Journal
+from phase8_tune.tuner.search.search import run_search
+from phase8_tune.tuner.study.definition import parse_definition
+from phase8_tune.tuner.study.space import SearchSpace
+from phase8_tune.tuner.values.candidate import Candidate
+from phase8_tune.tuner.values.measurement import Measurement
+from phase8_tune.tuner.values.outcome import Outcome
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer

@@ -8,16 +8,16 @@ from typing import Any
 
 import optuna
 
-from phase8_tune.tuner.definition import StudyDefinition, parse_definition
-from phase8_tune.tuner.events import SearchEvent, SearchLimits, SearchResult
-from phase8_tune.tuner.journal import Journal, read_records
-from phase8_tune.tuner.knowledge import Knowledge
-from phase8_tune.tuner.measurer import Measurer
-from phase8_tune.tuner.pool import MeasurerPool
-from phase8_tune.tuner.search import Search
-from phase8_tune.tuner.space import SearchSpace
-from phase8_tune.tuner.storage import StudyStore
-from phase8_tune.tuner.testing import FormulaMeasurer
+from phase8_tune.tuner.measuring.measurer import Measurer
+from phase8_tune.tuner.measuring.pool import MeasurerPool
+from phase8_tune.tuner.measuring.testing import FormulaMeasurer
+from phase8_tune.tuner.records.database import StudyStore
+from phase8_tune.tuner.records.journal import Journal, read_records
+from phase8_tune.tuner.records.knowledge import Knowledge
+from phase8_tune.tuner.search.progress import SearchEvent, SearchLimits, SearchResult
+from phase8_tune.tuner.search.search import Search
+from phase8_tune.tuner.study.definition import StudyDefinition, parse_definition
+from phase8_tune.tuner.study.space import SearchSpace
 
 BUDGET_BYTES = 2 * 2**30
 AXES = """\

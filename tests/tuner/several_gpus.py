@@ -10,13 +10,14 @@ import sys
 
 import pytest
 
-from phase8_tune.tuner import launcher, run
 from phase8_tune.tuner.cli import main
+from phase8_tune.tuner.commands import tune
+from phase8_tune.tuner.measuring import worker_measurer
 
 if __name__ == "__main__":
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launcher, "WORKER_COMMAND", tuple(shlex.split(sys.argv[1])))
-        patch.setattr(run, "select_gpus", lambda text: tuple(text.split(",")))
-        patch.setattr(run, "resolve_device", lambda choice, gpus: "cuda")
-        patch.setattr(run, "device_total_bytes", lambda device, gpus: 16 << 30)
+        patch.setattr(worker_measurer, "WORKER_COMMAND", tuple(shlex.split(sys.argv[1])))
+        patch.setattr(tune, "select_gpus", lambda text: tuple(text.split(",")))
+        patch.setattr(tune, "resolve_device", lambda choice, gpus: "cuda")
+        patch.setattr(tune, "device_total_bytes", lambda device, gpus: 16 << 30)
         main(sys.argv[2:])

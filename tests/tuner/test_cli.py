@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from phase8_tune.phase8.settings import load_settings
-from phase8_tune.tuner import run as run_module
-from phase8_tune.tuner.candidate import Candidate
 from phase8_tune.tuner.cli import main
-from phase8_tune.tuner.definition import parse_definition
-from phase8_tune.tuner.errors import UserInputError
-from phase8_tune.tuner.outcome import Outcome
-from phase8_tune.tuner.space import SearchSpace
-from phase8_tune.tuner.testing import FormulaMeasurer
+from phase8_tune.tuner.commands import tune as run_module
+from phase8_tune.tuner.measuring.testing import FormulaMeasurer
+from phase8_tune.tuner.study.definition import parse_definition
+from phase8_tune.tuner.study.space import SearchSpace
+from phase8_tune.tuner.training.settings import load_settings
+from phase8_tune.tuner.values.candidate import Candidate
+from phase8_tune.tuner.values.errors import UserInputError
+from phase8_tune.tuner.values.outcome import Outcome
 
 TINY = """
 name: tiny

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from phase8_tune.studies import packaged_studies
-from phase8_tune.tuner import definition as definition_module
-from phase8_tune.tuner.definition import load_definition, parse_definition
-from phase8_tune.tuner.errors import UserInputError
+from phase8_tune.tuner.study import definition as definition_module
+from phase8_tune.tuner.study.definition import load_definition, parse_definition
+from phase8_tune.tuner.values.errors import UserInputError
 
 AXES = """\
 name: tiny

@@ -9,7 +9,6 @@ import pytest
 from pydantic import BaseModel
 
 import phase8_tune
-from phase8_tune.tuner import cuda_accounting, launcher, memory, monitor, timing
 from phase8_tune.tuner.doctor import rules
 from phase8_tune.tuner.doctor.facts import (
     Diagnosis,
@@ -24,8 +23,10 @@ from phase8_tune.tuner.doctor.facts import (
     RunsFolder,
     WslFacts,
 )
-from phase8_tune.tuner.measurement import DeviceInfo, Versions
-from phase8_tune.tuner.outcome import Outcome
+from phase8_tune.tuner.measuring import memory, monitor, worker_measurer
+from phase8_tune.tuner.values.measurement import DeviceInfo, Versions
+from phase8_tune.tuner.values.outcome import Outcome
+from phase8_tune.tuner.worker import cuda_accounting, sample_statistics
 
 ROOT = Path(phase8_tune.__file__).resolve().parent
 DOCS = ROOT / "docs"
@@ -73,10 +74,10 @@ def test_figures_are_the_codes() -> None:
     assert f"more than {memory.UNEXPLAINED_BYTES // MIB} MiB that nothing explains" in text
     assert f"{memory.HOST_TOLERANCE} × the budget + {memory.HOST_SLACK_BYTES // MIB} MiB" in text
     assert f"at least {memory.PINNED * 100:.0f} % full" in text
-    assert f"within {timing.PRECISE_ENOUGH * 100:.0f} % of the mean" in text
-    assert timing.MINIMUM_SAMPLES == 5
+    assert f"within {sample_statistics.PRECISE_ENOUGH * 100:.0f} % of the mean" in text
+    assert sample_statistics.MINIMUM_SAMPLES == 5
     assert "From the fifth sample on" in text
-    assert f"started {launcher.START_ATTEMPTS} times in a row" in text
+    assert f"started {worker_measurer.START_ATTEMPTS} times in a row" in text
 
 
 @pytest.mark.parametrize("kind", list(Kind))

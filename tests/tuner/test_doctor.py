@@ -11,7 +11,7 @@ from phase8_tune.tuner.doctor import gather, machine
 from phase8_tune.tuner.doctor.diagnosis import diagnose, render
 from phase8_tune.tuner.doctor.facts import Facts, Kind
 from phase8_tune.tuner.doctor.rules import judge
-from phase8_tune.tuner.errors import UserInputError
+from phase8_tune.tuner.values.errors import UserInputError
 
 from ..fakes.nvml import MIB, FakeNvml
 from .doctors import SEGMENTS, TORCH, TRITON, FakeChildren, NamesProcesses, find_facts, make_plain, says

@@ -9,8 +9,8 @@ import pytest
 from phase8_tune.tuner.doctor.diagnosis import diagnose, render
 from phase8_tune.tuner.doctor.facts import Diagnosis, Facts, Kind, Probe, RangeMiss, RunsFolder, WslFacts
 from phase8_tune.tuner.doctor.rules import judge
-from phase8_tune.tuner.measurement import Telemetry
-from phase8_tune.tuner.outcome import Outcome
+from phase8_tune.tuner.values.measurement import Telemetry
+from phase8_tune.tuner.values.outcome import Outcome
 
 from ..fakes.nvml import MIB
 from .doctors import CARD, NO_WSL, NamesProcesses, find_facts, make_plain

@@ -15,9 +15,9 @@ from phase8_tune.tuner.doctor.answers import SegmentsAnswer
 from phase8_tune.tuner.doctor.children import ask_child
 from phase8_tune.tuner.doctor.facts import Diagnosis, Kind
 from phase8_tune.tuner.doctor.gather import SMALLEST_TRIAL
-from phase8_tune.tuner.launcher import WorkerMeasurer
-from phase8_tune.tuner.measurer import TimingSettings
-from phase8_tune.tuner.outcome import Outcome
+from phase8_tune.tuner.measuring.measurer import TimingSettings
+from phase8_tune.tuner.measuring.worker_measurer import WorkerMeasurer
+from phase8_tune.tuner.values.outcome import Outcome
 
 from .doctors import ask
 

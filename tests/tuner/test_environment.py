@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from phase8_tune.tuner import devices, environment
-from phase8_tune.tuner.accounting import HostAccount, read_status_bytes
-from phase8_tune.tuner.devices import probe_cuda, resolve_device
-from phase8_tune.tuner.errors import UserInputError
-from phase8_tune.tuner.launcher import device_total_bytes
-from phase8_tune.tuner.measurement import DeviceInfo, Versions
-from phase8_tune.tuner.protocol import MeasureRequest
+from phase8_tune.tuner.machine import devices, environment
+from phase8_tune.tuner.machine.devices import probe_cuda, resolve_device
+from phase8_tune.tuner.measuring.protocol import MeasureRequest
+from phase8_tune.tuner.measuring.worker_measurer import device_total_bytes
+from phase8_tune.tuner.values.errors import UserInputError
+from phase8_tune.tuner.values.measurement import DeviceInfo, Versions
+from phase8_tune.tuner.worker.accounting import HostAccount, read_status_bytes
 
 VERSIONS = Versions(
     phase8_tune="0.1.0",
@@ -150,7 +150,7 @@ def test_named_gpus_are_not_passed_over_for_the_cpu(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_driver_imports_no_torch() -> None:
-    code = "import sys, phase8_tune.tuner.launcher; sys.exit('torch' in sys.modules)"
+    code = "import sys, phase8_tune.tuner.measuring.worker_measurer; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

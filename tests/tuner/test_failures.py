@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from phase8_tune.tuner.failures import classify_chain, classify_exception, classify_exit, exception_chain
-from phase8_tune.tuner.outcome import Outcome
+from phase8_tune.tuner.measuring.failures import (
+    classify_chain,
+    classify_exception,
+    classify_exit,
+    exception_chain,
+)
+from phase8_tune.tuner.values.outcome import Outcome
 
 OOM, CRASH, COMPILE = Outcome.OOM, Outcome.ILLEGAL_ACCESS, Outcome.COMPILE_ERROR
 EXCEPTIONS = [

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from phase8_tune.tuner.candidate import Candidate
-from phase8_tune.tuner.definition import SearchSettings
-from phase8_tune.tuner.foresight import (
+from phase8_tune.tuner.predict.prediction import Forecast, Rate
+from phase8_tune.tuner.predict.rate.throughput import StepEstimate
+from phase8_tune.tuner.records.knowledge import Knowledge
+from phase8_tune.tuner.search.foresight import (
     Forecasts,
     LikelyBestFirst,
     PredictedMemoryRule,
@@ -19,13 +20,12 @@ from phase8_tune.tuner.foresight import (
     forecast_all,
     guide,
 )
-from phase8_tune.tuner.knowledge import Knowledge
-from phase8_tune.tuner.measurement import DeviceInfo
-from phase8_tune.tuner.outcome import Outcome
-from phase8_tune.tuner.predict.prediction import Forecast, Rate
-from phase8_tune.tuner.predict.throughput import StepEstimate
-from phase8_tune.tuner.record import Record
-from phase8_tune.tuner.strategy import DEFAULT_FILTERS, RowOrder, Strategy
+from phase8_tune.tuner.search.strategy import DEFAULT_FILTERS, RowOrder, Strategy
+from phase8_tune.tuner.study.definition import SearchSettings
+from phase8_tune.tuner.values.candidate import Candidate
+from phase8_tune.tuner.values.measurement import DeviceInfo
+from phase8_tune.tuner.values.outcome import Outcome
+from phase8_tune.tuner.values.record import Record
 
 from .report_records import make_candidate, make_record
 from .search_bench import ALL_TINY, BUDGET_BYTES, TINY, Bench

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from phase8_tune.tuner.errors import UserInputError
-from phase8_tune.tuner.gpus import select_gpus
+from phase8_tune.tuner.machine.gpus import select_gpus
+from phase8_tune.tuner.values.errors import UserInputError
 
 from ..fakes.nvml import FakeMachine, FakeNvml
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phase8_tune.tuner.candidate import Candidate
-from phase8_tune.tuner.errors import UserInputError
-from phase8_tune.tuner.journal import Journal, read_records
-from phase8_tune.tuner.measurement import Measurement
-from phase8_tune.tuner.outcome import Outcome
-from phase8_tune.tuner.record import Record
+from phase8_tune.tuner.records.journal import Journal, read_records
+from phase8_tune.tuner.values.candidate import Candidate
+from phase8_tune.tuner.values.errors import UserInputError
+from phase8_tune.tuner.values.measurement import Measurement
+from phase8_tune.tuner.values.outcome import Outcome
+from phase8_tune.tuner.values.record import Record
 
 
 def make_record(number: int, message: str = "", **found: object) -> Record:

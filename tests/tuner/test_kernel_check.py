@@ -14,11 +14,11 @@ from phase8_tune.kernels import gate
 from phase8_tune.kernels.gate import GateFailure, GateResult
 from phase8_tune.kernels.gate_draws import DEVICE_SHAPES, ODD_SHAPES
 from phase8_tune.kernels.versions import OPERATIONS, implementation
-from phase8_tune.tuner import correctness
-from phase8_tune.tuner.candidate import Candidate
-from phase8_tune.tuner.outcome import Outcome
-from phase8_tune.tuner.protocol import Checked, CheckRequest, decode_reply, encode
-from phase8_tune.tuner.workloads import phase8
+from phase8_tune.tuner.builtin import phase8
+from phase8_tune.tuner.measuring.protocol import Checked, CheckRequest, decode_reply, encode
+from phase8_tune.tuner.values.candidate import Candidate
+from phase8_tune.tuner.values.outcome import Outcome
+from phase8_tune.tuner.worker import kernel_check
 
 CPU = torch.device("cpu")
 FAKE_WORKER = (sys.executable, str(Path(__file__).parents[1] / "fakes" / "worker.py"))
@@ -70,8 +70,8 @@ def result(operation: str, worst: float, *failures: tuple[str, float, float]) ->
 
 def answer(monkeypatch: pytest.MonkeyPatch, workload: object) -> Checked:
     """What the worker says of a workload; it survives the way to the driver."""
-    monkeypatch.setattr(correctness, "load_workload", lambda name: workload)
-    said = correctness.check_kernels(CheckRequest(id=7, candidate=candidate().to_dict()), CPU)
+    monkeypatch.setattr(kernel_check, "load_workload", lambda name: workload)
+    said = kernel_check.check_kernels(CheckRequest(id=7, candidate=candidate().to_dict()), CPU)
     told = decode_reply(encode(said))
     assert isinstance(told, Checked)
     assert told == said

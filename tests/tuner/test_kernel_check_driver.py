@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from phase8_tune.tuner.candidate import Candidate
-from phase8_tune.tuner.journal import Journal, read_records
-from phase8_tune.tuner.launcher import WorkerMeasurer
-from phase8_tune.tuner.measurement import DeviceInfo, KernelCheck, Measurement
-from phase8_tune.tuner.measurer import TimingSettings
-from phase8_tune.tuner.outcome import Outcome
-from phase8_tune.tuner.record import Record
+from phase8_tune.tuner.measuring.kernel_verdicts import Verdicts
+from phase8_tune.tuner.measuring.measurer import TimingSettings
+from phase8_tune.tuner.measuring.worker_measurer import WorkerMeasurer
+from phase8_tune.tuner.records.journal import Journal, read_records
 from phase8_tune.tuner.report.findings import correctness_findings
-from phase8_tune.tuner.verdicts import Verdicts
+from phase8_tune.tuner.values.candidate import Candidate
+from phase8_tune.tuner.values.measurement import DeviceInfo, KernelCheck, Measurement
+from phase8_tune.tuner.values.outcome import Outcome
+from phase8_tune.tuner.values.record import Record
 
 from ..fakes.nvml import FakeNvml
 from .test_kernel_check import FAKE_WORKER, candidate

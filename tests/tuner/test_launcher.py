@@ -13,14 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from phase8_tune.tuner import worker_process
-from phase8_tune.tuner.candidate import Candidate
-from phase8_tune.tuner.errors import DeviceError, UserInputError
-from phase8_tune.tuner.launcher import WorkerMeasurer
-from phase8_tune.tuner.live_worker import LiveWorker
-from phase8_tune.tuner.measurer import StoppedError, TimingSettings
-from phase8_tune.tuner.outcome import Outcome
-from phase8_tune.tuner.protocol import Reply
+from phase8_tune.tuner.measuring import worker_process
+from phase8_tune.tuner.measuring.measurer import StoppedError, TimingSettings
+from phase8_tune.tuner.measuring.protocol import Reply
+from phase8_tune.tuner.measuring.worker_measurer import WorkerMeasurer
+from phase8_tune.tuner.measuring.worker_session import LiveWorker
+from phase8_tune.tuner.values.candidate import Candidate
+from phase8_tune.tuner.values.errors import DeviceError, UserInputError
+from phase8_tune.tuner.values.outcome import Outcome
 
 from ..fakes.nvml import MIB
 from .processes import child_pids, is_gone

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from phase8_tune.tuner.launcher import WorkerMeasurer
-from phase8_tune.tuner.measurer import TimingSettings
-from phase8_tune.tuner.outcome import Outcome
+from phase8_tune.tuner.measuring.measurer import TimingSettings
+from phase8_tune.tuner.measuring.worker_measurer import WorkerMeasurer
+from phase8_tune.tuner.values.outcome import Outcome
 
 from ..fakes.nvml import MIB, FakeNvml
 from .test_launcher import FAKE_WORKER, candidate

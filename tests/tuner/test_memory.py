@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phase8_tune.tuner.memory import Observation, Settlement, cap_bytes, settle_cuda, settle_host
-from phase8_tune.tuner.outcome import Outcome
-from phase8_tune.tuner.protocol import CudaMemory, HostMemory
+from phase8_tune.tuner.measuring.memory import Observation, Settlement, cap_bytes, settle_cuda, settle_host
+from phase8_tune.tuner.measuring.protocol import CudaMemory, HostMemory
+from phase8_tune.tuner.values.outcome import Outcome
 
 MIB = 1 << 20
 CONTEXT, RESERVED = 400 * MIB, 3000 * MIB

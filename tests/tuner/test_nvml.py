@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from phase8_tune.tuner.monitor import INTERVAL_S, TrialMonitor
-from phase8_tune.tuner.nvml import Card, Nvml, open_nvml
+from phase8_tune.tuner.machine.nvml import Card, Nvml, open_nvml
+from phase8_tune.tuner.measuring.monitor import INTERVAL_S, TrialMonitor
 
 from ..fakes.nvml import MIB, FakeNvml
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import phase8_tune
-from phase8_tune.phase8.settings import load_settings
 from phase8_tune.tuner.cli import cli
-from phase8_tune.tuner.definition import parse_definition
+from phase8_tune.tuner.study.definition import parse_definition
+from phase8_tune.tuner.training.settings import load_settings
 
 ROOT = Path(phase8_tune.__file__).resolve().parent
 ROOMS = ("kernels", "phase8", "studies", "tuner")

@@ -8,21 +8,28 @@ from pathlib import Path
 
 import pytest
 
-from phase8_tune.tuner.candidate import Candidate
-from phase8_tune.tuner.definition import StudyDefinition, parse_definition
-from phase8_tune.tuner.errors import UserInputError
-from phase8_tune.tuner.frontier import find_frontier, to_points
-from phase8_tune.tuner.measurement import LedgerLine
-from phase8_tune.tuner.outcome import Outcome
-from phase8_tune.tuner.plan import Plan, PlanSummary, decide, read_summary, to_records, write_summary
+from phase8_tune.tuner.measuring.testing import formula
 from phase8_tune.tuner.predict.prediction import MARGIN, Forecast, Prediction, Predictor, Rate
-from phase8_tune.tuner.predict.profiles import gpu_profile
+from phase8_tune.tuner.predict.rate.profiles import gpu_profile
+from phase8_tune.tuner.predict.rate.throughput import StepEstimate
 from phase8_tune.tuner.predict.store import PredictionStore
-from phase8_tune.tuner.predict.throughput import StepEstimate
-from phase8_tune.tuner.recommend import recommend
-from phase8_tune.tuner.record import Record
-from phase8_tune.tuner.space import SearchSpace
-from phase8_tune.tuner.testing import formula
+from phase8_tune.tuner.records.frontier import find_frontier, to_points
+from phase8_tune.tuner.records.recommend import recommend
+from phase8_tune.tuner.search.decisions import (
+    Plan,
+    PlanSummary,
+    decide,
+    read_summary,
+    to_records,
+    write_summary,
+)
+from phase8_tune.tuner.study.definition import StudyDefinition, parse_definition
+from phase8_tune.tuner.study.space import SearchSpace
+from phase8_tune.tuner.values.candidate import Candidate
+from phase8_tune.tuner.values.errors import UserInputError
+from phase8_tune.tuner.values.measurement import LedgerLine
+from phase8_tune.tuner.values.outcome import Outcome
+from phase8_tune.tuner.values.record import Record
 
 from .search_bench import ROWS
 

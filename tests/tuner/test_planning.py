@@ -10,12 +10,13 @@ from typing import Any
 import optuna
 import pytest
 
-from phase8_tune.phase8.settings import load_settings
-from phase8_tune.tuner import devices, planning
-from phase8_tune.tuner import run as run_module
 from phase8_tune.tuner.cli import main
-from phase8_tune.tuner.devices import CudaProbe
-from phase8_tune.tuner.journal import read_records
+from phase8_tune.tuner.commands import plan as planning
+from phase8_tune.tuner.commands import tune as run_module
+from phase8_tune.tuner.machine import devices
+from phase8_tune.tuner.machine.devices import CudaProbe
+from phase8_tune.tuner.records.journal import read_records
+from phase8_tune.tuner.training.settings import load_settings
 
 STUDY = """
 name: tiny

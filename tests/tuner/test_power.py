@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from phase8_tune.tuner.measurement import Measurement, Telemetry
-from phase8_tune.tuner.monitor import TrialMonitor
-from phase8_tune.tuner.outcome import Outcome
-from phase8_tune.tuner.power import PowerSource, power_source
+from phase8_tune.tuner.machine.power import PowerSource, power_source
+from phase8_tune.tuner.measuring.monitor import TrialMonitor
 from phase8_tune.tuner.report.markdown import render_report
 from phase8_tune.tuner.report.trials_csv import render_csv
+from phase8_tune.tuner.values.measurement import Measurement, Telemetry
+from phase8_tune.tuner.values.outcome import Outcome
 
 from ..fakes.nvml import FakeNvml
 from .report_records import make_candidate, make_record

@@ -6,9 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phase8_tune.tuner.measurement import LedgerLine, Measurement
-from phase8_tune.tuner.outcome import Outcome
-from phase8_tune.tuner.protocol import (
+from phase8_tune.tuner.measuring.protocol import (
     CudaMemory,
     HostMemory,
     MeasureRequest,
@@ -20,6 +18,8 @@ from phase8_tune.tuner.protocol import (
     decode_request,
     encode,
 )
+from phase8_tune.tuner.values.measurement import LedgerLine, Measurement
+from phase8_tune.tuner.values.outcome import Outcome
 
 REQUEST = MeasureRequest(
     id=3,

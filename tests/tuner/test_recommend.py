@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from phase8_tune.phase8.config import PRESETS, preset
-from phase8_tune.phase8.settings import load_settings
-from phase8_tune.tuner.errors import UserInputError
-from phase8_tune.tuner.outcome import Outcome
-from phase8_tune.tuner.recommend import recommend, to_settings, to_yaml, write_recommendations
-from phase8_tune.tuner.record import Record
+from phase8_tune.tuner.records.recommend import recommend, to_settings, to_yaml, write_recommendations
+from phase8_tune.tuner.training.settings import load_settings
+from phase8_tune.tuner.values.errors import UserInputError
+from phase8_tune.tuner.values.outcome import Outcome
+from phase8_tune.tuner.values.record import Record
 
 from .report_records import BUDGET_BYTES, CPU, make_candidate, make_record
 

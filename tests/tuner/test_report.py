@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from phase8_tune.tuner.frontier import find_frontier, to_points
-from phase8_tune.tuner.measurement import KernelCheck
-from phase8_tune.tuner.measurer import TimingSettings
-from phase8_tune.tuner.outcome import Outcome
-from phase8_tune.tuner.record import Record
+from phase8_tune.tuner.measuring.measurer import TimingSettings
+from phase8_tune.tuner.records.frontier import find_frontier, to_points
 from phase8_tune.tuner.report.facts import RunFacts, format_rate
 from phase8_tune.tuner.report.findings import comparison_findings, memory_findings, throughput_findings
 from phase8_tune.tuner.report.markdown import render_report
 from phase8_tune.tuner.report.terminal import render_frontier, render_outcomes
 from phase8_tune.tuner.report.trials_csv import render_csv
+from phase8_tune.tuner.values.measurement import KernelCheck
+from phase8_tune.tuner.values.outcome import Outcome
+from phase8_tune.tuner.values.record import Record
 
 from .report_records import BUDGET_BYTES, CPU, GPU, VERSIONS, make_candidate, make_record
 

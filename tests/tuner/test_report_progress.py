@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from phase8_tune.tuner.events import SearchEvent
-from phase8_tune.tuner.outcome import Outcome
-from phase8_tune.tuner.record import Record
-from phase8_tune.tuner.report.progress import PredictionProgress, ProgressDisplay
+from phase8_tune.tuner.report.progress_bar import PredictionProgress, ProgressDisplay
+from phase8_tune.tuner.search.progress import SearchEvent
+from phase8_tune.tuner.values.outcome import Outcome
+from phase8_tune.tuner.values.record import Record
 
 from .report_records import make_candidate, make_record
 

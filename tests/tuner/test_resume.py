@@ -10,8 +10,8 @@ from pathlib import Path
 import optuna
 import pytest
 
-from phase8_tune.tuner.journal import read_records
-from phase8_tune.tuner.storage import open_sqlite
+from phase8_tune.tuner.records.database import open_sqlite
+from phase8_tune.tuner.records.journal import read_records
 
 DRIVER = Path(__file__).with_name("resume_driver.py")
 CANDIDATES = 12

@@ -11,17 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phase8_tune.tuner.candidate import Candidate
-from phase8_tune.tuner.definition import parse_definition
-from phase8_tune.tuner.events import SearchLimits, StopReason
-from phase8_tune.tuner.journal import read_records
-from phase8_tune.tuner.knowledge import MAX_ATTEMPTS, MAX_TAINTED_ATTEMPTS, Knowledge
-from phase8_tune.tuner.measurement import Measurement
-from phase8_tune.tuner.measurer import check_measurement
-from phase8_tune.tuner.outcome import Outcome
-from phase8_tune.tuner.space import SearchSpace
-from phase8_tune.tuner.strategy import DEFAULT_FILTERS, Rejection
-from phase8_tune.tuner.testing import FormulaMeasurer
+from phase8_tune.tuner.measuring.measurer import check_measurement
+from phase8_tune.tuner.measuring.testing import FormulaMeasurer
+from phase8_tune.tuner.records.journal import read_records
+from phase8_tune.tuner.records.knowledge import MAX_ATTEMPTS, MAX_TAINTED_ATTEMPTS, Knowledge
+from phase8_tune.tuner.search.progress import SearchLimits, StopReason
+from phase8_tune.tuner.search.strategy import DEFAULT_FILTERS, Rejection
+from phase8_tune.tuner.study.definition import parse_definition
+from phase8_tune.tuner.study.space import SearchSpace
+from phase8_tune.tuner.values.candidate import Candidate
+from phase8_tune.tuner.values.measurement import Measurement
+from phase8_tune.tuner.values.outcome import Outcome
 
 from .search_bench import ALL_TINY, AXES, BUDGET_BYTES, ROWS, Bench
 
@@ -120,7 +120,7 @@ def test_a_wrong_result_disqualifies_its_version_for_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     versions = ("reference", "v1")
-    monkeypatch.setattr("phase8_tune.tuner.definition.KERNEL_VERSIONS", versions)
+    monkeypatch.setattr("phase8_tune.tuner.study.definition.KERNEL_VERSIONS", versions)
     definition = parse_definition(AXES.replace("[reference]", "[reference, v1]"), "two")
     wrong = {
         c.digest(): [Outcome.WRONG_RESULT]

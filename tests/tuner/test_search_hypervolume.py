@@ -8,12 +8,12 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phase8_tune.tuner.candidate import Candidate, Mode
-from phase8_tune.tuner.frontier import Point, to_points
-from phase8_tune.tuner.hypervolume import hypervolume
-from phase8_tune.tuner.measurement import Measurement
-from phase8_tune.tuner.outcome import Outcome
-from phase8_tune.tuner.record import Record
+from phase8_tune.tuner.records.frontier import Point, to_points
+from phase8_tune.tuner.records.hypervolume import hypervolume
+from phase8_tune.tuner.values.candidate import Candidate, Mode
+from phase8_tune.tuner.values.measurement import Measurement
+from phase8_tune.tuner.values.outcome import Outcome
+from phase8_tune.tuner.values.record import Record
 
 BUDGET_BYTES = 6
 

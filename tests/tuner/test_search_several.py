@@ -10,15 +10,15 @@ from pathlib import Path
 import optuna
 import pytest
 
-from phase8_tune.tuner.candidate import Candidate
-from phase8_tune.tuner.definition import StudyDefinition, parse_definition
-from phase8_tune.tuner.errors import DeviceError
-from phase8_tune.tuner.events import SearchEvent, SearchLimits, StopReason
-from phase8_tune.tuner.journal import read_records
-from phase8_tune.tuner.measurement import DeviceInfo, Measurement
-from phase8_tune.tuner.measurer import StoppedError
-from phase8_tune.tuner.outcome import Outcome
-from phase8_tune.tuner.testing import FormulaMeasurer
+from phase8_tune.tuner.measuring.measurer import StoppedError
+from phase8_tune.tuner.measuring.testing import FormulaMeasurer
+from phase8_tune.tuner.records.journal import read_records
+from phase8_tune.tuner.search.progress import SearchEvent, SearchLimits, StopReason
+from phase8_tune.tuner.study.definition import StudyDefinition, parse_definition
+from phase8_tune.tuner.values.candidate import Candidate
+from phase8_tune.tuner.values.errors import DeviceError
+from phase8_tune.tuner.values.measurement import DeviceInfo, Measurement
+from phase8_tune.tuner.values.outcome import Outcome
 
 from .search_bench import ALL_TINY, BUDGET_BYTES, ROWS, TINY, Bench
 

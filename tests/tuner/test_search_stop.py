@@ -11,15 +11,15 @@ from typing import Any
 import optuna
 import pytest
 
-from phase8_tune.tuner.candidate import Candidate
-from phase8_tune.tuner.definition import parse_definition
-from phase8_tune.tuner.errors import DeviceError, UserInputError
-from phase8_tune.tuner.events import SearchLimits, StopReason
-from phase8_tune.tuner.interrupt import interrupt_deferred
-from phase8_tune.tuner.journal import read_records
-from phase8_tune.tuner.knowledge import Knowledge
-from phase8_tune.tuner.outcome import Outcome
-from phase8_tune.tuner.pool import Finished, MeasurerPool
+from phase8_tune.tuner.measuring.pool import Finished, MeasurerPool
+from phase8_tune.tuner.records.journal import read_records
+from phase8_tune.tuner.records.knowledge import Knowledge
+from phase8_tune.tuner.search.progress import SearchLimits, StopReason
+from phase8_tune.tuner.study.definition import parse_definition
+from phase8_tune.tuner.values.candidate import Candidate
+from phase8_tune.tuner.values.errors import DeviceError, UserInputError
+from phase8_tune.tuner.values.interrupt import interrupt_deferred
+from phase8_tune.tuner.values.outcome import Outcome
 
 from .search_bench import ROWS, Bench
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from phase8_tune.tuner.candidate import Candidate
-from phase8_tune.tuner.launcher import WorkerMeasurer
-from phase8_tune.tuner.measurer import TimingSettings
+from phase8_tune.tuner.measuring.measurer import TimingSettings
+from phase8_tune.tuner.measuring.worker_measurer import WorkerMeasurer
+from phase8_tune.tuner.values.candidate import Candidate
 
 from ..fakes.nvml import MIB, FakeMachine, FakeNvml
 from .processes import is_gone

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phase8_tune.tuner.errors import UserInputError
-from phase8_tune.tuner.sizes import (
+from phase8_tune.tuner.values.errors import UserInputError
+from phase8_tune.tuner.values.sizes import (
     format_budget,
     format_duration,
     format_mb,

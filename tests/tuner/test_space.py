@@ -5,9 +5,9 @@ from __future__ import annotations
 import optuna
 import pytest
 
-from phase8_tune.tuner.candidate import Candidate
-from phase8_tune.tuner.definition import StudyDefinition, load_definition, parse_definition
-from phase8_tune.tuner.space import SearchSpace
+from phase8_tune.tuner.study.definition import StudyDefinition, load_definition, parse_definition
+from phase8_tune.tuner.study.space import SearchSpace
+from phase8_tune.tuner.values.candidate import Candidate
 
 AXES = """\
 name: tiny

@@ -12,18 +12,18 @@ import pytest
 from optuna.trial import TrialState
 from sqlalchemy.exc import OperationalError
 
-from phase8_tune.tuner.candidate import Candidate
-from phase8_tune.tuner.definition import load_definition
-from phase8_tune.tuner.errors import UserInputError
-from phase8_tune.tuner.events import SearchLimits, SearchResult
-from phase8_tune.tuner.journal import read_records
-from phase8_tune.tuner.knowledge import Knowledge
-from phase8_tune.tuner.pool import MeasurerPool
-from phase8_tune.tuner.record import Record
-from phase8_tune.tuner.search import run_search
-from phase8_tune.tuner.space import SearchSpace
-from phase8_tune.tuner.storage import StudyStore, open_sqlite
-from phase8_tune.tuner.testing import FormulaMeasurer
+from phase8_tune.tuner.measuring.pool import MeasurerPool
+from phase8_tune.tuner.measuring.testing import FormulaMeasurer
+from phase8_tune.tuner.records.database import StudyStore, open_sqlite
+from phase8_tune.tuner.records.journal import read_records
+from phase8_tune.tuner.records.knowledge import Knowledge
+from phase8_tune.tuner.search.progress import SearchLimits, SearchResult
+from phase8_tune.tuner.search.search import run_search
+from phase8_tune.tuner.study.definition import load_definition
+from phase8_tune.tuner.study.space import SearchSpace
+from phase8_tune.tuner.values.candidate import Candidate
+from phase8_tune.tuner.values.errors import UserInputError
+from phase8_tune.tuner.values.record import Record
 
 STUDY = load_definition("cpu")
 BUDGET_BYTES = 2**28

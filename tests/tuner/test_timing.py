@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phase8_tune.tuner.measurer import TimingSettings
-from phase8_tune.tuner.timing import (
+from phase8_tune.tuner.measuring.measurer import TimingSettings
+from phase8_tune.tuner.worker.sample_statistics import (
     is_precise,
     mean_interval,
     median_interval,

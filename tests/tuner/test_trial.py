@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from phase8_tune.tuner import trial
-from phase8_tune.tuner.candidate import Candidate
-from phase8_tune.tuner.outcome import Outcome
-from phase8_tune.tuner.protocol import HostMemory, MeasureRequest, Result
+from phase8_tune.tuner.measuring.protocol import HostMemory, MeasureRequest, Result
+from phase8_tune.tuner.values.candidate import Candidate
+from phase8_tune.tuner.values.outcome import Outcome
+from phase8_tune.tuner.worker import trial
 
 REFUSED = "CUDA out of memory. Tried to allocate 20.00 MiB"
 CAPTURE = "CUDA error: operation failed due to a previous error during capture"

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from phase8_tune.tuner.candidate import Candidate
-from phase8_tune.tuner.launcher import WorkerMeasurer
-from phase8_tune.tuner.measurer import TimingSettings
-from phase8_tune.tuner.outcome import Outcome
+from phase8_tune.tuner.measuring.measurer import TimingSettings
+from phase8_tune.tuner.measuring.worker_measurer import WorkerMeasurer
+from phase8_tune.tuner.values.candidate import Candidate
+from phase8_tune.tuner.values.outcome import Outcome
 
 FAKES = Path(__file__).parents[1] / "fakes"
 MIB = 1 << 20
@@ -175,8 +175,8 @@ def test_no_orphan_when_the_driver_is_killed(tmp_path: Path, announced: Path) ->
 
 
 def test_worker_ends_with_its_input_even_in_mid_trial(tmp_path: Path, announced: Path) -> None:
-    from phase8_tune.tuner.launcher import WORKER_COMMAND
-    from phase8_tune.tuner.protocol import MeasureRequest, StartRequest, encode
+    from phase8_tune.tuner.measuring.protocol import MeasureRequest, StartRequest, encode
+    from phase8_tune.tuner.measuring.worker_measurer import WORKER_COMMAND
 
     environment = dict(os.environ, PYTHONPATH=str(FAKES), OMP_NUM_THREADS="1")
     with (tmp_path / "worker.log").open("wb") as log:

@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from ..measurement import Border
+from ..values.measurement import Border
 from .answers import FailedAnswer
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..measurement import Border, DeviceInfo
+from ..values.measurement import Border, DeviceInfo
 
 
 class TorchAnswer(Border):

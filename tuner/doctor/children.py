@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from pydantic import ValidationError
 
-from ..measurement import Border
+from ..values.measurement import Border
 from .answers import FailedAnswer, SegmentsAnswer, TorchAnswer, TritonAnswer
 
 A = TypeVar("A", bound=Border)

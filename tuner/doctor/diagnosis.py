@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from ..environment import Environment
-from ..sizes import format_mb
+from ..machine.environment import Environment
+from ..values.sizes import format_mb
 from .facts import Diagnosis, Facts, Finding
 from .rules import judge
 

@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from ..measurement import Border, DeviceInfo, Measurement, Versions
-from ..power import PowerSource
+from ..machine.power import PowerSource
+from ..values.measurement import Border, DeviceInfo, Measurement, Versions
 
 
 class Kind(StrEnum):

@@ -11,15 +11,15 @@ from typing import Any, Literal
 
 from ... import __version__
 from ...kernels.versions import KERNEL_VERSIONS
-from ..candidate import Candidate
-from ..environment import host_memory_bytes, installed_version, os_name, processor_name, triton_status
-from ..errors import DeviceError
-from ..gpus import find_gpu
-from ..launcher import WorkerMeasurer
-from ..measurement import DeviceInfo, Measurement, Versions
-from ..measurer import TimingSettings
-from ..nvml import Card, open_nvml
-from ..power import power_source
+from ..machine.environment import host_memory_bytes, installed_version, os_name, processor_name, triton_status
+from ..machine.gpus import find_gpu
+from ..machine.nvml import Card, open_nvml
+from ..machine.power import power_source
+from ..measuring.measurer import TimingSettings
+from ..measuring.worker_measurer import WorkerMeasurer
+from ..values.candidate import Candidate
+from ..values.errors import DeviceError
+from ..values.measurement import DeviceInfo, Measurement, Versions
 from . import machine
 from .answers import SegmentsAnswer, TorchAnswer, TritonAnswer
 from .children import TIMEOUT_S, Children, Reply

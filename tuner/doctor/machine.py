@@ -10,7 +10,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from ..environment import is_wsl
+from ..machine.environment import is_wsl
 from .facts import RangeMiss, RunsFolder, WslFacts
 
 DISTRIBUTION = "phase8-tune"

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from typing import Literal
 
-from ..nvml import SLOWDOWNS
-from ..outcome import Outcome
-from ..sizes import MIB, format_mb
+from ..machine.nvml import SLOWDOWNS
+from ..values.outcome import Outcome
+from ..values.sizes import MIB, format_mb
 from .facts import Facts, Finding, Kind
 
 RESULTS_BYTES = 1 << 30  # a long study's journal, database and logs, with room

@@ -15,7 +15,7 @@ def probe() -> TorchAnswer:
         return TorchAnswer(torch=version, cuda=None, reason=f"torch {version} is a build without CUDA")
     if not torch.cuda.is_available():
         return TorchAnswer(torch=version, cuda=cuda, reason=_why_not())
-    from ..cuda_accounting import describe_card
+    from ..worker.cuda_accounting import describe_card
 
     failure = ""
     free_bytes: int | None = None

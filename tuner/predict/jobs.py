@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...kernels.versions import CAPTURED_VERSIONS
-from .events import Trace, Workspaces
-from .fit import FIT_BATCHES, BatchSizes, Line, fit_line, trace_batch
-from .line_files import read_line, write_line
+from .fit.line import FIT_BATCHES, BatchSizes, Line, fit_line, trace_batch
+from .fit.line_files import read_line, write_line
 from .lines import Answer, LineKey, Question
-from .replay import Peaks, Program
+from .replay.program import Peaks, Program
+from .trace.events import Trace, Workspaces
 
 _CLEARLY_BELOW = 0.6
 """A rough answer calls what stays under this share of the cap a fit: fragmentation takes less than that."""
@@ -48,7 +48,7 @@ def prepare_process() -> None:
     import torch
 
     torch.set_num_threads(1)
-    from . import stepping  # noqa: F401
+    from .trace import stepping  # noqa: F401
 
     gc.freeze()
     gc.disable()  # thousands of events a line and hardly a cycle: collected now and then, a tenth faster
@@ -135,7 +135,7 @@ def _is_worth_fitting(line: Line, question: Question, before: tuple[Question, An
 
 def _tracing(key: LineKey) -> Callable[[int, int], Trace]:
     from ...phase8.training import TrainingOptions
-    from .stepping import trace_training
+    from .trace.stepping import trace_training
 
     options = TrainingOptions(
         kernel_version=key.kernel_version,

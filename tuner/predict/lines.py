@@ -9,10 +9,10 @@ import json
 from dataclasses import asdict, dataclass, replace
 
 from ...phase8.config import Phase8Config, preset
-from ..candidate import Candidate, Mode, Precision
-from .events import LOSS_SCALING, Category, Phase, Workspaces
-from .profiles import GpuProfile
-from .reductions import Processors
+from ..values.candidate import Candidate, Mode, Precision
+from .rate.profiles import GpuProfile
+from .trace.events import LOSS_SCALING, Category, Phase, Workspaces
+from .trace.reductions import Processors
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

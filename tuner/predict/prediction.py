@@ -9,15 +9,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ...kernels.versions import CAPTURED_VERSIONS, UnsupportedVersionError
-from ..candidate import Candidate
-from ..errors import NothingFitsError, UserInputError
-from ..measurement import LedgerLine
-from ..memory import cap_bytes
-from .events import CATEGORIES, Cost, Phase
+from ..measuring.memory import cap_bytes
+from ..values.candidate import Candidate
+from ..values.errors import NothingFitsError, UserInputError
+from ..values.measurement import LedgerLine
 from .lines import Answer, LineKey, Question, line_key, parameter_count
-from .profiles import GpuProfile
+from .rate.profiles import GpuProfile
+from .rate.throughput import Correction, LimitedBy, MeasuredStep, StepEstimate, correct, estimate_step
 from .store import PredictionStore
-from .throughput import Correction, LimitedBy, MeasuredStep, StepEstimate, correct, estimate_step
+from .trace.events import CATEGORIES, Cost, Phase
 
 MARGIN = 0.03
 """A candidate certainly fits only where its predicted peak and this share more is within the budget."""

@@ -20,11 +20,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from ..errors import UserInputError
-from .events import Workspaces
+from ..values.errors import UserInputError
+from .fit.line_files import write_atomically
 from .jobs import LineJob, answer, largest_batch, prepare_process
-from .line_files import write_atomically
 from .lines import Answer, LineKey, Question, answer_for, traced_key
+from .trace.events import Workspaces
 
 MODEL_ROOMS = ("kernels", "phase8")
 """Sources that a training step runs."""

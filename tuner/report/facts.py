@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..candidate import Mode
-from ..foresight import Skips
-from ..measurement import DeviceInfo, PredictedFigures, Versions
-from ..measurer import TimingSettings
-from ..outcome import Outcome
-from ..plan import PlanSummary
-from ..record import Record
+from ..measuring.measurer import TimingSettings
+from ..search.decisions import PlanSummary
+from ..search.foresight import Skips
+from ..values.candidate import Mode
+from ..values.measurement import DeviceInfo, PredictedFigures, Versions
+from ..values.outcome import Outcome
+from ..values.record import Record
 
 MODE_TITLES: dict[Mode, str] = {
     "train": "training (forward, backward, optimizer step)",

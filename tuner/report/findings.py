@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 
-from ..candidate import Candidate
-from ..frontier import Point
-from ..outcome import Outcome
-from ..record import Record
-from ..sizes import format_mb
+from ..records.frontier import Point
+from ..values.candidate import Candidate
+from ..values.outcome import Outcome
+from ..values.record import Record
+from ..values.sizes import format_mb
 from .facts import describe_rate, format_rate
 from .tables import model_order
 

@@ -6,12 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from ..environment import Environment, triton_status
-from ..frontier import Point, find_frontier, settle, to_points
-from ..plan import PlanSummary
-from ..recommend import recommend, recommendation_name, to_settings, to_yaml
-from ..record import Record
-from ..sizes import format_budget, format_duration, format_mb
+from ..machine.environment import Environment, triton_status
+from ..records.frontier import Point, find_frontier, settle, to_points
+from ..records.recommend import recommend, recommendation_name, to_settings, to_yaml
+from ..search.decisions import PlanSummary
+from ..values.record import Record
+from ..values.sizes import format_budget, format_duration, format_mb
 from .facts import RunFacts, describe_device, describe_gpus, format_range
 from .findings import (
     comparison_findings,

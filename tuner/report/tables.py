@@ -8,12 +8,12 @@ from itertools import groupby
 from tabulate import tabulate
 
 from ...phase8.config import PRESETS
-from ..candidate import Candidate
-from ..frontier import Point
-from ..outcome import Outcome
-from ..recommend import to_config
-from ..record import Record
-from ..sizes import format_mb
+from ..records.frontier import Point
+from ..records.recommend import to_config
+from ..values.candidate import Candidate
+from ..values.outcome import Outcome
+from ..values.record import Record
+from ..values.sizes import format_mb
 from .facts import MODE_TITLES, describe_rate, format_parameters, format_range, outcome_note
 
 # What may vary within one model and sequence: heading, and the text of a candidate's value.

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from ..frontier import Point
-from ..outcome import Outcome
-from ..plan import PlanSummary
-from ..record import Record
-from ..sizes import format_budget
+from ..records.frontier import Point
+from ..search.decisions import PlanSummary
+from ..values.outcome import Outcome
+from ..values.record import Record
+from ..values.sizes import format_budget
 from .facts import describe_device, describe_gpus
 from .tables import frontier_table, shared_settings
 

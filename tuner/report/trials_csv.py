@@ -7,10 +7,10 @@ import io
 import statistics
 from collections.abc import Sequence
 
-from ..candidate import CANDIDATE_FIELDS
-from ..frontier import find_frontier, to_points
-from ..record import Record
-from ..sizes import MIB
+from ..records.frontier import find_frontier, to_points
+from ..values.candidate import CANDIDATE_FIELDS
+from ..values.record import Record
+from ..values.sizes import MIB
 
 _HEADINGS = (
     *("trial", "attempt", "started_at_utc", "digest", *CANDIDATE_FIELDS, "outcome", "message"),

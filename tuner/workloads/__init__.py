@@ -10,15 +10,15 @@ import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from ..candidate import Candidate
-from ..errors import UserInputError
+from ..values.candidate import Candidate
+from ..values.errors import UserInputError
 
 if TYPE_CHECKING:
     import torch
 
     from ...kernels.gate import GateResult
 
-WORKLOADS = {"phase8": "phase8_tune.tuner.workloads.phase8:WORKLOAD"}
+WORKLOADS = {"phase8": "phase8_tune.tuner.builtin.phase8:WORKLOAD"}
 
 
 class PreparedRun(Protocol):

@@ -1,0 +1,145 @@
+"""A plan from beginning to end: the run directory, the prediction, and what is written and printed."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ..machine.environment import driver_versions
+from ..predict.prediction import Predictor
+from ..predict.rate.profiles import GpuProfile
+from ..predict.store import PredictionStore
+from ..records.database import StudyStore, open_sqlite
+from ..records.frontier import find_frontier, to_points
+from ..records.journal import Journal, read_records
+from ..records.knowledge import Knowledge
+from ..records.run_directory import RunDirectory, check_run_directory
+from ..report.facts import RunFacts
+from ..report.outputs import write_outputs
+from ..report.progress_bar import PredictionProgress
+from ..report.terminal import render_files, render_frontier, render_plan
+from ..search.decisions import (
+    PlanSummary,
+    basis_of,
+    decide,
+    planned_device,
+    read_summary,
+    to_records,
+    write_summary,
+)
+from ..search.progress import StopReason
+from ..study.definition import StudyDefinition
+from ..study.space import SearchSpace
+from ..values.errors import InterruptedStudyError, NothingFitsError, UserInputError
+from ..values.interrupt import interrupt_deferred
+from ..values.record import Record
+from ..values.sizes import format_budget
+from .request import RunRequest, read_study, run_root, settle_budget, tell
+
+DEFAULT_STUDY = "default"
+_MEASURING_ONLY = {
+    "--gpus": "gpus",
+    "--trials": "trials",
+    "--time": "time_limit_s",
+    "--timeout": "timeout_s",
+    "--seed": "seed",
+}
+
+
+def plan(request: RunRequest, profile: GpuProfile) -> None:
+    """Predict a whole study for a card, then write and print what was found; nothing is measured.
+
+    Raises: UserInputError, NothingFitsError (after files are written), InterruptedStudyError.
+    """
+    for option, field in _MEASURING_ONLY.items():
+        if getattr(request, field) is not None:
+            raise UserInputError(
+                f"{option}: expected where something is measured, got it for a plan, which predicts the "
+                "whole study; leave it out, or measure on this computer with --device cpu"
+            )
+    definition, text = read_study(request.study or DEFAULT_STUDY, request)
+    budget_bytes = settle_budget(request, profile.capacity_bytes, f"the {profile.title} has")
+    root = run_root(request, definition, profile.name)
+    check_run_directory(root, definition, budget_bytes)
+    tell(
+        f"study {definition.name}, budget {format_budget(budget_bytes)}, predicted for {profile.title} "
+        f"(nothing is measured), run {root}"
+    )
+    if definition.missing_versions:
+        tell(f"not in this installation, left out: kernels {', '.join(definition.missing_versions)}")
+    with PredictionStore() as store:
+        predictor = Predictor(profile=profile, store=store, reserve_bytes=request.reserve_bytes)
+        try:
+            summary, records = plan_in(root, definition, text, predictor, budget_bytes)
+        except KeyboardInterrupt:
+            raise InterruptedStudyError(
+                "interrupted; what was predicted is kept: run the same command to go on"
+            ) from None
+    facts = RunFacts(
+        run_root=root,
+        study_name=definition.name,
+        budget_bytes=budget_bytes,
+        reserve_bytes=request.reserve_bytes,
+        device=planned_device(profile),
+        versions=driver_versions(),
+        timing=definition.timing.to_settings(),
+        command=request.command,
+        missing_versions=definition.missing_versions,
+        plan=summary,
+    )
+    recommended = write_outputs(records, facts)
+    print(f"\n{render_plan(summary, len(records))}")
+    front = find_frontier(to_points(records))
+    if front:
+        print(render_frontier(front, is_short=True))
+    print(render_files(root, recommended), end="", flush=True)
+    if not front:
+        raise NothingFitsError(
+            f"no configuration is predicted to fit {format_budget(budget_bytes)} on {profile.title}; raise "
+            f"--vram, or plan smaller models, sequences or batches with --study; see {root / 'report.md'}"
+        )
+
+
+def plan_in(
+    root: Path, definition: StudyDefinition, definition_text: str, predictor: Predictor, budget_bytes: int
+) -> tuple[PlanSummary, tuple[Record, ...]]:
+    """Plan a study in a run directory, or take the plan that is there already.
+
+    Raises: UserInputError for a directory of something else, or of a plan with other figures.
+    """
+    with RunDirectory.open(
+        root,
+        definition=definition,
+        definition_text=definition_text,
+        budget_bytes=budget_bytes,
+        device=planned_device(predictor.profile),
+    ) as directory:
+        paths = directory.paths
+        summary = read_summary(paths.plan)
+        if summary is not None and summary.basis != basis_of(predictor):
+            raise UserInputError(
+                f"{root}: expected a plan of this version with these figures of the card and this --reserve, "
+                "got one of others; remove it to plan again, or name another run with --run"
+            )
+        if summary is None:
+            with PredictionProgress(sys.stderr) as progress:
+                found = decide(definition, predictor, budget_bytes, progress)
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            made = to_records(found, predictor.profile, budget_bytes=budget_bytes, started_at=now)
+            summary = found.summary
+            kept = {record.digest for record in read_records(paths.journal)}
+            with interrupt_deferred(), Journal(paths.journal) as journal:
+                journal.append(*(record for record in made if record.digest not in kept))
+                write_summary(paths.plan, summary)
+        records = read_records(paths.journal)
+        store = StudyStore(
+            open_sqlite(paths.database),
+            SearchSpace(definition),
+            name=definition.name,
+            seed=definition.search.seed,
+            startup_trials=definition.search.startup_trials,
+        )
+        store.replay(Knowledge(records))
+        store.mark(StopReason.EXHAUSTED)
+        return summary, records

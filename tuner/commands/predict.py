@@ -1,0 +1,108 @@
+"""`phase8-tune predict`: memory and throughput of one configuration, with no GPU needed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from ..values.candidate import Candidate
+from ..values.errors import UserInputError
+from ..values.sizes import format_budget, format_mb, parse_size
+
+_PHASE_NAMES = {
+    "setup": "while the model is built",
+    "forward": "in the forward pass",
+    "backward": "in the backward pass",
+    "optimizer": "in the optimizer's step",
+}
+
+
+@click.command()
+@click.option("--model", required=True, help="nano, small, base, medium, large or xl.")
+@click.option("--seq", "n_seq", type=click.IntRange(min=1), required=True, help="Tokens a sequence.")
+@click.option("--batch", "batch_size", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--gpu", metavar="NAME", help="A card of gpus.yaml. [the one that is here, else rtx-3080-laptop]"
+)
+@click.option("--vram", metavar="SIZE", help="Memory budget, for example 8GB. [the card's memory]")
+@click.option("--reserve", metavar="SIZE", help="Part left to other programs. [0]")
+@click.option("--kernel", "kernel_version", default="fast", show_default=True, help="Kernel version.")
+@click.option("--checkpointing/--no-checkpointing", "gradient_checkpointing", default=False)
+@click.option("--precision", type=click.Choice(["bf16", "fp16", "none"]), default="bf16", show_default=True)
+@click.option("--mode", type=click.Choice(["train", "forward"]), default="train", show_default=True)
+@click.option("--variant", type=click.Choice(["phase8", "phase7"]), default="phase8", show_default=True)
+@click.option("--calibrate", is_flag=True, help="Measure the card that is here first, and keep its figures.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+def predict(
+    gpu: str | None,
+    vram: str | None,
+    reserve: str | None,
+    calibrate: bool,
+    as_json: bool,
+    precision: Any,
+    **chosen: Any,
+) -> None:
+    """Predict memory and throughput of one configuration; nothing is run on a GPU."""
+    from ...kernels.versions import KERNEL_VERSIONS
+    from ...phase8.config import PRESETS
+    from ..predict.prediction import Predictor
+    from ..predict.rate.calibration import calibrate_present, present_profile
+    from ..predict.rate.profiles import gpu_profile
+    from ..predict.store import PredictionStore
+
+    for option, value, known in (
+        ("--model", chosen["model"], PRESETS),
+        ("--kernel", chosen["kernel_version"], KERNEL_VERSIONS),
+    ):
+        if value not in known:
+            raise UserInputError(f"{option}: expected one of {', '.join(known)}, got {value!r}")
+    if calibrate and gpu is not None:
+        raise UserInputError("--calibrate: measures the card that is here; leave out --gpu")
+    profile = calibrate_present() if calibrate else present_profile() if gpu is None else gpu_profile(gpu)
+    budget_bytes = profile.capacity_bytes if vram is None else parse_size(vram, what="--vram")
+    candidate = Candidate(mixed_precision=precision, **chosen)
+    with PredictionStore(processes=1) as store:
+        predictor = Predictor(
+            profile=profile,
+            store=store,
+            reserve_bytes=0 if reserve is None else parse_size(reserve, what="--reserve"),
+        )
+        prediction = predictor.predict(candidate, budget_bytes)
+        largest_batch = predictor.largest_batch(candidate, budget_bytes)
+    if as_json:
+        data = asdict(prediction) | {
+            "basis": "predicted",
+            "largest_batch": largest_batch,
+            "ledger": [line.model_dump() for line in prediction.ledger],
+        }
+        click.echo(json.dumps(data, indent=2))
+        return
+    from tabulate import tabulate
+
+    click.echo(f"{candidate.describe()} on {profile.title}: predicted, not measured")
+    rows = [(line.name, format_mb(line.size_bytes), line.source) for line in prediction.ledger]
+    rows.append(("peak of the process", format_mb(prediction.peak_bytes), "sum"))
+    click.echo(
+        tabulate(
+            rows,
+            headers=("memory", "MB", "source"),
+            colalign=("left", "right", "left"),
+            disable_numparse=True,
+        )
+    )
+    where = f"{prediction.peak_op} {_PHASE_NAMES[prediction.peak_phase]}"
+    click.echo(
+        f"torch: {format_mb(prediction.peak_allocated_bytes)} MB allocated at the peak ({where}), "
+        f"{format_mb(prediction.peak_reserved_bytes)} MB reserved"
+    )
+    verdict = "fits" if prediction.fits else "does not fit"
+    largest = f"largest batch that fits: {largest_batch}" if largest_batch else "not even a batch of 1 fits"
+    click.echo(f"budget {format_budget(budget_bytes)}: {verdict}; {largest}")
+    rate = prediction.tokens_per_s
+    click.echo(
+        f"throughput: {rate.expected:,.0f} tokens/s (90 %: {rate.low:,.0f} to {rate.high:,.0f}), "
+        f"limited by {prediction.limited_by}"
+    )

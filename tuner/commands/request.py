@@ -1,0 +1,97 @@
+"""What a user asked for, and what follows from it before any device is touched: the study and the folder."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from ..search.progress import SearchLimits
+from ..study.definition import StudyDefinition, parse_definition, read_definition_text
+from ..values.errors import UserInputError
+from ..values.sizes import format_budget, format_mb, format_size
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunRequest:
+    """What the user asked for; None where the study or the device decides. `command` is the line typed.
+
+    gpu: plan for the card of this name instead of measuring.
+    """
+
+    vram_bytes: int
+    command: str
+    study: str | None = None
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    gpu: str | None = None
+    gpus: str | None = None
+    run_name: str | None = None
+    runs_dir: Path = Path("runs")
+    trials: int | None = None
+    time_limit_s: float | None = None
+    timeout_s: float | None = None
+    reserve_bytes: int = 0
+    seed: int | None = None
+
+
+def read_study(name_or_path: str, request: RunRequest) -> tuple[StudyDefinition, str]:
+    """The study with what the request changes in it, and its text.
+
+    Raises: UserInputError.
+    """
+    text, source = read_definition_text(name_or_path)
+    definition = parse_definition(text, source)
+    if request.seed is not None:
+        search = definition.search.model_copy(update={"seed": request.seed})
+        definition = definition.model_copy(update={"search": search})
+    return definition, text
+
+
+def run_root(request: RunRequest, definition: StudyDefinition, device: str) -> Path:
+    """The run's folder. The default name is the same each time, so that the same command goes on.
+
+    device: cuda, cpu, or the name of the card that is planned for.
+    Raises: UserInputError for a name that is no folder's.
+    """
+    name = request.run_name
+    if name is None:
+        return request.runs_dir / f"{definition.name}-{format_size(request.vram_bytes)}-{device}"
+    if not name.strip() or name in (".", "..") or any(c in name for c in "/\\\0"):
+        raise UserInputError(f"--run: expected a plain folder name such as my-laptop, got {name!r}")
+    return request.runs_dir / name
+
+
+def settle_budget(request: RunRequest, total_bytes: int, owner: str) -> int:
+    """The budget asked for, or the device's size where that is smaller. owner: "this GPU has", for the user.
+
+    Raises: UserInputError where the reserve takes all of it.
+    """
+    budget_bytes = request.vram_bytes
+    if budget_bytes > total_bytes:
+        tell(
+            f"warning: --vram {format_budget(budget_bytes)} is more than {owner}; "
+            f"its {format_mb(total_bytes)} MB are the budget"
+        )
+        budget_bytes = total_bytes
+    if request.reserve_bytes >= budget_bytes:
+        raise UserInputError(
+            f"--reserve: expected less than the budget of {format_budget(budget_bytes)}, "
+            f"got {format_budget(request.reserve_bytes)}"
+        )
+    return budget_bytes
+
+
+def limits(request: RunRequest, definition: StudyDefinition) -> SearchLimits:
+    """The limits of the study, or those asked for."""
+    found = SearchLimits.from_settings(definition.search)
+    if request.trials is not None:
+        found = replace(found, trials=request.trials)
+    if request.time_limit_s is not None:
+        found = replace(found, time_limit_s=request.time_limit_s)
+    return found
+
+
+def tell(text: str) -> None:
+    """A line for the user that is not a result."""
+    print(f"phase8-tune: {text}", file=sys.stderr, flush=True)

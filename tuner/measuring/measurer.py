@@ -1,0 +1,94 @@
+"""The seam between searching and measuring: what the search asks of whoever measures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..values.candidate import Candidate
+from ..values.measurement import DeviceInfo, Measurement, Versions
+from ..values.outcome import Outcome
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TimingSettings:
+    """How one candidate is timed: as in the seed, 5 warm-up iterations and then 20 measured ones.
+
+    `minimum` is the least number of samples before the timing may stop early. `timeout_s` bounds one whole
+    candidate, set-up included.
+
+    Raises: ValueError, naming the field, for numbers that leave nothing to measure.
+    """
+
+    warmup: int = 5
+    iterations: int = 20
+    minimum: int = 5
+    timeout_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        if self.warmup < 0:
+            raise ValueError(f"warmup: expected 0 or more iterations, got {self.warmup}")
+        if self.iterations < 1:
+            raise ValueError(f"iterations: expected 1 or more, got {self.iterations}")
+        if self.minimum < 1:
+            raise ValueError(f"minimum: expected 1 or more samples, got {self.minimum}")
+        if not self.timeout_s > 0:
+            raise ValueError(f"timeout_s: expected a positive time in seconds, got {self.timeout_s}")
+
+
+class StoppedError(Exception):
+    """A measurer was stopped: what it was doing has no result."""
+
+
+class Measurer(Protocol):
+    """Measures candidates one after the other on one device; all but `stop` belongs to one thread."""
+
+    @property
+    def device(self) -> DeviceInfo:
+        """The device of all measurements. May start a worker.
+
+        Raises: DeviceError where no worker can be started.
+        """
+        ...
+
+    @property
+    def versions(self) -> Versions:
+        """The software of all measurements. May start a worker.
+
+        Raises: DeviceError where no worker can be started.
+        """
+        ...
+
+    def measure(self, candidate: Candidate) -> Measurement:
+        """Measure one candidate. Never raises for a candidate that fails: the outcome is data.
+
+        Raises: DeviceError where the device can measure nothing more; StoppedError after `stop`.
+        """
+        ...
+
+    def stop(self) -> None:
+        """From any thread: what is under way ends soon, with StoppedError; nothing is measured any more."""
+        ...
+
+    def close(self) -> None:
+        """Stop the worker, if any; may be called more than once."""
+        ...
+
+
+def check_measurement(measurement: Measurement, budget_bytes: int) -> Measurement:
+    """A measurement that the search can rely on: a success has every objective and keeps the budget.
+
+    One that claims success without a figure is an error of the measurer, one over the budget is over it.
+    """
+    if measurement.outcome is not Outcome.OK:
+        return measurement
+    lacking = [name for name in ("peak_bytes", "parameters") if getattr(measurement, name) is None]
+    if not measurement.samples_s or not all(0 < s < float("inf") for s in measurement.samples_s):
+        lacking.append("samples_s")
+    if lacking:
+        message = f"the measurer reported success without {' and '.join(lacking)}"
+        return measurement.model_copy(update={"outcome": Outcome.ERROR, "message": message, "samples_s": ()})
+    if measurement.peak_bytes is not None and measurement.peak_bytes > budget_bytes:
+        message = f"took {measurement.peak_bytes} bytes of a budget of {budget_bytes}"
+        return measurement.model_copy(update={"outcome": Outcome.OVER_BUDGET, "message": message})
+    return measurement

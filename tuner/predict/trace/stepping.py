@@ -1,0 +1,225 @@
+"""Drives the real trainer under the tracer: builds the model, takes two steps, returns the trace.
+
+Runs in worker processes: it imports torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ....kernels import device_limits
+from ....phase8.config import Phase8Config
+from ....phase8.training import Trainer, TrainingOptions
+from ...values.candidate import Mode
+from ..lines import Limits
+from .event_log import EventLog
+from .events import FREE, Event, Trace
+from .traced_trainer import TracedTrainer, traced_trainer
+from .tracer import Tracer
+
+
+def trace_training(
+    config: Phase8Config,
+    options: TrainingOptions,
+    *,
+    batch_size: int,
+    limits: Limits,
+    mode: Mode = "train",
+    depth: int | None = None,
+    steps: int = 1,
+) -> Trace:
+    """The trace of a model's setup and two steps on a GPU with these limits, made without one.
+
+    depth: number of blocks instead of the configuration's own. steps: how many are run; of 1 the second is
+    derived: it does what the first did, but for what the first created to stay.
+    Raises: UnsupportedVersionError where the kernel version does not take this model.
+    """
+    if depth is not None:
+        config = replace(config, n_layers=depth)
+    _warm_up()
+    return _trace_without_gpu(config, options, batch_size, mode, limits, steps)
+
+
+@functools.cache
+def _warm_up() -> None:
+    """What a process does once only, such as an operation's first call keeping its result, is not traced."""
+    tiny = Phase8Config(d_model=8, n_layers=1, n_heads=1, n_seq=4, htt_rank=1, vocab_size=16)
+    limits = Limits(shared_memory_bytes=1, multiprocessors=1, threads_per_multiprocessor=2048)
+    _trace_without_gpu(tiny, TrainingOptions(mixed_precision="fp16"), 1, "train", limits, 1)
+
+
+def _trace_without_gpu(
+    config: Phase8Config, options: TrainingOptions, batch_size: int, mode: Mode, limits: Limits, steps: int
+) -> Trace:
+    with (
+        device_limits.assuming_limits(
+            shared_memory_bytes=limits.shared_memory_bytes, multiprocessors=limits.multiprocessors
+        ),
+        _as_on_cuda(),
+    ):
+        collects = gc.isenabled()
+        gc.disable()  # a collection would free at a moment of its own
+        try:
+            built = traced_trainer(config, options, limits)
+            built.rewind()
+            with _without_launches(built.tracer):
+                return _trace(built, batch_size, mode, steps)
+        except BaseException:
+            traced_trainer.cache_clear()  # it may hold what the step had not given back
+            raise
+        finally:
+            if collects:
+                gc.enable()
+
+
+def _trace(built: TracedTrainer, batch_size: int, mode: Mode, steps: int) -> Trace:
+    tracer, trainer = built.tracer, built.trainer
+    config = trainer.model.config
+    trace = Trace(depth=config.n_layers)
+    with torch.autograd.set_multithreading_enabled(False), tracer:
+        tracer.log.category = "activations"
+        tracer.work.is_forward_only = mode == "forward"
+        tokens = torch.zeros(batch_size, config.n_seq + 1, dtype=torch.int64, device=tracer.device)
+        trace.setup = [*built.setup, *tracer.log.take()]
+        gradients: set[int] = set()
+        with _marks(tracer, trainer):
+            taken = []
+            for _ in range(steps):
+                tracer.progress.begin_step()
+                tracer.work.costs = trace.costs = {}
+                loss = _run(trainer, tokens, mode, tracer, gradients)
+                del loss
+                taken.append(tracer.log.take())
+            trace.first = taken[0]
+            setup_slots = len({event.slot for event in trace.setup})
+            trace.repeat = taken[-1] if steps > 1 else repeated_step(taken[0], setup_slots, tracer.log)
+    for slot in gradients:
+        tracer.log.set_category(slot, "gradients")
+    for slot, category in enumerate(tracer.log.categories):
+        if category == "weights" and slot not in built.weights:
+            tracer.log.set_category(slot, "activations")
+    trace.categories = tracer.log.categories
+    return trace
+
+
+def repeated_step(first: Sequence[Event], setup_slots: int, log: EventLog) -> list[Event]:
+    """The second step's events from the first's: without what stays, in slots of its own.
+
+    Raises: ValueError for a first step that frees what was there before it.
+    """
+    freed = {event.slot for event in first if event.size_bytes == FREE}
+    if any(slot < setup_slots for slot in freed):
+        raise ValueError("the first step frees what was made before it: trace the second too")
+    renamed = {
+        slot: log.new_slot_like(slot) for slot in dict.fromkeys(e.slot for e in first) if slot in freed
+    }
+    return [
+        Event(renamed[slot], size, op, phase, unit, growth, scratch)
+        for slot, size, op, phase, unit, growth, scratch in first
+        if slot in freed
+    ]
+
+
+def _run(trainer: Trainer, tokens: Tensor, mode: Mode, tracer: Tracer, gradients: set[int]) -> Tensor:
+    """One eager step or evaluation; notes which slots hold gradients once the backward pass is done."""
+    if mode == "forward":
+        return trainer._evaluate(tokens)
+    clip = torch.nn.utils.clip_grad_norm_
+
+    def noting(parameters: Any, *args: Any, **kwargs: Any) -> Tensor:
+        parameters = list(parameters)
+        gradients.update(tracer.slot(p.grad) for p in parameters if p.grad is not None)
+        return clip(parameters, *args, **kwargs)
+
+    with _replaced(torch.nn.utils, "clip_grad_norm_", noting):
+        return trainer._step(tokens)
+
+
+@contextlib.contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Inside, owner.name is `value`; afterwards it is as before, also where it was a method of the class."""
+    is_own = name in vars(owner)
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        if is_own:
+            setattr(owner, name, before)
+        else:
+            delattr(owner, name)
+
+
+@contextlib.contextmanager
+def _marks(tracer: Tracer, trainer: Trainer) -> Iterator[None]:
+    """While the model runs: the tracer is told where blocks and the loss begin."""
+    handles = [
+        block.register_forward_pre_hook(lambda *_, unit=index: tracer.progress.begin_block(unit))
+        for index, block in enumerate(trainer.model.blocks)
+    ]
+    loss: Callable[..., Tensor] = trainer.model.embedding.loss
+
+    def marked(*args: Any) -> Tensor:
+        tracer.progress.begin_loss()
+        return loss(*args)
+
+    with _replaced(trainer.model.embedding, "loss", marked), _marks_of_scaling(tracer, trainer):
+        yield
+    for handle in handles:
+        handle.remove()
+
+
+@contextlib.contextmanager
+def _marks_of_scaling(tracer: Tracer, trainer: Trainer) -> Iterator[None]:
+    """While the model runs: the tracer is told when the scaler works, but for the step it takes."""
+
+    def told(function: Callable[..., Any], is_scaling: bool) -> Callable[..., Any]:
+        def marked(*args: Any, **kwargs: Any) -> Any:
+            before, tracer.work.is_scaling = tracer.work.is_scaling, is_scaling
+            try:
+                return function(*args, **kwargs)
+            finally:
+                tracer.work.is_scaling = before
+
+        return marked
+
+    with contextlib.ExitStack() as stack:
+        for name in ("scale", "unscale_", "step", "update") if trainer.scaler.is_enabled() else ():
+            marked = told(getattr(trainer.scaler, name), True)
+            stack.enter_context(_replaced(trainer.scaler, name, marked))
+            if name == "step":
+                stepping = told(trainer.optimizer.step, False)
+                stack.enter_context(_replaced(trainer.optimizer, "step", stepping))
+        yield
+
+
+@contextlib.contextmanager
+def _as_on_cuda() -> Iterator[None]:
+    """PyTorch takes its fused and foreach implementations for meta tensors, as it does on CUDA."""
+    with contextlib.ExitStack() as stack:
+        for module in map(import_module, ("torch.optim.optimizer", "torch.utils._foreach_utils")):
+            for name in ("_get_fused_kernels_supported_devices", "_get_foreach_kernels_supported_devices"):
+                stack.enter_context(_replaced(module, name, lambda: ["meta", "cuda"]))
+        yield
+
+
+@contextlib.contextmanager
+def _without_launches(tracer: Tracer) -> Iterator[None]:
+    """Triton kernels are not launched: the tracer notes what they would read and write."""
+    from triton.runtime.interpreter import InterpretedFunction
+    from triton.runtime.jit import JITFunction
+
+    def run(kernel: Any, *args: Any, **kwargs: Any) -> None:
+        tracer.work.launch(kernel, args, kwargs, tracer.log.unit)
+
+    with _replaced(JITFunction, "run", run), _replaced(InterpretedFunction, "run", run):
+        yield

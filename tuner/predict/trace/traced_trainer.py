@@ -1,0 +1,80 @@
+"""A trainer that was built under the tracer, for steps of one batch after another.
+
+Building takes a fifth of a trace and does not depend on the batch: one line's traces share it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+from collections.abc import Iterator
+
+import torch
+
+from ....kernels.versions import CAPTURED_VERSIONS
+from ....phase8.config import Phase8Config
+from ....phase8.mixers import Block
+from ....phase8.training import Trainer, TrainingOptions
+from ..lines import Limits
+from .bodies import Bodies
+from .events import Event
+from .tracer import Tracer
+
+_BODIES: dict[Limits, Bodies] = {}
+"""A process traces many like models: what custom operations do is gone through once for each GPU."""
+
+
+class TracedTrainer:
+    """A trainer without data and the tracer that saw it being built.
+
+    setup: the events of building it. weights: the slots of its parameters and buffers.
+    Raises: UnsupportedVersionError where the kernel version does not take this model.
+    """
+
+    def __init__(self, config: Phase8Config, options: TrainingOptions, limits: Limits) -> None:
+        self.tracer = Tracer(torch.device("meta"), limits.processors, _BODIES.setdefault(limits, {}))
+        log = self.tracer.log
+        with self.tracer:
+            with _units_of_blocks(self.tracer, config.n_layers):
+                self.trainer = Trainer(config, options, device=self.tracer.device)
+            if options.kernel_version in CAPTURED_VERSIONS and not self.trainer.captures:
+                self.tracer.allocate_extra(4, "learning rate")
+                log.free(self.tracer.allocate_extra(1, "learning rate > 0"), "learning rate > 0")
+        self.weights = {self.tracer.slot(p) for p in self.trainer.model.parameters()}
+        self.weights |= {self.tracer.slot(b) for b in self.trainer.model.buffers()}
+        self.setup: list[Event] = log.take()
+        self._start = log.mark()
+        self._scaler = copy.deepcopy(self.trainer.scaler)
+
+    def rewind(self) -> None:
+        """Bring trainer and tracer back to where nothing was trained."""
+        self.trainer.optimizer.zero_grad(set_to_none=True)
+        self.trainer.optimizer.state.clear()
+        self.trainer.scaler = copy.deepcopy(self._scaler)
+        self.tracer.rewind(self._start)
+
+
+@functools.lru_cache(maxsize=1)
+def traced_trainer(config: Phase8Config, options: TrainingOptions, limits: Limits) -> TracedTrainer:
+    """The trainer that was built last, or a new one; to be rewound before use.
+
+    Raises: as `TracedTrainer`.
+    """
+    return TracedTrainer(config, options, limits)
+
+
+@contextlib.contextmanager
+def _units_of_blocks(tracer: Tracer, depth: int) -> Iterator[None]:
+    """While the model is built: what is allocated after block i is registered belongs to block i + 1."""
+    from torch.nn.modules.module import register_module_module_registration_hook
+
+    def registered(module: object, name: str, submodule: object) -> None:
+        if isinstance(submodule, Block):
+            tracer.log.unit = min(tracer.log.unit + 1, depth - 1)
+
+    handle = register_module_module_registration_hook(registered)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,114 @@
+"""The frontier of a study: pure functions over its records, redrawn at any time without a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..values.candidate import Candidate, Mode
+from ..values.record import Record
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Point:
+    """A record that fits, with the three objectives: tokens/s ↑, peak bytes ↓, parameters ↑.
+
+    tokens_per_s_std: of the samples; None where the figures are predicted.
+    """
+
+    record: Record
+    candidate: Candidate
+    tokens_per_s: float
+    tokens_per_s_std: float | None
+    peak_bytes: int
+    parameters: int
+
+    def dominates(self, other: Point) -> bool:
+        """At least as good in every objective and better in one."""
+        mine = (self.tokens_per_s, -self.peak_bytes, self.parameters)
+        others = (other.tokens_per_s, -other.peak_bytes, other.parameters)
+        return mine != others and all(a >= b for a, b in zip(mine, others, strict=True))
+
+
+def settle(records: Iterable[Record]) -> list[Record]:
+    """The one record that counts for each candidate, ordered by candidate.
+
+    Retries leave several records of one candidate: an undisturbed success wins, then any success, then the
+    last attempt. The order of `records` does not matter.
+    """
+    chosen: dict[str, Record] = {}
+    for record in records:
+        kept = chosen.get(record.digest)
+        if kept is None or _trust(record) > _trust(kept):
+            chosen[record.digest] = record
+    return sorted(chosen.values(), key=_candidate_order)
+
+
+def to_points(records: Iterable[Record], *, mode: Mode | None = None) -> list[Point]:
+    """A point for each candidate that fits its budget, measured or predicted; `mode` None means all modes."""
+    points = []
+    for record in settle(records):
+        measurement, candidate = record.measurement, record.to_candidate()
+        if not record.fits or (mode is not None and candidate.mode != mode):
+            continue
+        rate = _rate(record)
+        # A success without one of the objectives cannot be compared, so it cannot be on the frontier.
+        if measurement.peak_bytes is None or measurement.parameters is None or rate is None:
+            continue
+        predicted = measurement.predicted
+        if (predicted.peak_bytes_high if predicted else measurement.peak_bytes) > record.budget_bytes:
+            continue
+        mean, std = rate
+        points.append(
+            Point(
+                record=record,
+                candidate=candidate,
+                tokens_per_s=mean,
+                tokens_per_s_std=std,
+                peak_bytes=measurement.peak_bytes,
+                parameters=measurement.parameters,
+            )
+        )
+    return points
+
+
+def find_frontier(points: Iterable[Point]) -> list[Point]:
+    """The points that no other point dominates, by model size and then by throughput, largest first.
+
+    Points of different modes do different work and are never compared. The order of `points` does not matter.
+    """
+    every = list(points)
+    front = [
+        p for p in every if not any(q.dominates(p) for q in every if q.candidate.mode == p.candidate.mode)
+    ]
+    return sorted(front, key=lambda p: (p.candidate.mode, -p.parameters, -p.tokens_per_s, p.record.digest))
+
+
+def _rate(record: Record) -> tuple[float, float | None] | None:
+    measurement = record.measurement
+    if measurement.predicted is not None:
+        return measurement.predicted.tokens_per_s, None
+    if measurement.samples_s:
+        return measurement.tokens_per_s(record.to_candidate().tokens_per_step)
+    return None
+
+
+def _trust(record: Record) -> tuple[bool, bool, int, str, int]:
+    clean = not record.measurement.tainted
+    return record.fits, clean, record.attempt, record.started_at, record.trial_number
+
+
+def _candidate_order(record: Record) -> tuple[str, str, str, str, int, str, str, bool, int, str]:
+    candidate = record.to_candidate()
+    return (
+        candidate.mode,
+        candidate.workload,
+        candidate.model,
+        candidate.variant,
+        candidate.n_seq,
+        candidate.kernel_version,
+        candidate.mixed_precision,
+        candidate.gradient_checkpointing,
+        candidate.batch_size,
+        record.digest,
+    )

@@ -1,0 +1,177 @@
+"""What a study knows so far: every record, ordered for the questions that the search asks of it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+
+from ..values.candidate import Candidate
+from ..values.outcome import Outcome
+from ..values.record import Record
+from .frontier import settle, to_points
+
+MAX_ATTEMPTS = 3  # the first and two retries, where the outcome may be chance
+MAX_TAINTED_ATTEMPTS = 2  # a laptop that throttles does so every time: one more try is what it gets
+
+# Keys of `Measurement.memory_stats` that tell how much more would have been needed.
+REQUESTED_BYTES = "requested_bytes"  # the allocation that failed
+PREDICTED_PEAK_BYTES = "predicted_peak_bytes"  # of a candidate rejected before launch
+
+# The caching allocator asks the driver for no less than this, so an allocation that failed for want of memory
+# was short of at least as much as the budget lacked of one such segment.
+_SMALLEST_SEGMENT_BYTES = 2 * 2**20
+_TRIED_TO_ALLOCATE = re.compile(r"[Tt]ried to allocate ([0-9.]+) (bytes|KiB|MiB|GiB)")
+_UNIT_BYTES = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+class Knowledge:
+    """The records of a study, each attempt of each candidate, in the order they were made; and what of it is
+    under way: begun in this session and not settled yet."""
+
+    def __init__(self, records: Iterable[Record] = ()) -> None:
+        self._attempts: dict[str, list[Record]] = {}
+        self._settled: dict[str, Record] = {}
+        self._owed: dict[str, Candidate] = {}
+        self._under_way: set[str] = set()
+        self._smallest_over: dict[str, tuple[int, Record]] = {}
+        self._largest_fit: dict[str, tuple[int, Record]] = {}
+        self._disqualified: dict[str, Record] = {}
+        self.launched = 0  # settled candidates that were measured, not rejected before
+        self.rejected = 0
+        self.pruned = 0  # do not fit, launched or not
+        self.failed = 0
+        self.best_tokens_per_s: float | None = None
+        for record in records:
+            self.add(record)
+
+    def begin(self, candidate: Candidate) -> None:
+        """Note that a candidate is being measured, until it is settled.
+
+        Raises: ValueError for one that is not available: it would be measured twice.
+        """
+        if not self.is_available(candidate):
+            raise ValueError(f"{candidate.describe()} was proposed although it is settled or under way")
+        self._under_way.add(candidate.digest())
+
+    def add(self, record: Record) -> None:
+        """Take in one more record."""
+        attempts = self._attempts.setdefault(record.digest, [])
+        attempts.append(record)
+        if _is_final(attempts):
+            self._owed.pop(record.digest, None)
+            self._under_way.discard(record.digest)
+            self._settle(settle(attempts)[0])
+        else:
+            self._owed[record.digest] = record.to_candidate()
+        if record.attempt > 0:  # a rejected one was implied by other records and implies nothing itself
+            self._learn(record)
+
+    def _settle(self, record: Record) -> None:
+        self._settled[record.digest] = record
+        self.launched += record.attempt > 0
+        self.rejected += record.attempt == 0
+        self.pruned += record.measurement.outcome.is_memory
+        self.failed += not record.fits and not record.measurement.outcome.is_memory
+        for point in to_points([record]):
+            self.best_tokens_per_s = max(point.tokens_per_s, self.best_tokens_per_s or 0.0)
+
+    def _learn(self, record: Record) -> None:
+        candidate, outcome = record.to_candidate(), record.measurement.outcome
+        cell, batch = _cell(candidate), candidate.batch_size
+        if outcome.is_memory and batch < self._smallest_over.get(cell, (math.inf,))[0]:
+            self._smallest_over[cell] = batch, record
+        if outcome is Outcome.OK and batch > self._largest_fit.get(cell, (0,))[0]:
+            self._largest_fit[cell] = batch, record
+        if outcome is Outcome.WRONG_RESULT:
+            self._disqualified.setdefault(candidate.kernel_version, record)
+
+    def attempts(self, candidate: Candidate) -> tuple[Record, ...]:
+        """All records of a candidate, oldest first."""
+        return tuple(self._attempts.get(candidate.digest(), ()))
+
+    def is_settled(self, candidate: Candidate) -> bool:
+        """Whether nothing more is to be measured of a candidate."""
+        return candidate.digest() in self._settled
+
+    def is_available(self, candidate: Candidate) -> bool:
+        """Whether a candidate is neither settled nor under way."""
+        return not self.is_settled(candidate) and candidate.digest() not in self._under_way
+
+    @property
+    def under_way(self) -> int:
+        """How many candidates are under way."""
+        return len(self._under_way)
+
+    def record_of(self, candidate: Candidate) -> Record:
+        """The record that counts for a settled candidate.
+
+        Raises: KeyError where it is not settled.
+        """
+        return self._settled[candidate.digest()]
+
+    @property
+    def settled(self) -> tuple[Record, ...]:
+        """The record that counts of every settled candidate, in the order in which they were settled."""
+        return tuple(self._settled.values())
+
+    def owed(self) -> Candidate | None:
+        """A candidate that a retry is owed, because the driver ended between two attempts."""
+        return next((c for digest, c in self._owed.items() if digest not in self._under_way), None)
+
+    def smaller_batch_over_budget(self, candidate: Candidate) -> Record | None:
+        """A measured candidate that did not fit and differs only in a batch that is not larger."""
+        batch, record = self._smallest_over.get(_cell(candidate), (math.inf, None))
+        return record if batch <= candidate.batch_size else None
+
+    def disqualification_of(self, kernel_version: str) -> Record | None:
+        """The measurement in which a kernel version failed its correctness check."""
+        return self._disqualified.get(kernel_version)
+
+    def violation(self, record: Record) -> float:
+        """How far over the budget a record is, as a share of it: ≤ 0 fits, > 0 does not.
+
+        It is (peak − budget)/budget where that is known. Where memory ran out under a cap the peak stays
+        below the budget, so what was asked for on top counts; where that is unknown too, the peak is
+        extrapolated in proportion to the batch from the largest that fits (an upper bound, as memory is
+        affine in the batch); the least is one segment of the allocator.
+        """
+        measurement, budget = record.measurement, record.budget_bytes
+        if not measurement.outcome.is_memory:
+            peak = measurement.peak_bytes
+            return 0.0 if peak is None else (peak - budget) / budget
+        needed = [budget + _SMALLEST_SEGMENT_BYTES]
+        needed.append(measurement.memory_stats.get(PREDICTED_PEAK_BYTES, 0))
+        needed.append((measurement.peak_bytes or 0) + _requested_bytes(record))
+        if max(needed[1:]) <= budget:
+            candidate = record.to_candidate()
+            batch, fit = self._largest_fit.get(_cell(candidate), (0, None))
+            if fit is not None and fit.measurement.peak_bytes is not None:
+                needed.append(math.ceil(fit.measurement.peak_bytes * candidate.batch_size / batch))
+        return (max(needed) - budget) / budget
+
+
+def _is_final(attempts: list[Record]) -> bool:
+    last = attempts[-1]
+    launched = len(attempts)
+    if last.attempt == 0:
+        return True
+    if last.measurement.outcome.is_retried:
+        return launched >= MAX_ATTEMPTS
+    if last.fits and last.measurement.tainted:
+        return launched >= MAX_TAINTED_ATTEMPTS
+    return True
+
+
+def _cell(candidate: Candidate) -> str:
+    """Names all candidates that differ only in the batch."""
+    return replace(candidate, batch_size=0).digest()
+
+
+def _requested_bytes(record: Record) -> int:
+    stated = record.measurement.memory_stats.get(REQUESTED_BYTES)
+    if stated is not None:
+        return stated
+    found = _TRIED_TO_ALLOCATE.search(record.measurement.message)
+    return math.ceil(float(found[1]) * _UNIT_BYTES[found[2]]) if found else 0

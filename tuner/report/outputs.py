@@ -1,0 +1,30 @@
+"""The files of a run that are made from its records: recommendations, report, table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..records.recommend import recommend, write_atomically, write_recommendations
+from ..values.errors import UserInputError
+from ..values.record import Record
+from .facts import RunFacts
+from .markdown import render_report
+from .trials_csv import render_csv
+
+
+def write_outputs(records: Sequence[Record], facts: RunFacts) -> list[Path]:
+    """Write recommended/*.yaml, report.md and trials.csv of a run; the paths of the recommendations.
+
+    Raises: UserInputError where the run directory cannot be written.
+    """
+    recommended = write_recommendations(recommend(records), facts.run_root / "recommended")
+    for name, text in (("report.md", render_report(records, facts)), ("trials.csv", render_csv(records))):
+        path = facts.run_root / name
+        try:
+            write_atomically(path, text)
+        except OSError as error:
+            raise UserInputError(
+                f"{path}: cannot be written: {error.strerror}; mend that, and run the same command again"
+            ) from error
+    return recommended

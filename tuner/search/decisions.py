@@ -1,0 +1,250 @@
+"""A plan: a whole study decided by prediction, for a card that need not be here.
+
+A prediction costs milliseconds, so nothing is sampled: every candidate is decided, and the predicted
+frontier is that of the whole space. What a user asks for is recorded, marked predicted: the frontier, the
+fastest configuration of every model and sequence with what one setting changes in it, and where nothing fits,
+what takes least.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from ..machine.environment import driver_versions
+from ..predict.prediction import MARGIN, Forecast, Prediction, Predictor
+from ..predict.rate.profiles import GpuProfile
+from ..predict.store import code_version
+from ..records.knowledge import PREDICTED_PEAK_BYTES
+from ..records.run_directory import write_whole
+from ..study.definition import StudyDefinition
+from ..study.space import SearchSpace
+from ..values.candidate import Candidate
+from ..values.errors import UserInputError
+from ..values.measurement import Border, DeviceInfo, Measurement, PredictedFigures, Versions
+from ..values.outcome import Outcome
+from ..values.record import Record
+
+Cell = tuple[str, str, str, int]
+"""Mode, model, variant and sequence: what a user asks the fastest of."""
+
+
+class PlanSummary(Border):
+    """What a plan decided, as `plan.json` holds it; the file is written last, so it says the plan is whole.
+
+    `fit` of `configurations` fit with `margin` to spare. `basis` names what the figures follow from: the
+    code, the card's figures and the reserve.
+    """
+
+    configurations: int
+    fit: int
+    margin: float
+    basis: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """A decided study: how many fit, and the predictions that are worth recording, in order."""
+
+    summary: PlanSummary
+    predictions: tuple[Prediction, ...]
+
+
+def decide(
+    definition: StudyDefinition,
+    predictor: Predictor,
+    budget_bytes: int,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Plan:
+    """Decide every candidate of a study. What fits, fits with the margin of the prediction to spare.
+
+    Raises: UnsupportedVersionError (kernels.versions); NothingFitsError for less than the context takes.
+    """
+    safe_bytes = int(budget_bytes / (1 + MARGIN))
+    space = SearchSpace(definition)
+    candidates = list(space.enumerate())
+    forecasts = predictor.survey(candidates, safe_bytes, margin=0.0, on_progress=on_progress)
+    decided = [_Decided(c, f, predictor) for c, f in zip(candidates, forecasts, strict=True)]
+    fitting = [item for item in decided if not item.forecast.is_over]
+    chosen = candidates
+    if not space.is_rows:
+        wanted = _frontier(fitting, predictor, safe_bytes) | _of_cells(decided, fitting)
+        chosen = [candidate for candidate in candidates if candidate in wanted]
+    return Plan(
+        summary=PlanSummary(
+            configurations=len(candidates),
+            fit=len(fitting),
+            margin=MARGIN,
+            basis=basis_of(predictor),
+        ),
+        predictions=tuple(predictor.predict_all(chosen, safe_bytes)),
+    )
+
+
+class _Decided:
+    """A candidate with its forecast; `least_bytes` of the card it takes in any case."""
+
+    __slots__ = ("candidate", "forecast", "least_bytes", "parameters", "rate")
+
+    def __init__(self, candidate: Candidate, forecast: Forecast, predictor: Predictor) -> None:
+        self.candidate, self.forecast = candidate, forecast
+        self.rate = forecast.tokens_per_s.expected
+        self.least_bytes = predictor.outside_bytes(candidate) + forecast.allocated_bytes
+        self.parameters = predictor.parameters(candidate)
+
+    def beats(self, other: _Decided) -> bool:
+        """The same mode's work, at least as good in every objective and better in one."""
+        rate, least, parameters = self.rate, self.least_bytes, self.parameters
+        if rate < other.rate or least > other.least_bytes or parameters < other.parameters:
+            return False
+        is_better = rate > other.rate or least < other.least_bytes or parameters > other.parameters
+        return is_better and self.candidate.mode == other.candidate.mode
+
+
+def _frontier(fitting: Sequence[_Decided], predictor: Predictor, safe_bytes: int) -> set[Candidate]:
+    """The candidates that no other beats in rate, peak and parameters.
+
+    Peaks are replayed only where they matter: who is beaten with the least that he can take is out.
+    """
+    exact: list[_Decided] = []
+    remaining = list(fitting)
+    while remaining:
+        front = _undominated(remaining)
+        predictions = predictor.predict_all([item.candidate for item in front], safe_bytes)
+        for item, prediction in zip(front, predictions, strict=True):
+            item.least_bytes = prediction.peak_bytes  # no longer the least only
+        exact = _undominated([*exact, *front])
+        asked = set(map(id, front))
+        remaining = [i for i in remaining if id(i) not in asked and not any(e.beats(i) for e in exact)]
+    return {item.candidate for item in exact}
+
+
+def _undominated(items: Sequence[_Decided]) -> list[_Decided]:
+    """Those that no other beats."""
+    front: list[_Decided] = []
+    # Whoever beats an item comes before it, so that those already in front are all that can.
+    for item in sorted(items, key=lambda i: (-i.rate, i.least_bytes, -i.parameters)):
+        if not any(other.beats(item) for other in front):
+            front.append(item)
+    return front
+
+
+def _of_cells(decided: Sequence[_Decided], fitting: Sequence[_Decided]) -> set[Candidate]:
+    """The fastest of every cell, and those that differ in one setting besides the batch; of a cell where
+    nothing fits, what takes least."""
+    best: dict[Cell, _Decided] = {}
+    for item in fitting:
+        cell = _cell(item.candidate)
+        if cell not in best or item.rate > best[cell].rate:
+            best[cell] = item
+    least: dict[Cell, _Decided] = {}
+    for item in decided:
+        cell = _cell(item.candidate)
+        if cell not in best and (cell not in least or item.least_bytes < least[cell].least_bytes):
+            least[cell] = item
+    around = [
+        item.candidate
+        for item in decided
+        if (found := best.get(_cell(item.candidate))) and _is_near(item.candidate, found.candidate)
+    ]
+    return {*around, *(item.candidate for item in least.values())}
+
+
+def _cell(candidate: Candidate) -> Cell:
+    return candidate.mode, candidate.model, candidate.variant, candidate.n_seq
+
+
+def _is_near(one: Candidate, other: Candidate) -> bool:
+    differing = [f.name for f in fields(one) if getattr(one, f.name) != getattr(other, f.name)]
+    return len(differing) <= 1 and "batch_size" not in differing
+
+
+def basis_of(predictor: Predictor) -> str:
+    """A digest of all that the figures of a plan follow from, beside its study and budget."""
+    parts = (code_version(), predictor.profile.model_dump_json(), str(predictor.reserve_bytes))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def planned_device(profile: GpuProfile) -> DeviceInfo:
+    """The card that is predicted for, as records name it."""
+    return DeviceInfo(
+        kind="predicted",
+        name=profile.title,
+        total_bytes=profile.capacity_bytes,
+        compute_capability=profile.compute_capability,
+        shared_memory_per_block_bytes=profile.shared_memory_per_block_bytes,
+    )
+
+
+def to_records(
+    plan: Plan, profile: GpuProfile, *, budget_bytes: int, started_at: str, versions: Versions | None = None
+) -> list[Record]:
+    """The predictions of a plan as records: attempt 0, as nothing was measured."""
+    device, versions = planned_device(profile), versions or driver_versions()
+    return [
+        Record(
+            digest=prediction.candidate.digest(),
+            candidate=prediction.candidate.to_dict(),
+            trial_number=number,
+            attempt=0,
+            started_at=started_at,
+            budget_bytes=budget_bytes,
+            measurement=_measurement(prediction, device, versions, profile.name, plan.summary.margin),
+        )
+        for number, prediction in enumerate(plan.predictions)
+    ]
+
+
+def _measurement(
+    prediction: Prediction, device: DeviceInfo, versions: Versions, gpu: str, margin: float
+) -> Measurement:
+    rate, peak = prediction.tokens_per_s, prediction.peak_bytes
+    needed = int(peak * (1 + margin))
+    stats = {
+        "allocated_bytes_peak": prediction.peak_allocated_bytes,
+        "reserved_bytes_peak": prediction.peak_reserved_bytes,
+    }
+    return Measurement(
+        outcome=Outcome.OK if prediction.fits else Outcome.PREDICTED_OVER_BUDGET,
+        message=f"predicted, not measured: takes {peak} bytes, {needed} with a margin of {margin:.0%}",
+        device=device,
+        versions=versions,
+        parameters=prediction.parameters,
+        peak_bytes=peak,
+        peak_source=f"predicted: allocator replay, figures of {gpu}",
+        ledger=prediction.ledger,
+        memory_stats=stats if prediction.fits else stats | {PREDICTED_PEAK_BYTES: needed},
+        predicted=PredictedFigures(
+            tokens_per_s_low=rate.low,
+            tokens_per_s=rate.expected,
+            tokens_per_s_high=rate.high,
+            limited_by=prediction.limited_by,
+            peak_bytes_high=needed,
+        ),
+    )
+
+
+def read_summary(path: Path) -> PlanSummary | None:
+    """The summary of a plan that is whole; None where there is none yet.
+
+    Raises: UserInputError for a file that is not a summary.
+    """
+    try:
+        return PlanSummary.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        first = str(error).splitlines()[0]
+        raise UserInputError(
+            f"{path}: expected a plan's summary as it was written, got something else ({first}); "
+            "remove this run directory, or name another with --run"
+        ) from None
+
+
+def write_summary(path: Path, summary: PlanSummary) -> None:
+    """Raises: OSError."""
+    write_whole(path, summary.model_dump_json(indent=2) + "\n")

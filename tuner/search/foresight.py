@@ -1,0 +1,185 @@
+"""What the search knows before it measures: predictions that skip candidates and choose the first ones.
+
+A prediction only skips what is certainly over the budget, and a small random share of that is measured
+nevertheless: how often a skip was wrong is reported, not assumed.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..predict.prediction import Forecast, Predictor
+from ..predict.rate.calibration import known_profile
+from ..predict.rate.throughput import Correction, MeasuredStep, correct
+from ..predict.store import PredictionStore
+from ..records.knowledge import Knowledge
+from ..study.definition import SearchSettings, StudyDefinition
+from ..study.space import SearchSpace
+from ..values.candidate import Candidate
+from ..values.measurement import DeviceInfo
+from ..values.outcome import Outcome
+from ..values.record import Record
+from .strategy import CandidateFilter, Rejection, Strategy
+
+Forecasts = Mapping[str, Forecast]
+"""By the candidate's digest."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Skips:
+    """What became of the candidates that prediction called certainly over the budget."""
+
+    skipped: int  # not launched
+    checked: int  # measured nevertheless
+    wrong: int  # of these fitted
+
+    def sentence(self) -> str:
+        """For people; says what was predicted and what measured."""
+        text = f"Predicted not to fit: {self.skipped} not launched, {self.checked} measured nevertheless"
+        return f"{text}, of which {self.wrong} fitted" if self.checked else text
+
+
+def forecast_all(
+    definition: StudyDefinition,
+    device: DeviceInfo,
+    budget_bytes: int,
+    reserve_bytes: int,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Forecasts | None:
+    """Forecasts of every candidate of a study on a card; None for a device that has no profile.
+
+    Takes some minutes the first time, moments afterwards: answers are kept on disk. on_progress: as in
+    `PredictionStore.ask`.
+    Raises: NothingFitsError for a budget that the context alone exceeds.
+    """
+    profile = known_profile(device.name) if device.kind == "cuda" else None
+    if profile is None:
+        return None
+    candidates = list(SearchSpace(definition).enumerate())
+    with PredictionStore() as store:
+        predictor = Predictor(profile=profile, store=store, reserve_bytes=reserve_bytes)
+        found = predictor.survey(candidates, budget_bytes, on_progress=on_progress)
+    return {candidate.digest(): forecast for candidate, forecast in zip(candidates, found, strict=True)}
+
+
+class PredictedMemoryRule(CandidateFilter):
+    """Rejects what is certainly over the budget, but for a random share of it.
+
+    check_share: of the rejected candidates, those to be measured nevertheless; which, follows from the seed
+    and the candidate alone, so that a resumed search chooses the same.
+    """
+
+    def __init__(self, forecasts: Forecasts, *, check_share: float, seed: int) -> None:
+        self._forecasts, self._check_share, self._seed = forecasts, check_share, seed
+
+    def is_checked(self, candidate: Candidate) -> bool:
+        """Whether a candidate is predicted not to fit and of the share that is measured nevertheless."""
+        digest = candidate.digest()
+        forecast = self._forecasts.get(digest)
+        if forecast is None or not forecast.is_over:
+            return False
+        return random.Random(f"{self._seed} {digest}").random() < self._check_share
+
+    def reject(self, candidate: Candidate, knowledge: Knowledge) -> Rejection | None:
+        forecast = self._forecasts.get(candidate.digest())
+        if forecast is None or not forecast.is_over or self.is_checked(candidate):
+            return None
+        return Rejection(
+            outcome=Outcome.PREDICTED_OVER_BUDGET,
+            message="not launched: predicted to need more than the budget by the replay of its allocations",
+            predicted_peak_bytes=forecast.allocated_bytes,
+        )
+
+
+class LikelyBestFirst(Strategy):
+    """The likely fastest of each model and sequence, then a share of the skips, then another strategy.
+
+    Which is likely fastest follows from the forecasts, corrected by every measurement so far: a cell is done
+    once its likely fastest is measured and fits. checks: measured although predicted not to fit.
+    """
+
+    def __init__(
+        self,
+        candidates: Iterable[Candidate],
+        forecasts: Forecasts,
+        then: Strategy,
+        checks: Sequence[Candidate] = (),
+    ) -> None:
+        self._forecasts, self._then, self._checks = forecasts, then, checks
+        self._cells: dict[tuple[str, str, int, str], list[tuple[Candidate, Forecast]]] = {}
+        for candidate in candidates:
+            forecast = forecasts.get(candidate.digest())
+            if forecast is not None and not forecast.is_over:
+                cell = candidate.model, candidate.variant, candidate.n_seq, candidate.mode
+                self._cells.setdefault(cell, []).append((candidate, forecast))
+
+    def propose(self, knowledge: Knowledge, is_open: Callable[[Candidate], bool]) -> Candidate | None:
+        correction = correction_from(knowledge.settled, self._forecasts)
+        likely = [_likely_fastest(cell, correction, knowledge, is_open) for cell in self._cells.values()]
+        found = max((item for item in likely if item is not None), key=lambda item: item[0], default=None)
+        if found is not None:
+            return found[1]
+        check = next((candidate for candidate in self._checks if is_open(candidate)), None)
+        return check or self._then.propose(knowledge, is_open)
+
+
+def _likely_fastest(
+    cell: Sequence[tuple[Candidate, Forecast]],
+    correction: Correction,
+    knowledge: Knowledge,
+    is_open: Callable[[Candidate], bool],
+) -> tuple[float, Candidate] | None:
+    """(corrected tokens a second, candidate); None for a cell that is done."""
+    rated = [
+        (
+            candidate.tokens_per_step
+            / forecast.step.step_s
+            * math.exp(-correction.log_factor(candidate.kernel_version, forecast.limited_by)),
+            candidate,
+        )
+        for candidate, forecast in cell
+    ]
+    for rate, candidate in sorted(rated, key=lambda item: -item[0]):
+        if is_open(candidate):
+            return rate, candidate
+        if knowledge.is_settled(candidate) and knowledge.record_of(candidate).fits:
+            return None
+    return None
+
+
+def correction_from(records: Iterable[Record], forecasts: Forecasts) -> Correction:
+    """What the measured records of a study say about its forecasts' step times."""
+    points = []
+    for record in records:
+        forecast = forecasts.get(record.digest)
+        if forecast is not None and record.fits and record.measurement.samples_s:
+            points.append(
+                MeasuredStep(
+                    kernel_version=record.to_candidate().kernel_version,
+                    limited_by=forecast.limited_by,
+                    estimated_s=forecast.step.step_s,
+                    measured_s=record.measurement.step_time_mean_s(),
+                )
+            )
+    return correct(points)
+
+
+def guide(
+    forecasts: Forecasts, candidates: Iterable[Candidate], settings: SearchSettings, then: Strategy
+) -> tuple[Strategy, PredictedMemoryRule]:
+    """A strategy and a filter that follow forecasts; `then` proposes once these have nothing more to say."""
+    rule = PredictedMemoryRule(forecasts, check_share=settings.check_share, seed=settings.seed)
+    candidates = list(candidates)
+    checks = [candidate for candidate in candidates if rule.is_checked(candidate)]
+    return LikelyBestFirst(candidates, forecasts, then, checks), rule
+
+
+def count_skips(records: Sequence[Record], forecasts: Forecasts) -> Skips:
+    """From the settled records of a study: how many were skipped, and how many skips were found wrong."""
+    over = [r for r in records if r.digest in forecasts and forecasts[r.digest].is_over]
+    skipped = [r for r in over if r.attempt == 0]
+    checked = [r for r in over if r.attempt > 0]
+    return Skips(skipped=len(skipped), checked=len(checked), wrong=sum(r.fits for r in checked))

@@ -1,0 +1,87 @@
+"""The seams of the search: who proposes the next candidate, and who may reject one before it is launched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..records.knowledge import Knowledge
+from ..values.candidate import Candidate
+from ..values.outcome import Outcome
+
+
+class Strategy(Protocol):
+    """Proposes what to measure next, until nothing is left that may be launched."""
+
+    def propose(self, knowledge: Knowledge, is_open: Callable[[Candidate], bool]) -> Candidate | None:
+        """A candidate that is available (neither settled nor under way), or None where none is left.
+
+        `is_open` is false for candidates that are not available or would be rejected. One that would be
+        rejected may be proposed: the rejection is then recorded, and whoever learns from records learns it.
+        With several devices it is asked again when one that is under way has ended.
+        """
+        ...
+
+
+class RowOrder(Strategy):
+    """The rows of a definition, in their order."""
+
+    def __init__(self, rows: Sequence[Candidate]) -> None:
+        self._rows = rows
+
+    def propose(self, knowledge: Knowledge, is_open: Callable[[Candidate], bool]) -> Candidate | None:
+        return next((row for row in self._rows if knowledge.is_available(row)), None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rejection:
+    """Why a candidate is not launched; `predicted_peak_bytes` where the outcome is about memory."""
+
+    outcome: Outcome
+    message: str
+    predicted_peak_bytes: int | None = None
+
+
+class CandidateFilter(Protocol):
+    """May reject a candidate before launch: a rule, or a predictor."""
+
+    def reject(self, candidate: Candidate, knowledge: Knowledge) -> Rejection | None:
+        """The reason not to launch the candidate, or None to let it pass."""
+        ...
+
+
+class LargerBatchRule(CandidateFilter):
+    """What does not fit does not fit with a larger batch either, all else equal."""
+
+    def reject(self, candidate: Candidate, knowledge: Knowledge) -> Rejection | None:
+        over = knowledge.smaller_batch_over_budget(candidate)
+        if over is None:
+            return None
+        measured = over.to_candidate()
+        # In proportion to the batch: an upper bound, as memory is affine in it; larger batches rank worse.
+        needed_bytes = (1 + knowledge.violation(over)) * over.budget_bytes
+        return Rejection(
+            outcome=Outcome.PREDICTED_OVER_BUDGET,
+            message=f"not launched: {measured.describe()} ({over.digest}, trial {over.trial_number}) "
+            f"ended as {over.measurement.outcome} with a batch of {measured.batch_size}",
+            predicted_peak_bytes=math.ceil(needed_bytes * candidate.batch_size / measured.batch_size),
+        )
+
+
+class DisqualifiedVersionRule(CandidateFilter):
+    """A kernel version that gave a wrong result on this device is not used for the rest of the study."""
+
+    def reject(self, candidate: Candidate, knowledge: Knowledge) -> Rejection | None:
+        wrong = knowledge.disqualification_of(candidate.kernel_version)
+        if wrong is None:
+            return None
+        return Rejection(
+            outcome=Outcome.WRONG_RESULT,
+            message=f"not launched: version {candidate.kernel_version} gave a wrong result in {wrong.digest} "
+            f"(trial {wrong.trial_number})",
+        )
+
+
+DEFAULT_FILTERS: tuple[CandidateFilter, ...] = (DisqualifiedVersionRule(), LargerBatchRule())

@@ -1,0 +1,232 @@
+"""The settings file that the tuner recommends and `phase8-train` reads: strict, and free of torch.
+
+It begins with d_model, n_layers, n_seq and batch_size; those four alone are a valid file for a size that is
+a preset. `measured` or `predicted` says where the recommendation comes from; nothing is computed from either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from ...kernels.versions import KERNEL_VERSIONS
+from ...phase8.config import PRESETS, Phase8Config, Variant, preset
+
+Precision = Literal["bf16", "fp16", "none"]
+
+
+class SettingsError(ValueError):
+    """A settings file that cannot be used: one line with file, key, what was expected and what came."""
+
+
+def _pair(value: object) -> object:
+    """YAML has lists, not tuples."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+
+class Measured(_Strict):
+    """Where a recommendation comes from: one recorded trial, named by its digest. Checked by type only."""
+
+    mean_tokens_per_s: float
+    std_tokens_per_s: float
+    samples: int
+    peak_bytes: int
+    peak_source: str
+    device: str
+    device_kind: Literal["cuda", "cpu"]
+    versions: dict[str, str | None]
+    mode: Literal["train", "forward"]
+    budget_bytes: int
+    digest: str
+
+
+class Predicted(_Strict):
+    """Where a recommendation comes from that nobody measured: one recorded prediction, named by its digest.
+
+    tokens_per_s lies in its interval nine times of ten; the peak lies within `margin`, and `peak_bytes_high`
+    is the peak with it. ledger: bytes by line. Checked by type only.
+    """
+
+    tokens_per_s: float
+    tokens_per_s_low: float
+    tokens_per_s_high: float
+    limited_by: str
+    peak_bytes: int
+    peak_bytes_high: int
+    peak_source: str
+    margin: float
+    fits: bool
+    spare_bytes: int
+    ledger: dict[str, int]
+    device: str
+    device_kind: Literal["predicted"]
+    versions: dict[str, str | None]
+    mode: Literal["train", "forward"]
+    budget_bytes: int
+    digest: str
+
+
+class TrainingSettings(_Strict):
+    """All that is needed to train with a recommended configuration, in the order of the file.
+
+    `use_triton_kernel: false` means the reference version. A key that is left out has the model definition's
+    default; `n_heads` and `htt_rank` are then those of the preset with the same d_model and n_layers.
+
+    Raises: pydantic.ValidationError for a key or a combination that is not understood.
+    """
+
+    d_model: PositiveInt
+    n_layers: PositiveInt
+    n_seq: PositiveInt
+    batch_size: PositiveInt
+    workload: Literal["phase8"] = "phase8"
+    model: str = Field(default="custom", min_length=1)
+    variant: Variant = "phase8"
+    n_heads: PositiveInt
+    htt_rank: PositiveInt
+    ar_ssm_rank: PositiveInt = 32
+    window: PositiveInt = 64
+    vocab_size: PositiveInt = 50257
+    htt_dims: Annotated[tuple[PositiveInt, PositiveInt] | None, BeforeValidator(_pair)] = None
+    low_rank_ffn: bool = False
+    use_triton_kernel: bool = False
+    triton_kernel_version: str = "reference"
+    gradient_checkpointing: bool = False
+    mixed_precision: Precision = "none"
+    measured: Measured | None = None
+    predicted: Predicted | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, data: Any) -> Any:
+        """The four keys of the seed's recommendations name a preset; its other two numbers come with it."""
+        if not isinstance(data, Mapping) or {"n_heads", "htt_rank"} <= data.keys():
+            return data
+        for name in PRESETS:
+            config = preset(name, n_seq=1)
+            if (config.d_model, config.n_layers) == (data.get("d_model"), data.get("n_layers")):
+                return {"model": name, "n_heads": config.n_heads, "htt_rank": config.htt_rank, **data}
+        return data
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.triton_kernel_version not in KERNEL_VERSIONS:
+            known = ", ".join(KERNEL_VERSIONS)
+            raise ValueError(
+                f"triton_kernel_version: expected one of {known}, got {self.triton_kernel_version!r}"
+            )
+        if self.use_triton_kernel == (self.triton_kernel_version == "reference"):
+            expected = "a Triton version" if self.use_triton_kernel else "'reference'"
+            raise ValueError(
+                f"triton_kernel_version: expected {expected} with use_triton_kernel: "
+                f"{str(self.use_triton_kernel).lower()}, got {self.triton_kernel_version!r}"
+            )
+        config = self.to_config()
+        if self.model in PRESETS:
+            named = preset(self.model, n_seq=self.n_seq, variant=self.variant)
+            for key in ("d_model", "n_layers", "n_heads", "htt_rank"):
+                if getattr(config, key) != getattr(named, key):
+                    raise ValueError(
+                        f"{key}: expected {getattr(named, key)} for model: {self.model} "
+                        f"(or another name for model), got {getattr(config, key)}"
+                    )
+        return self
+
+    def to_config(self) -> Phase8Config:
+        """The model's configuration.
+
+        Raises: ValueError, naming the field, for a shape that cannot be built.
+        """
+        return Phase8Config(
+            d_model=self.d_model,
+            n_layers=self.n_layers,
+            n_heads=self.n_heads,
+            n_seq=self.n_seq,
+            htt_rank=self.htt_rank,
+            ar_ssm_rank=self.ar_ssm_rank,
+            window=self.window,
+            vocab_size=self.vocab_size,
+            htt_dims=self.htt_dims,
+            low_rank_ffn=self.low_rank_ffn,
+            variant=self.variant,
+        )
+
+
+def load_settings(path: Path) -> TrainingSettings:
+    """Read and check a settings file.
+
+    Raises: SettingsError, one line, where the file is missing, unreadable or not understood.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = yaml.safe_load(text)
+    except FileNotFoundError:
+        raise SettingsError(f"{path}: no such file; expected a settings file such as small.yaml") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: cannot be read as text: {_one_line(error)}") from error
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path}: not valid YAML: {_one_line(error)}") from error
+    except (ValueError, RecursionError) as error:  # PyYAML's constructors: an impossible date, deep nesting
+        raise SettingsError(f"{path}: not valid YAML: {_one_line(error)}") from error
+    if (repeated := _repeated_key(text)) is not None:
+        raise SettingsError(f"{path}: {repeated}: expected every key once, got it twice")
+    if not isinstance(data, dict):
+        raise SettingsError(f"{path}: expected keys such as d_model: 512, got {_shown(data)}")
+    try:
+        return TrainingSettings.model_validate(data)
+    except ValidationError as error:
+        raise SettingsError(f"{path}: {_first_problem(error)}") from error
+
+
+def _repeated_key(text: str) -> str | None:
+    """A top-level key that is given twice; PyYAML would take the last without a word."""
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    seen: set[str] = set()
+    for key, _ in root.value if isinstance(root, yaml.MappingNode) else ():
+        if key.value in seen:
+            return str(key.value)
+        seen.add(key.value)
+    return None
+
+
+def _first_problem(error: ValidationError) -> str:
+    """The first problem of a validation as `key: expected …, got …`; the rest are counted."""
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "value_error":  # raised above: its text already names the key
+        text = first["msg"].removeprefix("Value error, ")
+    elif first["type"] == "missing":
+        text = f"{key}: expected this key, it is missing"
+    elif first["type"] == "extra_forbidden":
+        inner: dict[Any, type[_Strict]] = {"measured": Measured, "predicted": Predicted}
+        known = inner.get(first["loc"][0], TrainingSettings)
+        text = f"{key}: unknown key; expected one of {', '.join(known.model_fields)}"
+    else:
+        text = f"{key}: {first['msg'].replace('Input should be', 'expected')}, got {_shown(first['input'])}"
+    return text if len(problems) == 1 else f"{text} (and {len(problems) - 1} more)"
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
