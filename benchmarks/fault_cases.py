@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..tests.fakes.nvml import MIB, FakeNvml
-from ..tuner.measuring.measurer import TimingSettings
 from ..tuner.measuring.worker_measurer import WorkerMeasurer
 from ..tuner.values.outcome import Outcome
+from ..tuner.values.timing import Timing
 from .fault_harness import FAKES, TAINTED, Plan, Tally, run_case
 from .fault_processes import marked
 
@@ -78,17 +78,17 @@ class Bench:
         self, *, timeout_s: float = 60.0, budget_bytes: int = BUDGET_BYTES
     ) -> Callable[[Path], WorkerMeasurer]:
         """Makes the worker that a study has, on this device."""
-        timing = TimingSettings(warmup=1, iterations=5, timeout_s=timeout_s)
+        timing = Timing(warmup=1, iterations=5, timeout_s=timeout_s)
         return _making(device=self.device, timing=timing, budget_bytes=budget_bytes)
 
 
 def _making(**settings: Any) -> Callable[[Path], WorkerMeasurer]:
-    fixed: dict[str, Any] = {"budget_bytes": BUDGET_BYTES, "reserve_bytes": 0, "timing": TimingSettings()}
+    fixed: dict[str, Any] = {"budget_bytes": BUDGET_BYTES, "reserve_bytes": 0, "timing": Timing()}
     return lambda folder: WorkerMeasurer(log_dir=folder, **(fixed | settings))
 
 
 def fake(timeout_s: float = 60.0) -> Callable[[Path], WorkerMeasurer]:
-    return _making(device="cpu", command=FAKE_WORKER, timing=TimingSettings(timeout_s=timeout_s))
+    return _making(device="cpu", command=FAKE_WORKER, timing=Timing(timeout_s=timeout_s))
 
 
 def fake_cuda(library: FakeNvml) -> Callable[[Path], WorkerMeasurer]:

@@ -25,12 +25,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..phase8.config import PRESETS
-from ..tuner.measuring.measurer import Measurer, TimingSettings
+from ..tuner.measuring.measurer import Measurer
 from ..tuner.measuring.worker_measurer import WorkerMeasurer
 from ..tuner.values.candidate import Candidate, Precision
 from ..tuner.values.measurement import Measurement
 from ..tuner.values.outcome import Outcome
 from ..tuner.values.record import Record
+from ..tuner.values.timing import Timing
 from .environment import environment
 from .repeatability_report import Pair, report_of, summary_of
 
@@ -167,7 +168,7 @@ def main() -> None:
     arguments = parser.parse_args()
     device: Literal["cuda", "cpu"] = arguments.device
     ran_on = environment()  # once, and before: it may open a context on the card
-    timing = TimingSettings(timeout_s=max(60.0, arguments.seconds))
+    timing = Timing(timeout_s=max(60.0, arguments.seconds))
     drawn = draw((1 if device == "cpu" else 6) * arguments.count, arguments.seed, device)
     chosen = drawn if device == "cpu" else choose_fitting(drawn, arguments.count)
     pairs = read_pairs(arguments.output, ran_on)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels.htt_cross_entropy.reference import htt_logits
-from ..kernels.versions import KernelSet
+from ..kernels.kernel_set import KernelSet
 from .config import Phase8Config
 
 _ROW_NORM = 0.25  # norm of a row of E at the start: initial loss stays near ln V

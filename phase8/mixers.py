@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..kernels.ar_ssm_scan.reference import decays
+from ..kernels.kernel_set import KernelSet
 from ..kernels.linear import linear
-from ..kernels.versions import KernelSet
 from .config import Phase8Config
 
 _STD = 0.02  # starting deviation of projections other than q and k

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..kernels.versions import KernelSet, load
+from ..kernels.kernel_set import KernelSet, load
 from .config import Phase8Config
 from .embedding import HTTEmbedding
 from .mixers import ARSSMFusion, Block, HyperbolicIntegration, Norm

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from phase8_tune.tuner.measuring.measurer import TimingSettings
 from phase8_tune.tuner.measuring.worker_measurer import WorkerMeasurer
 from phase8_tune.tuner.values.candidate import Candidate
+from phase8_tune.tuner.values.timing import Timing
 
 WorkerMeasurer(
-    device="cpu", budget_bytes=1 << 33, reserve_bytes=0, log_dir=Path(sys.argv[1]), timing=TimingSettings()
+    device="cpu", budget_bytes=1 << 33, reserve_bytes=0, log_dir=Path(sys.argv[1]), timing=Timing()
 ).measure(
     Candidate(
         workload="workloads:RUNS",

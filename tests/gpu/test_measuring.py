@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from phase8_tune.tuner.measuring.measurer import TimingSettings
 from phase8_tune.tuner.measuring.worker_measurer import WorkerMeasurer, device_total_bytes, resolve_device
 from phase8_tune.tuner.values.candidate import Candidate
 from phase8_tune.tuner.values.measurement import Measurement
 from phase8_tune.tuner.values.outcome import Outcome
 from phase8_tune.tuner.values.record import Record
+from phase8_tune.tuner.values.timing import Timing
 
 from ..fakes.nvml import FakeNvml
 
@@ -53,7 +53,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Make]:
                 budget_bytes=BUDGET_BYTES,
                 reserve_bytes=0,
                 log_dir=tmp_path_factory.mktemp("log"),
-                timing=TimingSettings(),
+                timing=Timing(),
                 **changes,  # type: ignore[arg-type]
             )
         )

@@ -11,7 +11,8 @@ from phase8_tune.kernels.block.gate import gate_tiles, hidden_gradient, hidden_l
 from phase8_tune.kernels.gate import check_operation
 from phase8_tune.kernels.gate_draws import GateShape
 from phase8_tune.kernels.gate_inputs import draw_inputs
-from phase8_tune.kernels.versions import UnsupportedVersionError, implementation, load
+from phase8_tune.kernels.kernel_set import load
+from phase8_tune.kernels.versions import UnsupportedVersionError, implementation
 
 # Two blocks of queries and more than a window; no power of two in d, the hidden layer, a head or the rank
 SHAPE = GateShape(batch=2, n_seq=19, d_model=24, n_heads=2, rank=12, window=16)

@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
+from phase8_tune.kernels.kernel_set import load
 from phase8_tune.kernels.versions import (
     KERNEL_VERSIONS,
     OPERATIONS,
     UnsupportedVersionError,
     implementation,
-    load,
 )
 
 

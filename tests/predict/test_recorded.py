@@ -26,7 +26,7 @@ from phase8_tune.benchmarks.allocator_history import Entry, encoded
 from phase8_tune.kernels.versions import CAPTURED_VERSIONS
 from phase8_tune.tuner.predict.fit.line import Line, fit_line, trace_batch
 from phase8_tune.tuner.predict.jobs import _tracing
-from phase8_tune.tuner.predict.lines import Limits, line_under
+from phase8_tune.tuner.predict.lines import line_under
 from phase8_tune.tuner.predict.rate.profiles import gpu_profile
 from phase8_tune.tuner.predict.replay import program as program_module
 from phase8_tune.tuner.predict.replay.address_space import AddressSpace
@@ -41,6 +41,7 @@ from phase8_tune.tuner.predict.replay.allocator import (
 )
 from phase8_tune.tuner.predict.replay.program import Peaks, Program
 from phase8_tune.tuner.predict.store import MODEL_ROOMS, sources_digest
+from phase8_tune.tuner.predict.trace.limits import Limits
 from phase8_tune.tuner.values.candidate import Candidate
 
 RECORDED = Path(__file__).parent / "data" / "allocator_on_cuda.json.gz"

@@ -8,8 +8,8 @@ from phase8_tune.kernels.versions import KERNEL_VERSIONS
 from phase8_tune.phase8.config import Phase8Config
 from phase8_tune.phase8.training import TrainingOptions
 from phase8_tune.tuner.predict.fit.line import Line, Tracing, fit_line
-from phase8_tune.tuner.predict.lines import Limits
 from phase8_tune.tuner.predict.trace.events import FREE, Trace
+from phase8_tune.tuner.predict.trace.limits import Limits
 from phase8_tune.tuner.predict.trace.stepping import trace_training
 from phase8_tune.tuner.values.candidate import Mode
 

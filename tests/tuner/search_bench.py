@@ -14,9 +14,9 @@ from phase8_tune.tuner.measuring.testing import FormulaMeasurer
 from phase8_tune.tuner.records.database import StudyStore
 from phase8_tune.tuner.records.journal import Journal, read_records
 from phase8_tune.tuner.records.knowledge import Knowledge
-from phase8_tune.tuner.search.progress import SearchEvent, SearchLimits, SearchResult
+from phase8_tune.tuner.search.progress import SearchEvent, SearchResult
 from phase8_tune.tuner.search.search import Search
-from phase8_tune.tuner.study.definition import StudyDefinition, parse_definition
+from phase8_tune.tuner.study.definition import SearchSettings, StudyDefinition, parse_definition
 from phase8_tune.tuner.study.space import SearchSpace
 
 BUDGET_BYTES = 2 * 2**30
@@ -58,12 +58,12 @@ class Bench:
         self.events: list[SearchEvent] = []
         self.on_event: Callable[[SearchEvent], None] = self.events.append
 
-    def run(self, limits: SearchLimits | None = None, **options: Any) -> SearchResult:
+    def run(self, limits: SearchSettings | None = None, **options: Any) -> SearchResult:
         store = StudyStore(self.storage, self.space, name="s", seed=0, startup_trials=4)
         pool = MeasurerPool({"first": self.measurer, **self.others}, on_loss=self.losses.append)
         with Journal(self.path) as journal, pool:
             return Search(
-                definition=self.definition,
+                definition=self.definition.model_copy(update={"search": limits or SearchSettings()}),
                 space=self.space,
                 store=store,
                 journal=journal,
@@ -71,7 +71,6 @@ class Bench:
                 pool=pool,
                 budget_bytes=BUDGET_BYTES,
                 on_event=self.on_event,
-                limits=limits or SearchLimits(),
                 **options,
             ).run()
 

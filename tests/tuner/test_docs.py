@@ -26,6 +26,7 @@ from phase8_tune.tuner.doctor.facts import (
 from phase8_tune.tuner.measuring import memory, monitor, worker_measurer
 from phase8_tune.tuner.values.measurement import DeviceInfo, Versions
 from phase8_tune.tuner.values.outcome import Outcome
+from phase8_tune.tuner.values.timing import MINIMUM_SAMPLES
 from phase8_tune.tuner.worker import cuda_accounting, sample_statistics
 
 ROOT = Path(phase8_tune.__file__).resolve().parent
@@ -75,7 +76,7 @@ def test_figures_are_the_codes() -> None:
     assert f"{memory.HOST_TOLERANCE} × the budget + {memory.HOST_SLACK_BYTES // MIB} MiB" in text
     assert f"at least {memory.PINNED * 100:.0f} % full" in text
     assert f"within {sample_statistics.PRECISE_ENOUGH * 100:.0f} % of the mean" in text
-    assert sample_statistics.MINIMUM_SAMPLES == 5
+    assert MINIMUM_SAMPLES == 5
     assert "From the fifth sample on" in text
     assert f"started {worker_measurer.START_ATTEMPTS} times in a row" in text
 

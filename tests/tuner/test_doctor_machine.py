@@ -15,9 +15,9 @@ from phase8_tune.tuner.doctor.answers import SegmentsAnswer
 from phase8_tune.tuner.doctor.children import ask_child
 from phase8_tune.tuner.doctor.facts import Diagnosis, Kind
 from phase8_tune.tuner.doctor.gather import SMALLEST_TRIAL
-from phase8_tune.tuner.measuring.measurer import TimingSettings
 from phase8_tune.tuner.measuring.worker_measurer import WorkerMeasurer
 from phase8_tune.tuner.values.outcome import Outcome
+from phase8_tune.tuner.values.timing import Timing
 
 from .doctors import ask
 
@@ -129,7 +129,7 @@ def test_what_a_hanging_child_started_is_ended_with_it(tmp_path: Path) -> None:
 
 
 def test_the_smallest_trial_runs_in_the_real_worker(tmp_path: Path) -> None:
-    timing = TimingSettings(warmup=1, iterations=5)
+    timing = Timing(warmup=1, iterations=5)
     with WorkerMeasurer(
         device="cpu", budget_bytes=4 << 30, reserve_bytes=0, log_dir=tmp_path, timing=timing
     ) as measurer:

@@ -12,11 +12,12 @@ import pytest
 
 from phase8_tune.tuner.machine import devices, environment
 from phase8_tune.tuner.machine.devices import probe_cuda, resolve_device
+from phase8_tune.tuner.machine.process_memory import read_status_bytes
 from phase8_tune.tuner.measuring.protocol import MeasureRequest
 from phase8_tune.tuner.measuring.worker_measurer import device_total_bytes
 from phase8_tune.tuner.values.errors import UserInputError
 from phase8_tune.tuner.values.measurement import DeviceInfo, Versions
-from phase8_tune.tuner.worker.accounting import HostAccount, read_status_bytes
+from phase8_tune.tuner.worker.accounting import HostAccount
 
 VERSIONS = Versions(
     phase8_tune="0.1.0",
@@ -28,9 +29,7 @@ VERSIONS = Versions(
     os="WSL Ubuntu",
 )
 CARD = DeviceInfo(kind="cuda", name="RTX", total_bytes=8 << 30)
-REQUEST = MeasureRequest(
-    id=1, candidate={}, warmup=0, iterations=1, minimum=1, seed=0, budget_bytes=1, reserve_bytes=0
-)
+REQUEST = MeasureRequest(id=1, candidate={}, warmup=0, iterations=1, seed=0, budget_bytes=1, reserve_bytes=0)
 
 
 def test_rows_of_a_gpu_follow_the_seed() -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from phase8_tune.tuner.measuring.kernel_verdicts import Verdicts
-from phase8_tune.tuner.measuring.measurer import TimingSettings
 from phase8_tune.tuner.measuring.worker_measurer import WorkerMeasurer
 from phase8_tune.tuner.records.journal import Journal, read_records
 from phase8_tune.tuner.report.findings import correctness_findings
@@ -17,6 +16,7 @@ from phase8_tune.tuner.values.candidate import Candidate
 from phase8_tune.tuner.values.measurement import DeviceInfo, KernelCheck, Measurement
 from phase8_tune.tuner.values.outcome import Outcome
 from phase8_tune.tuner.values.record import Record
+from phase8_tune.tuner.values.timing import Timing
 
 from ..fakes.nvml import FakeNvml
 from .test_kernel_check import FAKE_WORKER, candidate
@@ -30,7 +30,7 @@ def cuda_measurer(
         budget_bytes=8 << 30,
         reserve_bytes=0,
         log_dir=log_dir,
-        timing=TimingSettings(timeout_s=timeout_s),
+        timing=Timing(timeout_s=timeout_s),
         command=(*FAKE_WORKER, f"--device={device}"),
         nvml_library=FakeNvml(),
         earlier=earlier,
@@ -128,7 +128,7 @@ def test_on_a_cpu_nothing_is_checked(tmp_path: Path) -> None:
         budget_bytes=1 << 30,
         reserve_bytes=0,
         log_dir=tmp_path,
-        timing=TimingSettings(),
+        timing=Timing(),
         command=FAKE_WORKER,
     )
     with made as fake:

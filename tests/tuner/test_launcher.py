@@ -14,13 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from phase8_tune.tuner.measuring import worker_process
-from phase8_tune.tuner.measuring.measurer import StoppedError, TimingSettings
+from phase8_tune.tuner.measuring.measurer import StoppedError
 from phase8_tune.tuner.measuring.protocol import Reply
 from phase8_tune.tuner.measuring.worker_measurer import WorkerMeasurer
 from phase8_tune.tuner.measuring.worker_session import LiveWorker
 from phase8_tune.tuner.values.candidate import Candidate
 from phase8_tune.tuner.values.errors import DeviceError, UserInputError
 from phase8_tune.tuner.values.outcome import Outcome
+from phase8_tune.tuner.values.timing import Timing
 
 from ..fakes.nvml import MIB
 from .processes import child_pids, is_gone
@@ -46,7 +47,7 @@ def measurer(log_dir: Path, *, timeout_s: float = 60.0, start: str = "ok") -> Wo
         budget_bytes=100,
         reserve_bytes=0,
         log_dir=log_dir,
-        timing=TimingSettings(timeout_s=timeout_s),
+        timing=Timing(timeout_s=timeout_s),
         command=(*FAKE_WORKER, f"--start={start}"),
         start_timeout_s=0.3 if start == "hang" else 60.0,
     )
@@ -193,7 +194,7 @@ def test_command_that_does_not_exist(tmp_path: Path) -> None:
         budget_bytes=100,
         reserve_bytes=0,
         log_dir=tmp_path,
-        timing=TimingSettings(),
+        timing=Timing(),
         command=(str(tmp_path / "nothing"),),
     )
     with pytest.raises(DeviceError, match=r"cannot be started.*worker\.log"):

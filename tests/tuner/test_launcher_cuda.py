@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from phase8_tune.tuner.measuring.measurer import TimingSettings
 from phase8_tune.tuner.measuring.worker_measurer import WorkerMeasurer
 from phase8_tune.tuner.values.outcome import Outcome
+from phase8_tune.tuner.values.timing import Timing
 
 from ..fakes.nvml import MIB, FakeNvml
 from .test_launcher import FAKE_WORKER, candidate
@@ -18,7 +18,7 @@ def cuda_measurer(log_dir: Path, library: FakeNvml, budget_bytes: int = 8 << 30)
         budget_bytes=budget_bytes,
         reserve_bytes=64 * MIB,
         log_dir=log_dir,
-        timing=TimingSettings(),
+        timing=Timing(),
         command=(*FAKE_WORKER, "--device=cuda"),
         nvml_library=library,
     )

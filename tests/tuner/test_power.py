@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from phase8_tune.tuner.machine.power import PowerSource, power_source
+from phase8_tune.tuner.machine.power import power_source
 from phase8_tune.tuner.measuring.monitor import TrialMonitor
 from phase8_tune.tuner.report.markdown import render_report
 from phase8_tune.tuner.report.trials_csv import render_csv
-from phase8_tune.tuner.values.measurement import Measurement, Telemetry
+from phase8_tune.tuner.values.measurement import Measurement, PowerSource, Telemetry
 from phase8_tune.tuner.values.outcome import Outcome
 
 from ..fakes.nvml import FakeNvml

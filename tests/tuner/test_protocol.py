@@ -26,7 +26,6 @@ REQUEST = MeasureRequest(
     candidate={"model": "small", "n_seq": 512},
     warmup=5,
     iterations=20,
-    minimum=5,
     seed=0,
     budget_bytes=1 << 33,
     reserve_bytes=0,

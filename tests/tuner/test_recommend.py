@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from phase8_tune.phase8.config import PRESETS, preset
-from phase8_tune.tuner.records.recommend import recommend, to_settings, to_yaml, write_recommendations
+from phase8_tune.tuner.records.recommend import recommend
+from phase8_tune.tuner.training.recommended import to_settings, to_yaml, write_recommendations
 from phase8_tune.tuner.training.settings import load_settings
 from phase8_tune.tuner.values.errors import UserInputError
 from phase8_tune.tuner.values.outcome import Outcome

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from phase8_tune.tuner.measuring.measurer import TimingSettings
 from phase8_tune.tuner.records.frontier import find_frontier, to_points
 from phase8_tune.tuner.report.facts import RunFacts, format_rate
 from phase8_tune.tuner.report.findings import comparison_findings, memory_findings, throughput_findings
@@ -18,6 +17,7 @@ from phase8_tune.tuner.report.trials_csv import render_csv
 from phase8_tune.tuner.values.measurement import KernelCheck
 from phase8_tune.tuner.values.outcome import Outcome
 from phase8_tune.tuner.values.record import Record
+from phase8_tune.tuner.values.timing import Timing
 
 from .report_records import BUDGET_BYTES, CPU, GPU, VERSIONS, make_candidate, make_record
 
@@ -32,7 +32,7 @@ def make_facts(**changes: object) -> RunFacts:
         "reserve_bytes": 0,
         "device": GPU,
         "versions": VERSIONS,
-        "timing": TimingSettings(),
+        "timing": Timing(),
         "command": "phase8-tune --vram 8GB --study seed_table",
     }
     return RunFacts(**(fields | changes))  # type: ignore[arg-type]

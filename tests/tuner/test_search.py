@@ -15,9 +15,9 @@ from phase8_tune.tuner.measuring.measurer import check_measurement
 from phase8_tune.tuner.measuring.testing import FormulaMeasurer
 from phase8_tune.tuner.records.journal import read_records
 from phase8_tune.tuner.records.knowledge import MAX_ATTEMPTS, MAX_TAINTED_ATTEMPTS, Knowledge
-from phase8_tune.tuner.search.progress import SearchLimits, StopReason
+from phase8_tune.tuner.search.progress import StopReason
 from phase8_tune.tuner.search.strategy import DEFAULT_FILTERS, Rejection
-from phase8_tune.tuner.study.definition import parse_definition
+from phase8_tune.tuner.study.definition import SearchSettings, parse_definition
 from phase8_tune.tuner.study.space import SearchSpace
 from phase8_tune.tuner.values.candidate import Candidate
 from phase8_tune.tuner.values.measurement import Measurement
@@ -40,7 +40,7 @@ def test_a_space_is_measured_to_its_end_and_each_candidate_once(tmp_path: Path) 
 
 def test_a_success_is_told_with_its_objectives_constraint_and_attributes(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    record = next(r for r in bench.run(SearchLimits(trials=6)).records if r.fits)
+    record = next(r for r in bench.run(SearchSettings(trials=6)).records if r.fits)
     trial, found = bench.trial_of(record.digest), record.measurement
     rate = found.tokens_per_s(record.to_candidate().tokens_per_step)[0]
     assert trial.state == optuna.trial.TrialState.COMPLETE
@@ -220,7 +220,7 @@ def test_a_filter_decides_what_is_launched(tmp_path: Path) -> None:
 
 def test_the_first_measured_is_the_first_of_the_space(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    bench.run(SearchLimits(trials=1))
+    bench.run(SearchSettings(trials=1))
     assert bench.measurer.measured == [ALL_TINY[0].digest()]
     assert (ALL_TINY[0].model, ALL_TINY[0].n_seq, ALL_TINY[0].batch_size) == ("nano", 64, 1)
 
@@ -231,7 +231,7 @@ def test_a_strategy_decides_what_comes_next(tmp_path: Path) -> None:
             return next((c for c in reversed(ALL_TINY) if is_open(c)), None)
 
     bench = Bench(tmp_path)
-    bench.run(SearchLimits(trials=3), strategy=LastFirst())
+    bench.run(SearchSettings(trials=3), strategy=LastFirst())
     assert bench.measurer.measured == [c.digest() for c in ALL_TINY[:-4:-1]]
 
 

@@ -13,8 +13,8 @@ import pytest
 from phase8_tune.tuner.measuring.measurer import StoppedError
 from phase8_tune.tuner.measuring.testing import FormulaMeasurer
 from phase8_tune.tuner.records.journal import read_records
-from phase8_tune.tuner.search.progress import SearchEvent, SearchLimits, StopReason
-from phase8_tune.tuner.study.definition import StudyDefinition, parse_definition
+from phase8_tune.tuner.search.progress import SearchEvent, StopReason
+from phase8_tune.tuner.study.definition import SearchSettings, StudyDefinition, parse_definition
 from phase8_tune.tuner.values.candidate import Candidate
 from phase8_tune.tuner.values.errors import DeviceError
 from phase8_tune.tuner.values.measurement import DeviceInfo, Measurement
@@ -75,7 +75,7 @@ def test_cards_measure_side_by_side_and_nothing_twice(
 
 def test_the_trials_asked_for_are_not_exceeded(tmp_path: Path) -> None:
     bench, cards = with_cards(tmp_path, 3)
-    result = bench.run(SearchLimits(trials=7))
+    result = bench.run(SearchSettings(trials=7))
     assert (result.stop_reason, result.launched_now) == (StopReason.TRIALS, 7)
     assert sum(len(card.measured) for card in cards) == 7
 
@@ -233,7 +233,7 @@ def test_an_interrupt_stops_all_cards_and_keeps_what_they_had_finished(
 @pytest.mark.parametrize(("before", "after"), [(3, 1), (1, 3), (3, 2)])
 def test_another_number_of_cards_goes_on_with_the_same_study(tmp_path: Path, before: int, after: int) -> None:
     bench, cards = with_cards(tmp_path, before)
-    assert bench.run(SearchLimits(trials=8)).launched_now == 8
+    assert bench.run(SearchSettings(trials=8)).launched_now == 8
     _, others = with_cards(tmp_path, after)
     bench.measurer, bench.others = others[0], {str(card.device.uuid): card for card in others[1:]}
     assert bench.run().stop_reason is StopReason.EXHAUSTED

@@ -14,8 +14,8 @@ import pytest
 from phase8_tune.tuner.measuring.pool import Finished, MeasurerPool
 from phase8_tune.tuner.records.journal import read_records
 from phase8_tune.tuner.records.knowledge import Knowledge
-from phase8_tune.tuner.search.progress import SearchLimits, StopReason
-from phase8_tune.tuner.study.definition import parse_definition
+from phase8_tune.tuner.search.progress import StopReason
+from phase8_tune.tuner.study.definition import SearchSettings, Stall, parse_definition
 from phase8_tune.tuner.values.candidate import Candidate
 from phase8_tune.tuner.values.errors import DeviceError, UserInputError
 from phase8_tune.tuner.values.interrupt import interrupt_deferred
@@ -137,23 +137,23 @@ def test_a_full_disk_ends_the_study_with_one_line_and_loses_nothing(
 
 def test_the_trials_asked_for_are_counted_over_sessions(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    assert bench.run(SearchLimits(trials=5)).stop_reason is StopReason.TRIALS
-    assert bench.run(SearchLimits(trials=5)).launched_now == 0
-    assert bench.run(SearchLimits(trials=8)).launched_now == 3
+    assert bench.run(SearchSettings(trials=5)).stop_reason is StopReason.TRIALS
+    assert bench.run(SearchSettings(trials=5)).launched_now == 0
+    assert bench.run(SearchSettings(trials=8)).launched_now == 3
 
 
 def test_the_time_limit_holds_for_a_session(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     clock = make_clock(bench)
-    result = bench.run(SearchLimits(time_limit_s=3.5), clock=clock)
+    result = bench.run(SearchSettings(time_limit_s=3.5), clock=clock)
     assert (result.stop_reason, result.launched_now) == (StopReason.TIME, 4)
-    assert bench.run(SearchLimits(time_limit_s=100), clock=clock).launched_now > 0
+    assert bench.run(SearchSettings(time_limit_s=100), clock=clock).launched_now > 0
     assert bench.events[0].seconds_left_estimate is None
 
 
 def test_the_estimate_is_the_mean_so_far_within_the_time_limit(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    bench.run(SearchLimits(trials=6, time_limit_s=5.0), clock=make_clock(bench))
+    bench.run(SearchSettings(trials=6, time_limit_s=5.0), clock=make_clock(bench))
     estimates = [e.seconds_left_estimate for e in bench.events if e.last is not None]
     assert estimates == [4.0, 3.0, 2.0, 1.0, 0.0]
 
@@ -168,7 +168,7 @@ def test_a_search_stops_when_the_hypervolume_has_stalled(tmp_path: Path) -> None
     best = rows.row_candidates()[0]
     others = {c.digest(): [Outcome.TIMEOUT] for c in rows.row_candidates()[1:]}
     bench = Bench(tmp_path, rows, outcomes=others)
-    result = bench.run(SearchLimits(stall_measurements=1))
+    result = bench.run(SearchSettings(stall=Stall(measurements=1, growth=0.0)))
     assert result.stop_reason is StopReason.STALLED
     assert bench.measurer.measured[0] == best.digest()
     assert len(bench.measurer.measured) == 2

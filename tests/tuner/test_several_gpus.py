@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from phase8_tune.tuner.measuring.measurer import TimingSettings
 from phase8_tune.tuner.measuring.worker_measurer import WorkerMeasurer
 from phase8_tune.tuner.values.candidate import Candidate
+from phase8_tune.tuner.values.timing import Timing
 
 from ..fakes.nvml import MIB, FakeMachine, FakeNvml
 from .processes import is_gone
@@ -166,7 +166,7 @@ def test_a_monitor_looks_at_its_own_card_only(tmp_path: Path, monkeypatch: pytes
         budget_bytes=8 << 30,
         reserve_bytes=0,
         log_dir=tmp_path,
-        timing=TimingSettings(),
+        timing=Timing(),
         gpu_uuid="GPU-own",
         command=(sys.executable, str(WORKER), "--device=cuda"),
         nvml_library=FakeMachine([other, own]),

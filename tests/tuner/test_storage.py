@@ -17,9 +17,9 @@ from phase8_tune.tuner.measuring.testing import FormulaMeasurer
 from phase8_tune.tuner.records.database import StudyStore, open_sqlite
 from phase8_tune.tuner.records.journal import read_records
 from phase8_tune.tuner.records.knowledge import Knowledge
-from phase8_tune.tuner.search.progress import SearchLimits, SearchResult
+from phase8_tune.tuner.search.progress import SearchResult
 from phase8_tune.tuner.search.search import run_search
-from phase8_tune.tuner.study.definition import load_definition
+from phase8_tune.tuner.study.definition import SearchSettings, load_definition
 from phase8_tune.tuner.study.space import SearchSpace
 from phase8_tune.tuner.values.candidate import Candidate
 from phase8_tune.tuner.values.errors import UserInputError
@@ -32,12 +32,11 @@ BUDGET_BYTES = 2**28
 def search(root: Path, trials: int) -> SearchResult:
     with MeasurerPool({"one": FormulaMeasurer(BUDGET_BYTES)}, on_loss=print) as pool:
         return run_search(
-            STUDY,
+            STUDY.model_copy(update={"search": SearchSettings(trials=trials)}),
             pool,
             root,
             budget_bytes=BUDGET_BYTES,
             on_event=lambda event: None,
-            limits=SearchLimits(trials=trials),
         )
 
 

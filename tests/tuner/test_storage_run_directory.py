@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from phase8_tune.tuner.records.run_directory import RunDirectory, check_run_directory, read_run_info
-from phase8_tune.tuner.study.definition import StudyDefinition, Timing, load_definition
+from phase8_tune.tuner.study.definition import StudyDefinition, load_definition
 from phase8_tune.tuner.values.errors import UserInputError
 from phase8_tune.tuner.values.measurement import DeviceInfo
+from phase8_tune.tuner.values.timing import Timing
 
 CPU = DeviceInfo(kind="cpu", name="a processor", total_bytes=2**34)
 GPU = DeviceInfo(kind="cuda", name="a GPU", total_bytes=2**33)

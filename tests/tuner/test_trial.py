@@ -24,7 +24,6 @@ REQUEST = MeasureRequest(
     ).to_dict(),
     warmup=1,
     iterations=5,
-    minimum=5,
     seed=0,
     budget_bytes=1 << 30,
     reserve_bytes=0,

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from phase8_tune.tuner.measuring.measurer import TimingSettings
 from phase8_tune.tuner.measuring.worker_measurer import WorkerMeasurer
 from phase8_tune.tuner.values.candidate import Candidate
 from phase8_tune.tuner.values.outcome import Outcome
+from phase8_tune.tuner.values.timing import Timing
 
 FAKES = Path(__file__).parents[1] / "fakes"
 MIB = 1 << 20
@@ -43,7 +43,7 @@ def measurer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerMeasure
             budget_bytes=4 << 30,
             reserve_bytes=0,
             log_dir=tmp_path_factory.mktemp("log"),
-            timing=TimingSettings(warmup=1, iterations=7),
+            timing=Timing(warmup=1, iterations=7),
         ) as made:
             yield made
 
@@ -195,7 +195,6 @@ def test_worker_ends_with_its_input_even_in_mid_trial(tmp_path: Path, announced:
         candidate=candidate(f"hangs:{announced}").to_dict(),
         warmup=0,
         iterations=1,
-        minimum=1,
         seed=0,
         budget_bytes=1 << 33,
         reserve_bytes=0,

@@ -83,7 +83,7 @@ def plan(request: RunRequest, profile: GpuProfile) -> None:
         reserve_bytes=request.reserve_bytes,
         device=planned_device(profile),
         versions=driver_versions(),
-        timing=definition.timing.to_settings(),
+        timing=definition.timing,
         command=request.command,
         missing_versions=definition.missing_versions,
         plan=summary,

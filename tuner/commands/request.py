@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..search.progress import SearchLimits
 from ..study.definition import StudyDefinition, parse_definition, read_definition_text
 from ..values.errors import UserInputError
 from ..values.sizes import format_budget, format_mb, format_size
@@ -42,10 +41,10 @@ def read_study(name_or_path: str, request: RunRequest) -> tuple[StudyDefinition,
     """
     text, source = read_definition_text(name_or_path)
     definition = parse_definition(text, source)
-    if request.seed is not None:
-        search = definition.search.model_copy(update={"seed": request.seed})
-        definition = definition.model_copy(update={"search": search})
-    return definition, text
+    asked = {"seed": request.seed, "trials": request.trials, "time_limit_s": request.time_limit_s}
+    changed = {key: value for key, value in asked.items() if value is not None}
+    search = definition.search.model_copy(update=changed)
+    return definition.model_copy(update={"search": search}), text
 
 
 def run_root(request: RunRequest, definition: StudyDefinition, device: str) -> Path:
@@ -80,16 +79,6 @@ def settle_budget(request: RunRequest, total_bytes: int, owner: str) -> int:
             f"got {format_budget(request.reserve_bytes)}"
         )
     return budget_bytes
-
-
-def limits(request: RunRequest, definition: StudyDefinition) -> SearchLimits:
-    """The limits of the study, or those asked for."""
-    found = SearchLimits.from_settings(definition.search)
-    if request.trials is not None:
-        found = replace(found, trials=request.trials)
-    if request.time_limit_s is not None:
-        found = replace(found, time_limit_s=request.time_limit_s)
-    return found
 
 
 def tell(text: str) -> None:

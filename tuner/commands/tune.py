@@ -5,13 +5,11 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TextIO
 
 from ..machine.devices import device_total_bytes, resolve_device
 from ..machine.gpus import select_gpus
-from ..measuring.measurer import TimingSettings
 from ..measuring.pool import MeasurerPool
 from ..measuring.worker_measurer import WorkerMeasurer
 from ..predict.rate.calibration import present_profile
@@ -36,8 +34,9 @@ from ..values.errors import (
 )
 from ..values.measurement import DeviceInfo
 from ..values.sizes import format_budget
+from ..values.timing import Timing
 from .plan import plan
-from .request import RunRequest, limits, read_study, run_root, settle_budget, tell
+from .request import RunRequest, read_study, run_root, settle_budget, tell
 
 _DEFAULT_STUDIES = {"cuda": "default", "cpu": "cpu"}
 _OWNERS = {"cuda": "this GPU has", "cpu": "this computer's memory holds"}
@@ -65,9 +64,9 @@ def execute(request: RunRequest) -> None:
     budget_bytes = settle_budget(request, device_total_bytes(kind, gpus), _OWNERS[kind])
     root = run_root(request, definition, kind)
     check_run_directory(root, definition, budget_bytes)
-    timing = definition.timing.to_settings()
+    timing = definition.timing
     if request.timeout_s is not None:
-        timing = replace(timing, timeout_s=request.timeout_s)
+        timing = timing.model_copy(update={"timeout_s": request.timeout_s})
     device = f"{kind} ({len(gpus)} GPUs)" if len(gpus) > 1 else kind
     tell(f"study {definition.name}, budget {format_budget(budget_bytes)}, device: {device}, run {root}")
     if definition.missing_versions:
@@ -84,7 +83,6 @@ def execute(request: RunRequest) -> None:
             root,
             budget_bytes=budget_bytes,
             on_event=progress,
-            limits=limits(request, definition),
             definition_text=text,
             forecasts=forecasts,
         )
@@ -114,7 +112,7 @@ def _make_measurers(
     *,
     budget_bytes: int,
     root: Path,
-    timing: TimingSettings,
+    timing: Timing,
 ) -> dict[str, WorkerMeasurer]:
     """One for each GPU by its UUID, each with a log of its own; one for the device without any named."""
     earlier = read_records(RunPaths(root=root).journal)

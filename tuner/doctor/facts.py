@@ -7,8 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ..machine.power import PowerSource
-from ..values.measurement import Border, DeviceInfo, Measurement, Versions
+from ..values.measurement import Border, DeviceInfo, Measurement, PowerSource, Versions
 
 
 class Kind(StrEnum):

@@ -15,11 +15,11 @@ from ..machine.environment import host_memory_bytes, installed_version, os_name,
 from ..machine.gpus import find_gpu
 from ..machine.nvml import Card, open_nvml
 from ..machine.power import power_source
-from ..measuring.measurer import TimingSettings
 from ..measuring.worker_measurer import WorkerMeasurer
 from ..values.candidate import Candidate
 from ..values.errors import DeviceError
 from ..values.measurement import DeviceInfo, Measurement, Versions
+from ..values.timing import Timing
 from . import machine
 from .answers import SegmentsAnswer, TorchAnswer, TritonAnswer
 from .children import TIMEOUT_S, Children, Reply
@@ -104,7 +104,7 @@ def measure_once(
                 budget_bytes=card.total_bytes,
                 reserve_bytes=0,
                 log_dir=Path(log_dir),
-                timing=TimingSettings(warmup=2, iterations=5, timeout_s=TIMEOUT_S),
+                timing=Timing(warmup=2, iterations=5, timeout_s=TIMEOUT_S),
                 gpu_uuid=gpu_uuid,
                 command=command,
                 start_timeout_s=TIMEOUT_S,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
-PowerSource = Literal["ac", "battery"]
+from ..values.measurement import PowerSource
 
 
 def power_source(supplies: Path = Path("/sys/class/power_supply")) -> PowerSource | None:

@@ -2,38 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from ..values.candidate import Candidate
 from ..values.measurement import DeviceInfo, Measurement, Versions
 from ..values.outcome import Outcome
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TimingSettings:
-    """How one candidate is timed: as in the seed, 5 warm-up iterations and then 20 measured ones.
-
-    `minimum` is the least number of samples before the timing may stop early. `timeout_s` bounds one whole
-    candidate, set-up included.
-
-    Raises: ValueError, naming the field, for numbers that leave nothing to measure.
-    """
-
-    warmup: int = 5
-    iterations: int = 20
-    minimum: int = 5
-    timeout_s: float = 300.0
-
-    def __post_init__(self) -> None:
-        if self.warmup < 0:
-            raise ValueError(f"warmup: expected 0 or more iterations, got {self.warmup}")
-        if self.iterations < 1:
-            raise ValueError(f"iterations: expected 1 or more, got {self.iterations}")
-        if self.minimum < 1:
-            raise ValueError(f"minimum: expected 1 or more samples, got {self.minimum}")
-        if not self.timeout_s > 0:
-            raise ValueError(f"timeout_s: expected a positive time in seconds, got {self.timeout_s}")
 
 
 class StoppedError(Exception):

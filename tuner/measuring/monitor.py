@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Self
 
 from ..machine.nvml import SLOWDOWNS, Card
-from ..machine.power import PowerSource, power_source
-from ..values.measurement import Telemetry
+from ..machine.power import power_source
+from ..values.measurement import PowerSource, Telemetry
 from .memory import DRIFT_BYTES, Observation
 
 INTERVAL_S = 0.01  # 100 Hz wanted, so that 50 Hz is kept on a busy machine

@@ -43,7 +43,6 @@ class MeasureRequest(Border):
     candidate: dict[str, Any]
     warmup: int
     iterations: int
-    minimum: int
     seed: int
     budget_bytes: int
     reserve_bytes: int

@@ -12,15 +12,16 @@ from typing import Any, Literal, Self
 
 from ..machine.devices import device_total_bytes, resolve_device
 from ..machine.nvml import Card, open_nvml
+from ..machine.process_memory import read_status_bytes
 from ..values.candidate import Candidate
 from ..values.errors import DeviceError, UserInputError
 from ..values.measurement import DeviceInfo, KernelCheck, LedgerLine, Measurement, Versions
 from ..values.outcome import Outcome
 from ..values.record import Record
-from ..worker.accounting import read_status_bytes
+from ..values.timing import Timing
 from .completion import complete, with_check
 from .kernel_verdicts import Verdicts
-from .measurer import StoppedError, TimingSettings
+from .measurer import StoppedError
 from .memory import Settlement, host_limit_bytes, settle_cuda, settle_host
 from .monitor import TrialMonitor
 from .protocol import CheckRequest, CudaMemory, HostMemory, MeasureRequest, Ready, Result
@@ -53,7 +54,7 @@ class WorkerMeasurer:
         reserve_bytes: int,
         log_dir: Path,
         log_name: str = "worker.log",
-        timing: TimingSettings,
+        timing: Timing,
         gpu_uuid: str | None = None,
         command: Sequence[str] | None = None,
         seed: int = 0,
@@ -185,7 +186,6 @@ class WorkerMeasurer:
             candidate=candidate.to_dict(),
             warmup=self._timing.warmup,
             iterations=self._timing.iterations,
-            minimum=self._timing.minimum,
             seed=self._seed,
             budget_bytes=self._budget_bytes,
             reserve_bytes=self._reserve_bytes,

@@ -12,21 +12,7 @@ from ...phase8.config import Phase8Config, preset
 from ..values.candidate import Candidate, Mode, Precision
 from .rate.profiles import GpuProfile
 from .trace.events import LOSS_SCALING, Category, Phase, Workspaces
-from .trace.reductions import Processors
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
-    """What kernels and reductions ask of the GPU when they choose their blocks; a trace depends on it."""
-
-    shared_memory_bytes: int
-    multiprocessors: int
-    threads_per_multiprocessor: int
-
-    @property
-    def processors(self) -> Processors:
-        return Processors(self.multiprocessors, self.threads_per_multiprocessor)
-
+from .trace.limits import Limits
 
 _ALIKE_IN_16_BITS = ("reference", "v1", "v2")
 """Versions that do the same in bfloat16 and float16; a test holds their traces equal."""

@@ -20,8 +20,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from ..machine.cache_folder import cache_folder
+from ..values.atomic_write import write_atomically
 from ..values.errors import UserInputError
-from .fit.line_files import write_atomically
 from .jobs import LineJob, answer, largest_batch, prepare_process
 from .lines import Answer, LineKey, Question, answer_for, traced_key
 from .trace.events import Workspaces
@@ -29,15 +30,6 @@ from .trace.events import Workspaces
 MODEL_ROOMS = ("kernels", "phase8")
 """Sources that a training step runs."""
 _TRACING_ROOMS = ("tuner/predict",)
-
-
-def cache_folder() -> Path:
-    """Where predictions and calibrations are kept: PHASE8_TUNE_CACHE, or phase8-tune in the user's cache."""
-    named = os.environ.get("PHASE8_TUNE_CACHE")
-    if named:
-        return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "phase8-tune"
 
 
 @functools.cache

@@ -23,6 +23,7 @@ from typing import Literal, Self
 from pydantic import ValidationError
 
 from ..study.definition import StudyDefinition
+from ..values.atomic_write import write_atomically
 from ..values.errors import UserInputError
 from ..values.measurement import Border, DeviceInfo, DeviceKind
 
@@ -238,17 +239,7 @@ def _claim(
         device_name=device.name,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    write_whole(paths.definition, definition_text or definition.to_yaml())
+    write_atomically(paths.definition, definition_text or definition.to_yaml())
     # Last, because this file is what makes a folder a run directory.
-    write_whole(paths.info, info.model_dump_json(indent=2) + "\n")
+    write_atomically(paths.info, info.model_dump_json(indent=2) + "\n")
     return info
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that a crash leaves either all of it or none."""
-    draft = path.with_suffix(path.suffix + ".tmp")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..measuring.measurer import TimingSettings
 from ..search.decisions import PlanSummary
 from ..search.foresight import Skips
 from ..values.candidate import Mode
 from ..values.measurement import DeviceInfo, PredictedFigures, Versions
 from ..values.outcome import Outcome
 from ..values.record import Record
+from ..values.timing import Timing
 
 MODE_TITLES: dict[Mode, str] = {
     "train": "training (forward, backward, optimizer step)",
@@ -43,7 +43,7 @@ class RunFacts:
     reserve_bytes: int
     device: DeviceInfo
     versions: Versions
-    timing: TimingSettings
+    timing: Timing
     command: str
     missing_versions: tuple[str, ...] = ()
     skips: Skips | None = None

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 
 from ..machine.environment import Environment, triton_status
 from ..records.frontier import Point, find_frontier, settle, to_points
-from ..records.recommend import recommend, recommendation_name, to_settings, to_yaml
+from ..records.recommend import recommend, recommendation_name
 from ..search.decisions import PlanSummary
+from ..training.recommended import to_settings, to_yaml
 from ..values.record import Record
 from ..values.sizes import format_budget, format_duration, format_mb
+from ..values.timing import MINIMUM_SAMPLES
 from .facts import RunFacts, describe_device, describe_gpus, format_range
 from .findings import (
     comparison_findings,
@@ -107,7 +109,7 @@ def _method(settled: Sequence[Record], facts: RunFacts) -> str:
     lines = [
         f"Warm-up: {timing.warmup} iterations, not counted",
         f"Measured: up to {timing.iterations} iterations, each timed on its own"
-        + (f", at least {timing.minimum}" if timing.minimum < timing.iterations else ""),
+        + (f", at least {MINIMUM_SAMPLES}" if timing.iterations > MINIMUM_SAMPLES else ""),
         "Statistics: mean and sample standard deviation of the tokens/s of the iterations",
         "Compilation and other set-up come before the warm-up and are not in the times",
         f"Each candidate had at most {format_duration(timing.timeout_s)}",

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..records.recommend import recommend, write_atomically, write_recommendations
+from ..records.recommend import recommend
+from ..training.recommended import write_recommendations
+from ..values.atomic_write import write_atomically
 from ..values.errors import UserInputError
 from ..values.record import Record
 from .facts import RunFacts

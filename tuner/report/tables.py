@@ -9,7 +9,7 @@ from tabulate import tabulate
 
 from ...phase8.config import PRESETS
 from ..records.frontier import Point
-from ..records.recommend import to_config
+from ..training.recommended import to_config
 from ..values.candidate import Candidate
 from ..values.outcome import Outcome
 from ..values.record import Record

@@ -20,9 +20,9 @@ from ..predict.prediction import MARGIN, Forecast, Prediction, Predictor
 from ..predict.rate.profiles import GpuProfile
 from ..predict.store import code_version
 from ..records.knowledge import PREDICTED_PEAK_BYTES
-from ..records.run_directory import write_whole
 from ..study.definition import StudyDefinition
 from ..study.space import SearchSpace
+from ..values.atomic_write import write_atomically
 from ..values.candidate import Candidate
 from ..values.errors import UserInputError
 from ..values.measurement import Border, DeviceInfo, Measurement, PredictedFigures, Versions
@@ -247,4 +247,4 @@ def read_summary(path: Path) -> PlanSummary | None:
 
 def write_summary(path: Path, summary: PlanSummary) -> None:
     """Raises: OSError."""
-    write_whole(path, summary.model_dump_json(indent=2) + "\n")
+    write_atomically(path, summary.model_dump_json(indent=2) + "\n")

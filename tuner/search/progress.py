@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ..study.definition import SearchSettings
 from ..values.candidate import Candidate
 from ..values.record import Record
 
@@ -29,32 +28,6 @@ class StopReason(StrEnum):
             StopReason.EXHAUSTED: "every candidate is settled",
             StopReason.INTERRUPTED: "interrupted; what was measured is kept",
         }[self]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SearchLimits:
-    """When a search ends; None: no such limit.
-
-    `trials` counts candidates launched, those of earlier sessions of the run too; `time_limit_s` is of this
-    session. The search has stalled when the hypervolume grew by less than the share `stall_growth` over the
-    last `stall_measurements`.
-    """
-
-    trials: int | None = None
-    time_limit_s: float | None = None
-    stall_measurements: int | None = None
-    stall_growth: float = 0.0
-
-    @classmethod
-    def from_settings(cls, settings: SearchSettings) -> SearchLimits:
-        """The limits that a study definition states."""
-        stall = settings.stall
-        return cls(
-            trials=settings.trials,
-            time_limit_s=settings.time_limit_s,
-            stall_measurements=stall.measurements if stall else None,
-            stall_growth=stall.growth if stall else 0.0,
-        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

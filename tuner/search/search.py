@@ -18,7 +18,7 @@ from ..records.hypervolume import hypervolume
 from ..records.journal import Journal, read_records
 from ..records.knowledge import PREDICTED_PEAK_BYTES, Knowledge
 from ..records.run_directory import RunDirectory, check_run_directory
-from ..study.definition import StudyDefinition
+from ..study.definition import Stall, StudyDefinition
 from ..study.space import SearchSpace
 from ..values.candidate import Candidate
 from ..values.errors import DeviceError
@@ -26,7 +26,7 @@ from ..values.interrupt import interrupt_deferred
 from ..values.measurement import Measurement
 from ..values.record import Record
 from .foresight import Forecasts, guide
-from .progress import SearchEvent, SearchLimits, SearchResult, StopReason
+from .progress import SearchEvent, SearchResult, StopReason
 from .proposals import default_strategy
 from .strategy import DEFAULT_FILTERS, CandidateFilter, Rejection, Strategy
 
@@ -38,7 +38,6 @@ def run_search(
     *,
     budget_bytes: int,
     on_event: Callable[[SearchEvent], None],
-    limits: SearchLimits | None = None,
     definition_text: str | None = None,
     strategy: Strategy | None = None,
     filters: Sequence[CandidateFilter] = DEFAULT_FILTERS,
@@ -46,9 +45,9 @@ def run_search(
 ) -> SearchResult:
     """Search a study in a run directory, from the start or from where an earlier driver left it.
 
-    `limits` None: those of the definition. `strategy` None: the rows in order, or Optuna's TPE. `forecasts`:
-    what they call over the budget is skipped, what they call best comes first. A first
-    KeyboardInterrupt stops the pool and ends the search with `StopReason.INTERRUPTED`.
+    `strategy` None: the rows in order, or Optuna's TPE. `forecasts`: what they call over the budget is
+    skipped, what they call best comes first. A first KeyboardInterrupt stops the pool and ends the search
+    with `StopReason.INTERRUPTED`.
 
     Raises: UserInputError for a run directory that is not this study's or cannot be written; DeviceError
     where no device is left. What was measured until then is kept, and a search of the same directory goes on
@@ -87,7 +86,6 @@ def run_search(
                 pool=pool,
                 budget_bytes=budget_bytes,
                 on_event=on_event,
-                limits=limits or SearchLimits.from_settings(definition.search),
                 strategy=strategy,
                 filters=filters,
             ).run()
@@ -107,14 +105,13 @@ class Search:
         pool: MeasurerPool,
         budget_bytes: int,
         on_event: Callable[[SearchEvent], None],
-        limits: SearchLimits,
         strategy: Strategy | None = None,
         filters: Sequence[CandidateFilter] = DEFAULT_FILTERS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._space, self._store, self._journal, self._knowledge = space, store, journal, knowledge
         self._pool, self._budget_bytes, self._on_event = pool, budget_bytes, on_event
-        self._limits, self._filters, self._clock = limits, filters, clock
+        self._limits, self._filters, self._clock = definition.search, filters, clock
         self._started_at: dict[Candidate, str] = {}  # of what is being measured
         self._retries: dict[Candidate, str] = {}  # that are due, with the device of the last attempt
         self._strategy = strategy or default_strategy(definition, space, store, knowledge)
@@ -254,17 +251,17 @@ class Search:
             return StopReason.TRIALS
         if limits.time_limit_s is not None and self._elapsed_s() >= limits.time_limit_s:
             return StopReason.TIME
-        if limits.stall_measurements is not None and self._has_stalled(limits.stall_measurements):
+        if limits.stall is not None and self._has_stalled(limits.stall):
             return StopReason.STALLED
         return None
 
-    def _has_stalled(self, measurements: int) -> bool:
+    def _has_stalled(self, stall: Stall) -> bool:
         launched = [r for r in self._knowledge.settled if r.attempt > 0]
-        if len(launched) <= measurements:
+        if len(launched) <= stall.measurements:
             return False
-        before = hypervolume(to_points(launched[:-measurements]), self._budget_bytes)
+        before = hypervolume(to_points(launched[: -stall.measurements]), self._budget_bytes)
         now = hypervolume(to_points(launched), self._budget_bytes)
-        return now <= before * (1 + self._limits.stall_growth)
+        return now <= before * (1 + stall.growth)
 
     def _elapsed_s(self) -> float:
         return self._clock() - self._started_s

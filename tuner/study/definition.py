@@ -17,10 +17,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 from ...kernels.versions import KERNEL_VERSIONS
 from ...phase8.config import PRESETS
 from ...studies import packaged_studies, read_packaged
-from ..measuring.measurer import TimingSettings
 from ..values.candidate import Candidate, Mode, Precision
 from ..values.errors import UserInputError
 from ..values.measurement import Border
+from ..values.timing import Timing
 from ..values.yaml_reading import explain, parse_mapping, read_text_file, shown
 
 DOCUMENTED_VERSIONS: tuple[str, ...] = ("reference", "v1", "v2", "fast")
@@ -93,6 +93,8 @@ class Stall(Border):
 class SearchSettings(Border):
     """How the sampler starts and when the search ends; None: no such limit.
 
+    `trials` counts candidates launched, those of earlier sessions of the run too; `time_limit_s` is of one
+    session.
     check_share: of the candidates that are predicted not to fit, those that are measured nevertheless.
     """
 
@@ -102,20 +104,6 @@ class SearchSettings(Border):
     time_limit_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     stall: Stall | None = None
     check_share: Annotated[float, Field(ge=0, le=1)] = 0.005
-
-
-class Timing(Border):
-    """How one candidate is timed (see `TimingSettings`)."""
-
-    warmup: Annotated[int, Field(ge=0)] = 5
-    iterations: _Positive = 20
-    timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 300.0
-
-    def to_settings(self) -> TimingSettings:
-        minimum = min(TimingSettings().minimum, self.iterations)
-        return TimingSettings(
-            warmup=self.warmup, iterations=self.iterations, minimum=minimum, timeout_s=self.timeout_s
-        )
 
 
 class StudyDefinition(Border):

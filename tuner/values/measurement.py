@@ -8,8 +8,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from ..machine.power import PowerSource
 from .outcome import Outcome
+
+PowerSource = Literal["ac", "battery"]
 
 
 class Border(BaseModel):

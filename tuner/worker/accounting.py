@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Protocol
 
+from ..machine.process_memory import read_status_bytes
 from ..measuring.protocol import CudaMemory, HostMemory, MeasureRequest
 
 # What a worker may keep after a trial and still count as back at its baseline: libraries' buffers and the
@@ -110,18 +111,6 @@ class HostAccount:
         except OSError:
             return False
         return True
-
-
-def read_status_bytes(status: Path, key: str) -> int | None:
-    """A memory figure of a /proc/PID/status file, None where there is no such file or line."""
-    try:
-        text = status.read_text()
-    except OSError:
-        return None
-    for line in text.splitlines():
-        if line.startswith(key + ":"):
-            return int(line.split()[1]) * 1024  # the kernel's kB are KiB
-    return None
 
 
 def _lifetime_peak_bytes() -> int:

@@ -7,7 +7,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-MINIMUM_SAMPLES = 5  # never stop early below this
+from ..values.timing import MINIMUM_SAMPLES
+
 PRECISE_ENOUGH = 0.01  # half width of the mean's 95 % interval over the mean
 
 # Student's t, two-sided 95 %, for 1 … 30 degrees of freedom; beyond, the expansion below is right to 0.001.
@@ -85,9 +86,9 @@ def summarize(samples_s: Sequence[float]) -> TimingSummary:
     )
 
 
-def is_precise(samples_s: Sequence[float], *, minimum: int = MINIMUM_SAMPLES) -> bool:
+def is_precise(samples_s: Sequence[float]) -> bool:
     """Whether timing may stop: enough samples, and the mean is known to `PRECISE_ENOUGH` of itself."""
-    if len(samples_s) < max(minimum, MINIMUM_SAMPLES):
+    if len(samples_s) < MINIMUM_SAMPLES:
         return False
     interval = mean_interval(samples_s)
     if interval is None:

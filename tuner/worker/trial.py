@@ -115,7 +115,7 @@ def _time(
         sample_s, loss = (_time_cuda if device.type == "cuda" else _time_cpu)(run)
         found.samples_s += (sample_s,)
         account.note_iteration()
-        if is_precise(found.samples_s, minimum=request.minimum):
+        if is_precise(found.samples_s):
             break
     if loss is not None:
         found.final_loss = float(loss)

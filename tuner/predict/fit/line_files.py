@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import zlib
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
+from ...values.atomic_write import write_atomically
 from ..trace.events import CATEGORIES, PHASES, Cost, Event, Trace
 from ..trace.reductions import Processors, Reduction
 from ..trace.scratch import ScratchOf, Sorting
@@ -63,22 +62,6 @@ def write_line(path: Path, line: Line) -> None:
         "fitted": line.fitted,
     }
     write_atomically(path, zlib.compress(json.dumps(data, separators=(",", ":")).encode(), 1))
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file's content at once.
-
-    Raises: OSError.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        os.replace(partial, path)
-    except OSError:
-        Path(partial).unlink(missing_ok=True)
-        raise
 
 
 def _columns(structure: Structure) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def calibrate_present() -> GpuProfile:
         raise DeviceError(f"--calibrate: expected a usable CUDA GPU, got: {last}") from error
     except (OSError, subprocess.TimeoutExpired, ValidationError, IndexError) as error:
         raise DeviceError(f"--calibrate: the measuring process failed: {error}") from error
-    from ..fit.line_files import write_atomically
+    from ...values.atomic_write import write_atomically
 
     write_atomically(_path(profile.title), profile.model_dump_json(indent=1).encode())
     return profile
@@ -66,7 +66,7 @@ def calibrate_present() -> GpuProfile:
 def _path(title: str) -> Path:
     from importlib.metadata import version
 
-    from ..store import cache_folder
+    from ...machine.cache_folder import cache_folder
 
     name = "-".join(title.lower().split())
     return cache_folder() / "calibrations" / f"{name}-torch-{version('torch')}.json"

@@ -20,9 +20,9 @@ from ....kernels import device_limits
 from ....phase8.config import Phase8Config
 from ....phase8.training import Trainer, TrainingOptions
 from ...values.candidate import Mode
-from ..lines import Limits
 from .event_log import EventLog
 from .events import FREE, Event, Trace
+from .limits import Limits
 from .traced_trainer import TracedTrainer, traced_trainer
 from .tracer import Tracer
 

@@ -16,9 +16,9 @@ from ....kernels.versions import CAPTURED_VERSIONS
 from ....phase8.config import Phase8Config
 from ....phase8.mixers import Block
 from ....phase8.training import Trainer, TrainingOptions
-from ..lines import Limits
 from .bodies import Bodies
 from .events import Event
+from .limits import Limits
 from .tracer import Tracer
 
 _BODIES: dict[Limits, Bodies] = {}

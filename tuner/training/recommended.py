@@ -1,0 +1,190 @@
+"""Recommendations as settings files: written, replaced, and removed when they no longer hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ...phase8.config import Phase8Config, Variant, preset
+from ..records.frontier import Point
+from ..records.recommend import recommendation_name
+from ..values.atomic_write import write_atomically
+from ..values.candidate import Candidate
+from ..values.errors import UserInputError
+from ..values.measurement import Measurement
+from ..values.sizes import MIB, format_budget
+from .settings import Measured, Predicted, SettingsError, TrainingSettings, load_settings
+
+VARIANTS: dict[str, Variant] = {"phase8": "phase8", "phase7": "phase7"}
+
+
+def to_config(candidate: Candidate) -> Phase8Config:
+    """The model that a candidate of the workload phase8 names.
+
+    Raises: ValueError, naming the field, for a model or variant that is none.
+    """
+    if candidate.variant not in VARIANTS:
+        raise ValueError(f"variant: expected one of {', '.join(VARIANTS)}, got {candidate.variant!r}")
+    return preset(candidate.model, n_seq=candidate.n_seq, variant=VARIANTS[candidate.variant])
+
+
+def to_settings(point: Point) -> TrainingSettings:
+    """The settings that reproduce a point, with where they come from."""
+    candidate, measurement = point.candidate, point.record.measurement
+    config = to_config(candidate)
+    is_predicted = measurement.predicted is not None
+    return TrainingSettings(
+        d_model=config.d_model,
+        n_layers=config.n_layers,
+        n_seq=config.n_seq,
+        batch_size=candidate.batch_size,
+        workload="phase8",
+        model=candidate.model,
+        variant=config.variant,
+        n_heads=config.n_heads,
+        htt_rank=config.htt_rank,
+        ar_ssm_rank=config.ar_ssm_rank,
+        window=config.window,
+        vocab_size=config.vocab_size,
+        htt_dims=config.embedding_dims,
+        low_rank_ffn=config.low_rank_ffn,
+        use_triton_kernel=candidate.kernel_version != "reference",
+        triton_kernel_version=candidate.kernel_version,
+        gradient_checkpointing=candidate.gradient_checkpointing,
+        mixed_precision=candidate.mixed_precision,
+        measured=None if is_predicted else _measured(point),
+        predicted=_predicted(point) if is_predicted else None,
+    )
+
+
+def _measured(point: Point) -> Measured:
+    measurement = point.record.measurement
+    device = measurement.device
+    if device is None or device.kind == "predicted" or point.tokens_per_s_std is None:
+        raise ValueError(f"trial {point.record.trial_number}: expected a measurement with its device")
+    return Measured(
+        mean_tokens_per_s=round(point.tokens_per_s, 3),
+        std_tokens_per_s=round(point.tokens_per_s_std, 3),
+        samples=len(measurement.samples_s),
+        device_kind=device.kind,
+        **_provenance(point),
+    )
+
+
+def _predicted(point: Point) -> Predicted:
+    measurement = point.record.measurement
+    predicted = measurement.predicted
+    if predicted is None or measurement.device is None or measurement.device.kind != "predicted":
+        raise ValueError(f"trial {point.record.trial_number}: expected a prediction with its device")
+    return Predicted(
+        tokens_per_s=round(predicted.tokens_per_s, 3),
+        tokens_per_s_low=round(predicted.tokens_per_s_low, 3),
+        tokens_per_s_high=round(predicted.tokens_per_s_high, 3),
+        limited_by=predicted.limited_by,
+        peak_bytes_high=predicted.peak_bytes_high,
+        margin=round(predicted.peak_bytes_high / point.peak_bytes - 1, 4),
+        fits=predicted.peak_bytes_high <= point.record.budget_bytes,
+        spare_bytes=point.record.budget_bytes - predicted.peak_bytes_high,
+        ledger={line.name: line.size_bytes for line in measurement.ledger},
+        device_kind=measurement.device.kind,
+        **_provenance(point),
+    )
+
+
+def _provenance(point: Point) -> dict[str, Any]:
+    """What a measured and a predicted point have in common: which record it is, and of what."""
+    measurement: Measurement = point.record.measurement
+    device, versions = measurement.device, measurement.versions
+    if device is None or versions is None or measurement.peak_source is None:
+        raise ValueError(
+            f"trial {point.record.trial_number}: a success without its device cannot be reproduced"
+        )
+    return {
+        "peak_bytes": point.peak_bytes,
+        "peak_source": measurement.peak_source,
+        "device": device.name,
+        "versions": versions.model_dump(),
+        "mode": point.candidate.mode,
+        "budget_bytes": point.record.budget_bytes,
+        "digest": point.record.digest,
+    }
+
+
+def to_yaml(settings: TrainingSettings) -> str:
+    """The text of a settings file: the seed's four keys and comments first, then the rest in order."""
+    data = settings.model_dump(mode="json", exclude_none=True)
+    origin = settings.measured or settings.predicted
+    if origin is not None:  # an absent library is a fact worth keeping
+        data["measured" if settings.measured else "predicted"] = origin.model_dump(mode="json")
+    first = {key: data.pop(key) for key in ("d_model", "n_layers", "n_seq", "batch_size")}
+    return _dump(first) + ("" if origin is None else _comments(origin)) + _dump(data)
+
+
+def _comments(origin: Measured | Predicted) -> str:
+    kind = "training" if origin.mode == "train" else "forward"
+    under = f"{kind}, under a budget of {format_budget(origin.budget_bytes)}"
+    if isinstance(origin, Measured):
+        return (
+            f"# throughput: ~{origin.mean_tokens_per_s:,.0f} tokens/s\n"
+            f"# memory: ~{origin.peak_bytes / MIB:,.0f} MB\n"
+            f"# measured on {origin.device} (device: {origin.device_kind}), {under}\n"
+        )
+    return (
+        f"# throughput: ~{origin.tokens_per_s:,.0f} tokens/s "
+        f"(predicted; {origin.tokens_per_s_low:,.0f} to {origin.tokens_per_s_high:,.0f} in nine of ten)\n"
+        f"# memory: ~{origin.peak_bytes / MIB:,.0f} MB "
+        f"(predicted; up to {origin.peak_bytes_high / MIB:,.0f} with its margin)\n"
+        f"# predicted for {origin.device}, {under}: nothing was measured\n"
+    )
+
+
+def write_recommendations(points: Iterable[Point], folder: Path) -> list[Path]:
+    """Write a settings file for each point and remove those of models that are no longer recommended.
+
+    A file of another make (edited to another model, or not ours at all) is left alone.
+    Raises: UserInputError where the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        written = []
+        for point in points:
+            path = folder / f"{recommendation_name(point.candidate)}.yaml"
+            write_atomically(path, to_yaml(to_settings(point)))
+            written.append(path)
+        for path in sorted(folder.glob("*.yaml")):
+            if path not in written and _is_recommendation(path):
+                path.unlink()
+    except OSError as error:
+        raise UserInputError(
+            f"{folder}: cannot write the recommendations: {error.strerror}; "
+            "choose another place with --runs-dir"
+        ) from error
+    return written
+
+
+class _Dumper(yaml.SafeDumper):
+    """Mappings a key a line, lists such as htt_dims on one line."""
+
+    def represent_list(self, data: Any) -> yaml.SequenceNode:
+        return self.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
+
+
+_Dumper.add_representer(list, _Dumper.represent_list)
+
+
+def _is_recommendation(path: Path) -> bool:
+    """Whether the file is what an earlier run recommended under this name."""
+    try:
+        settings = load_settings(path)
+    except SettingsError:
+        return False
+    name = settings.model if settings.variant == "phase8" else f"{settings.model}-{settings.variant}"
+    is_ours = settings.measured is not None or settings.predicted is not None
+    return is_ours and path.stem == name
+
+
+def _dump(data: dict[str, object]) -> str:
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False)
