@@ -17,10 +17,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 from ...kernels.versions import KERNEL_VERSIONS
 from ...phase8.config import PRESETS
 from ...studies import packaged_studies, read_packaged
-from ..values.candidate import Candidate, Mode, Precision
+from ..values.candidate import FORMAT_1_FIELDS, Candidate, Mode, Precision
 from ..values.errors import UserInputError
+from ..values.format_versions import identity
 from ..values.measurement import Border
-from ..values.timing import Timing
+from ..values.timing import FORMAT_1_TIMING, Timing
 from ..values.yaml_reading import explain, parse_mapping, read_text_file, shown
 
 DOCUMENTED_VERSIONS: tuple[str, ...] = ("reference", "v1", "v2", "fast")
@@ -45,6 +46,11 @@ def _known(names: Sequence[str]) -> AfterValidator:
         return name
 
     return AfterValidator(check)
+
+
+def _defaults(border: Border | None) -> dict[str, Any]:
+    fields = {} if border is None else type(border).model_fields
+    return {name: field.default for name, field in fields.items()}
 
 
 T = TypeVar("T", bound=Hashable)
@@ -178,14 +184,15 @@ class StudyDefinition(Border):
         """SHA-256 (hexadecimal) of what decides which candidates are measured and how they are timed.
 
         The limits (trials, time, stall) are left out, so that a finished study can be taken further by
-        raising them.
+        raising them. A key that came later counts only where it is given, as in `Candidate.identity`.
         """
+        axes, timing = self.axis_values(), self.timing.model_dump()
         content = {
             "name": self.name,
             "workload": self.workload,
-            "axes": self.axis_values(),
-            "rows": [c.to_dict() for c in self.row_candidates()],
-            "timing": self.timing.model_dump(),
+            "axes": identity(axes, first=FORMAT_1_FIELDS, defaults=_defaults(self.axes)),
+            "rows": [c.identity() for c in self.row_candidates()],
+            "timing": identity(timing, first=FORMAT_1_TIMING, defaults=_defaults(self.timing)),
         }
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()

@@ -7,13 +7,32 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self
 
+from .format_versions import identity
+
 Precision = Literal["bf16", "fp16", "none"]
 Mode = Literal["train", "forward"]
+
+FORMAT_1_FIELDS = frozenset(
+    {
+        "workload",
+        "model",
+        "variant",
+        "n_seq",
+        "batch_size",
+        "kernel_version",
+        "gradient_checkpointing",
+        "mixed_precision",
+        "mode",
+    }
+)
+"""The fields that every digest is made of. Never changed: runs on the disk are known by their digests."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
     """What is measured. Two candidates with the same digest are the same measurement.
+
+    A field that is not of format 1 has a default: what every candidate was before there was the field.
 
     `mixed_precision` is the compute type beside the float32 master weights ("none": float32 throughout).
     `mode` "train" is forward, backward and optimizer step; "forward" is the loss under no_grad.
@@ -44,9 +63,14 @@ class Candidate:
         """
         return cls(**data)
 
+    def identity(self) -> dict[str, Any]:
+        """The fields that tell it from others: those of format 1, and later ones that are not at their default."""
+        defaults = {field.name: field.default for field in fields(self)}
+        return identity(self.to_dict(), first=FORMAT_1_FIELDS, defaults=defaults)
+
     def digest(self) -> str:
-        """First 16 hexadecimal digits of the SHA-256 of the canonical JSON of all fields."""
-        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        """First 16 hexadecimal digits of the SHA-256 of the canonical JSON of its identity."""
+        text = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def describe(self) -> str:

@@ -8,6 +8,9 @@ from pydantic import Field
 
 from .measurement import Border
 
+FORMAT_1_TIMING = frozenset({"warmup", "iterations", "timeout_s"})
+"""What of it every study's digest is made of, as `candidate.FORMAT_1_FIELDS`."""
+
 MINIMUM_SAMPLES = 5
 """Timing never stops early below this many samples."""
 
