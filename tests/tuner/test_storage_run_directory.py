@@ -75,7 +75,7 @@ def test_a_second_driver_is_told_who_has_the_run(tmp_path: Path) -> None:
 
 def test_the_lock_goes_with_the_process_that_held_it(tmp_path: Path) -> None:
     code = (
-        "import os, sys, signal; from pathlib import Path; from phase8_tune.tuner import run_directory\n"
+        "import os, sys, signal; from pathlib import Path; from phase8_tune.tuner.records import run_directory\n"
         "run_directory._lock(Path(sys.argv[1])); print('held', flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -108,7 +108,7 @@ def test_records_without_their_run_are_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("format_version", 2, "format_version: expected what format 1 holds there"),
+        ("format_version", "1", "format_version: expected what format 1 holds there"),
         ("budget_bytes", "8GB", "budget_bytes: expected what format 1 holds there"),
         ("surprise", 1, "surprise: expected what format 1 holds there"),
     ],

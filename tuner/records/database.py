@@ -19,11 +19,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from ..study.space import SearchSpace
 from ..values.candidate import Candidate
 from ..values.errors import UserInputError
+from ..values.format_versions import FORMAT_KEY, later_format
 from ..values.interrupt import interrupt_deferred
 from ..values.record import Record
 from .frontier import to_points
 from .knowledge import Knowledge
 
+FORMAT_VERSION = 1  # of the attributes; the tables are Optuna's, which knows its own version
 METRIC_NAMES = ["tokens_per_s", "peak_bytes", "parameters"]
 DIRECTIONS = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE]
 _CONSTRAINT = "vram"
@@ -88,7 +90,7 @@ class StudyStore:
     ) -> None:
         """Open the study, or make it; `pause` waits between tries, in seconds.
 
-        Raises: UserInputError where the database cannot be used.
+        Raises: UserInputError where the database cannot be used, or a later version of this program made it.
         """
         self._space, self._pause, self._name = space, pause, name
         self._open: dict[str, Trial] = {}
@@ -97,6 +99,7 @@ class StudyStore:
                 storage=storage, study_name=name, directions=DIRECTIONS, load_if_exists=True
             )
         )
+        self._agree_on_format()
         known = len(self._retried(lambda: self._study.get_trials(deepcopy=False)))
         # A resumed study goes on with other random numbers than it began with, or it would begin again. The
         # lie is that what runs on other devices turns out bad: so the next one is asked elsewhere.
@@ -109,6 +112,13 @@ class StudyStore:
         with warnings.catch_warnings():  # metric names are marked experimental since Optuna 3.2
             warnings.simplefilter("ignore", ExperimentalWarning)
             self._retried(lambda: self._study.set_metric_names(METRIC_NAMES))
+
+    def _agree_on_format(self) -> None:
+        noted = self._retried(lambda: self._study.user_attrs)
+        if later := later_format(noted, FORMAT_VERSION):
+            raise UserInputError(f"study {self._name} of study.db: {later}")
+        if FORMAT_KEY not in noted:
+            self._retried(lambda: self._study.set_user_attr(FORMAT_KEY, FORMAT_VERSION))
 
     @property
     def trials(self) -> list[FrozenTrial]:

@@ -14,7 +14,8 @@ from typing import Self
 from pydantic import ValidationError
 
 from ..values.errors import UserInputError
-from ..values.record import Record
+from ..values.format_versions import later_json_format
+from ..values.record import RECORD_FORMAT_VERSION, Record
 
 
 def read_records(path: Path) -> tuple[Record, ...]:
@@ -22,8 +23,8 @@ def read_records(path: Path) -> tuple[Record, ...]:
 
     A last line without its newline was torn by a crash and is left out.
 
-    Raises: UserInputError, naming the line, where a whole line is not a record (it was edited by hand), or
-    the file cannot be read.
+    Raises: UserInputError, naming the line, where a whole line is not a record (it was edited by hand) or
+    is one of a later version of this program, or the file cannot be read.
     """
     try:
         data = path.read_bytes()
@@ -44,6 +45,8 @@ def _parse(line: bytes, where: str) -> Record:
         record = Record.model_validate_json(line)
         digest = record.to_candidate().digest()
     except (ValidationError, TypeError) as error:
+        if later := later_json_format(line, RECORD_FORMAT_VERSION):
+            raise UserInputError(f"{where}: {later}") from None
         first = str(error).splitlines()[0]
         raise UserInputError(
             f"{where}: expected a record as it was written, got something else ({first}); "

@@ -18,16 +18,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import ValidationError
 
 from ..study.definition import StudyDefinition
 from ..values.atomic_write import write_atomically
 from ..values.errors import UserInputError
+from ..values.format_versions import later_json_format
 from ..values.measurement import Border, DeviceInfo, DeviceKind
 
-FORMAT_VERSION: Literal[1] = 1
+FORMAT_VERSION: Final = 1
 
 
 class RunInfo(Border):
@@ -76,7 +77,7 @@ class RunPaths:
 def read_run_info(root: Path) -> RunInfo:
     """The `run.json` of a run directory.
 
-    Raises: UserInputError where `root` is not a run directory, or one of another version of this program.
+    Raises: UserInputError where `root` is not a run directory, or one of a later version of this program.
     """
     path = RunPaths(root=root).info
     try:
@@ -90,6 +91,8 @@ def read_run_info(root: Path) -> RunInfo:
     try:
         return RunInfo.model_validate_json(text)
     except ValidationError as error:
+        if later := later_json_format(text, FORMAT_VERSION):
+            raise UserInputError(f"{path}: {later}") from None
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UserInputError(

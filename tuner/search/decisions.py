@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Final, Literal
 
 from pydantic import ValidationError
 
@@ -25,12 +26,15 @@ from ..study.space import SearchSpace
 from ..values.atomic_write import write_atomically
 from ..values.candidate import Candidate
 from ..values.errors import UserInputError
+from ..values.format_versions import later_json_format
 from ..values.measurement import Border, DeviceInfo, Measurement, PredictedFigures, Versions
 from ..values.outcome import Outcome
 from ..values.record import Record
 
 Cell = tuple[str, str, str, int]
 """Mode, model, variant and sequence: what a user asks the fastest of."""
+
+PLAN_FORMAT_VERSION: Final = 1
 
 
 class PlanSummary(Border):
@@ -40,6 +44,7 @@ class PlanSummary(Border):
     code, the card's figures and the reserve.
     """
 
+    format_version: Literal[1] = PLAN_FORMAT_VERSION
     configurations: int
     fit: int
     margin: float
@@ -231,13 +236,17 @@ def _measurement(
 def read_summary(path: Path) -> PlanSummary | None:
     """The summary of a plan that is whole; None where there is none yet.
 
-    Raises: UserInputError for a file that is not a summary.
+    Raises: UserInputError for a file that is not a summary, or one of a later version of this program.
     """
+    text = b""
     try:
-        return PlanSummary.model_validate_json(path.read_bytes())
+        text = path.read_bytes()
+        return PlanSummary.model_validate_json(text)
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
+        if later := later_json_format(text, PLAN_FORMAT_VERSION):
+            raise UserInputError(f"{path}: {later}") from None
         first = str(error).splitlines()[0]
         raise UserInputError(
             f"{path}: expected a plan's summary as it was written, got something else ({first}); "

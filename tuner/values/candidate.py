@@ -64,7 +64,7 @@ class Candidate:
         return cls(**data)
 
     def identity(self) -> dict[str, Any]:
-        """The fields that tell it from others: those of format 1, and later ones that are not at their default."""
+        """The fields that tell it from others: those of format 1, and later ones that are set."""
         defaults = {field.name: field.default for field in fields(self)}
         return identity(self.to_dict(), first=FORMAT_1_FIELDS, defaults=defaults)
 

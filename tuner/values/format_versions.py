@@ -2,7 +2,8 @@
 
 Each format counts for itself from 1; what was written before its files had a number is version 1. The number
 goes up whenever a reader of the one before would refuse what is written now, or take it for something else:
-readers are strict, so a new key is reason enough.
+readers are strict, so a new key is reason enough. Where there is a version 2, the reader fills in the missing
+number of version 1 before it validates.
 """
 
 from __future__ import annotations

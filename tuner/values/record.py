@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final, Literal
 
 from .candidate import Candidate
 from .measurement import Border, Measurement
+
+RECORD_FORMAT_VERSION: Final = 1
 
 
 class Record(Border):
@@ -15,6 +17,7 @@ class Record(Border):
     launch, nothing was measured), `started_at` is UTC in ISO 8601.
     """
 
+    format_version: Literal[1] = RECORD_FORMAT_VERSION
     digest: str
     candidate: dict[str, Any]
     trial_number: int
