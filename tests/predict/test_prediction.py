@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 
 from phase8_tune.tuner import cli
+from phase8_tune.tuner.predict.lines import line_key
 from phase8_tune.tuner.predict.prediction import MARGIN, Prediction, Predictor
 from phase8_tune.tuner.predict.rate.profiles import gpu_profile
-from phase8_tune.tuner.predict.rate.throughput import MeasuredStep
 from phase8_tune.tuner.predict.store import PredictionStore
 from phase8_tune.tuner.values.candidate import Candidate
 from phase8_tune.tuner.values.errors import NothingFitsError, UserInputError
@@ -117,24 +117,21 @@ def test_a_folder_that_cannot_be_written_is_the_users_error(tmp_path):
             predictor.predict(CANDIDATE, 8 * GIB)
 
 
-def test_measurements_correct_the_rate(predictor, prediction):
-    [forecast] = predictor.survey([CANDIDATE], 8 * GIB)
-    slow = MeasuredStep(
-        kernel_version="v2",
-        limited_by=forecast.limited_by,
-        estimated_s=forecast.step.step_s,
-        measured_s=4 * forecast.step.step_s,
-    )
-    predictor.learn([slow] * 12)
-    corrected = predictor.predict(CANDIDATE, 8 * GIB).tokens_per_s
-    assert corrected.expected == pytest.approx(prediction.tokens_per_s.expected / 4, rel=0.01)
-    before, after = prediction.tokens_per_s, corrected
-    assert after.high / after.low < before.high / before.low
-
-
 def test_nothing_fits_a_budget_below_the_context(predictor):
     with pytest.raises(NothingFitsError, match="--vram"):
         predictor.predict(CANDIDATE, 1 << 20)
+
+
+def test_another_workload_has_no_figures_of_this_ones(predictor):
+    """Its models may have the same names."""
+    other = replace(CANDIDATE, workload="theirs:WORKLOAD")
+    for ask in (lambda: predictor.predict(other, 8 * GIB), lambda: predictor.parameters(other)):
+        with pytest.raises(
+            UserInputError, match=r"can be predicted, phase8, got one of theirs:WORKLOAD; meas"
+        ):
+            ask()
+    key = line_key(CANDIDATE, PROFILE)
+    assert replace(key, workload="theirs:WORKLOAD").digest("") != key.digest("")
 
 
 def test_a_model_that_is_not_there_is_the_users_error(predictor):

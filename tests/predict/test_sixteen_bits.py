@@ -21,6 +21,7 @@ SCALING_BYTES = 64  # at most: some scalars
 
 def line(version: str, precision: str) -> LineKey:
     return LineKey(
+        workload="phase8",
         model="nano",
         variant="phase8",
         n_seq=64,

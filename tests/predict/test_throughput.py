@@ -159,17 +159,6 @@ def test_a_slow_host_says_nothing_of_the_gpu():
     assert abs(correction.log_factor("v2", "memory traffic")) == 0.0
 
 
-def test_the_interval_stays_wide_on_a_side_without_measurements():
-    fast = [
-        MeasuredStep(kernel_version="fast", limited_by="arithmetic", estimated_s=1.0, measured_s=1.01)
-        for _ in range(10)
-    ]
-    correction = correct(fast)
-    assert correction.interval(1.0, "v1", "launches") == Correction().interval(1.0, "v1", "launches")
-    low, _, high = correction.interval(1.0, "fast", "arithmetic")
-    assert high / low < 1.5
-
-
 def test_one_outlier_moves_little():
     points = _points(11, noise=0.01)
     spoiled = [*points[:-1], MeasuredStep(
@@ -177,12 +166,3 @@ def test_one_outlier_moves_little():
     )]  # fmt: skip
     clean, moved = (correct(p).log_factor("v1", "arithmetic") for p in (points, spoiled))
     assert abs(clean - moved) < 0.2
-
-
-def test_the_interval_narrows_with_measurements():
-    low, expected, high = Correction().interval(1.0, "fast", "launches")
-    assert low < expected == 1.0 < high
-    measured = correct(_points(60, noise=0.02))
-    low, expected, high = measured.interval(1.0, "fast", "arithmetic")
-    assert high / low < 1.5
-    assert low < expected < high

@@ -22,6 +22,7 @@ from phase8_tune.tuner.search.foresight import (
 )
 from phase8_tune.tuner.search.strategy import DEFAULT_FILTERS, RowOrder, Strategy
 from phase8_tune.tuner.study.definition import SearchSettings
+from phase8_tune.tuner.study.space import SearchSpace
 from phase8_tune.tuner.values.candidate import Candidate
 from phase8_tune.tuner.values.measurement import DeviceInfo
 from phase8_tune.tuner.values.outcome import Outcome
@@ -188,3 +189,16 @@ def test_a_known_card_has_forecasts_and_others_none(tmp_path: Path, monkeypatch:
     assert forecast_all(TINY, unknown, BUDGET_BYTES, 0) is None
     cpu = known.model_copy(update={"kind": "cpu"})
     assert forecast_all(TINY, cpu, BUDGET_BYTES, 0) is None
+
+
+def test_another_workloads_candidates_have_no_forecast_and_are_not_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    other = TINY.model_copy(update={"workload": "theirs:WORKLOAD"})
+    found = forecast_all(
+        other, DeviceInfo(kind="cuda", name="NVIDIA H200", total_bytes=2**37), BUDGET_BYTES, 0
+    )
+    assert found == {}
+    _, rule = guide(found, SearchSpace(other).enumerate(), SearchSettings(check_share=0.0), Nothing())
+    assert not any(rule.reject(candidate, Knowledge()) for candidate in SearchSpace(other).enumerate())

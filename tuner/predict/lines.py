@@ -10,10 +10,13 @@ from dataclasses import asdict, dataclass, replace
 
 from ...phase8.config import Phase8Config, preset
 from ..values.candidate import Candidate, Mode, Precision
+from ..values.errors import UserInputError
 from .rate.profiles import GpuProfile
 from .trace.events import LOSS_SCALING, Category, Phase, Workspaces
 from .trace.limits import Limits
 
+WORKLOADS = ("phase8",)
+"""The workloads whose models can be traced."""
 _ALIKE_IN_16_BITS = ("reference", "v1", "v2")
 """Versions that do the same in bfloat16 and float16; a test holds their traces equal."""
 
@@ -22,6 +25,7 @@ _ALIKE_IN_16_BITS = ("reference", "v1", "v2")
 class LineKey:
     """A candidate without its batch, and the limits of the GPU."""
 
+    workload: str
     model: str
     variant: str
     n_seq: int
@@ -44,16 +48,24 @@ class LineKey:
 
 
 @functools.cache
-def parameter_count(model: str, variant: str, n_seq: int) -> int:
-    """Parameters of a model.
+def parameter_count(key: LineKey) -> int:
+    """Parameters of a line's model.
 
     Raises: ValueError for a model or a variant that does not exist.
     """
-    return preset(model, n_seq=n_seq, variant="phase7" if variant == "phase7" else "phase8").parameter_count()
+    return key.config().parameter_count()
+
+
+def is_predictable(candidate: Candidate) -> bool:
+    """Whether a candidate is of a workload whose models can be traced."""
+    return candidate.workload in WORKLOADS
 
 
 def line_key(candidate: Candidate, profile: GpuProfile) -> LineKey:
-    """The line of a candidate on a card."""
+    """The line of a candidate on a card.
+
+    Raises: UserInputError for a candidate of a workload that cannot be predicted.
+    """
     limits = Limits(
         shared_memory_bytes=profile.shared_memory_per_block_bytes,
         multiprocessors=profile.multiprocessors,
@@ -63,8 +75,17 @@ def line_key(candidate: Candidate, profile: GpuProfile) -> LineKey:
 
 
 def line_under(candidate: Candidate, limits: Limits) -> LineKey:
-    """The line of a candidate on any GPU with these limits."""
+    """The line of a candidate on any GPU with these limits.
+
+    Raises: as `line_key`.
+    """
+    if not is_predictable(candidate):
+        raise UserInputError(
+            f"{candidate.describe()}: expected a candidate of a workload that can be predicted, "
+            f"{' or '.join(WORKLOADS)}, got one of {candidate.workload}; measure it instead"
+        )
     return LineKey(
+        workload=candidate.workload,
         model=candidate.model,
         variant=candidate.variant,
         n_seq=candidate.n_seq,

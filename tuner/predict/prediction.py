@@ -6,7 +6,7 @@ Every number here is predicted, none is measured.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ...kernels.versions import CAPTURED_VERSIONS, UnsupportedVersionError
 from ..measuring.memory import cap_bytes
@@ -15,7 +15,7 @@ from ..values.errors import NothingFitsError, UserInputError
 from ..values.measurement import LedgerLine
 from .lines import Answer, LineKey, Question, line_key, parameter_count
 from .rate.profiles import GpuProfile
-from .rate.throughput import Correction, LimitedBy, MeasuredStep, StepEstimate, correct, estimate_step
+from .rate.throughput import SPREAD, LimitedBy, StepEstimate, estimate_step
 from .store import PredictionStore
 from .trace.events import CATEGORIES, Cost, Phase
 
@@ -62,7 +62,7 @@ class Prediction:
 class Forecast:
     """What a search needs to know of a candidate before it is launched.
 
-    is_over: it does not fit, with the margin that was asked for. step: its uncorrected roofline.
+    is_over: it does not fit, with the margin that was asked for. step: its roofline.
     allocated_bytes: at least this much of the cap.
     """
 
@@ -75,7 +75,7 @@ class Forecast:
 
 @dataclass(kw_only=True, slots=True)
 class Predictor:
-    """Predictions for one card, corrected by what was measured there.
+    """Predictions for one card.
 
     reserve_bytes: part of the budget that is left to other programs.
     """
@@ -83,13 +83,12 @@ class Predictor:
     profile: GpuProfile
     store: PredictionStore
     reserve_bytes: int = 0
-    correction: Correction = field(default_factory=Correction)
 
     def predict(self, candidate: Candidate, budget_bytes: int) -> Prediction:
         """The whole prediction of one candidate.
 
-        Raises: UserInputError for a model, variant or version that cannot be built; NothingFitsError for a
-        budget that the context alone exceeds.
+        Raises: UserInputError for a workload that cannot be predicted, or a model, variant or version that
+        cannot be built; NothingFitsError for a budget that the context alone exceeds.
         """
         try:
             return self.predict_all([candidate], budget_bytes)[0]
@@ -99,7 +98,8 @@ class Predictor:
     def predict_all(self, candidates: Sequence[Candidate], budget_bytes: int) -> list[Prediction]:
         """The whole predictions of many candidates, in order.
 
-        Raises: ValueError, UnsupportedVersionError for a candidate that cannot be built; NothingFitsError.
+        Raises: ValueError, UnsupportedVersionError for a candidate that cannot be built; UserInputError for
+        one of a workload that cannot be predicted; NothingFitsError.
         """
         capped = self.store.ask(
             [self._question(candidate, self._cap(candidate, budget_bytes)) for candidate in candidates]
@@ -115,7 +115,7 @@ class Predictor:
     def largest_batch(self, candidate: Candidate, budget_bytes: int) -> int:
         """The largest batch of a candidate that fits, all else equal; 0 where not even one sequence does.
 
-        Raises: UnsupportedVersionError, NothingFitsError.
+        Raises: UnsupportedVersionError, UserInputError, NothingFitsError.
         """
         key, cap = line_key(candidate, self.profile), self._cap(candidate, budget_bytes)
         return self.store.largest_batch(key, cap, self.profile.workspaces())
@@ -132,7 +132,8 @@ class Predictor:
 
         margin: a candidate counts as over only where this share more of the cap would not do.
         on_progress: as in `PredictionStore.ask`.
-        Raises: UnsupportedVersionError where a version does not take a model; NothingFitsError.
+        Raises: UnsupportedVersionError where a version does not take a model; UserInputError for a candidate
+        of a workload that cannot be predicted; NothingFitsError.
         """
         questions = [
             self._question(candidate, int(self._cap(candidate, budget_bytes) * (1 + margin)), is_rough=True)
@@ -152,16 +153,13 @@ class Predictor:
             )
         return forecasts
 
-    def learn(self, measured: Sequence[MeasuredStep]) -> None:
-        """Correct all later predictions by what was measured so far (all of it, not only what is new)."""
-        self.correction = correct(measured)
-
     def parameters(self, candidate: Candidate) -> int:
         """Parameters of a candidate's model.
 
-        Raises: ValueError for a model or a variant that does not exist.
+        Raises: ValueError for a model or a variant that does not exist; UserInputError for a workload that
+        cannot be predicted.
         """
-        return parameter_count(candidate.model, candidate.variant, candidate.n_seq)
+        return parameter_count(line_key(candidate, self.profile))
 
     def outside(self, candidate: Candidate) -> list[LedgerLine]:
         """What the process takes of the card besides torch's allocator."""
@@ -245,7 +243,7 @@ class Predictor:
         return tuple(lines)
 
     def step(self, candidate: Candidate, answer: Answer) -> StepEstimate:
-        """The uncorrected roofline of a candidate."""
+        """The roofline of a candidate."""
         return estimate_step(
             {name: Cost(*values) for name, values in answer.costs.items()},
             self.profile,
@@ -255,8 +253,5 @@ class Predictor:
         )
 
     def _rate(self, candidate: Candidate, step: StepEstimate) -> Rate:
-        low_s, step_s, high_s = self.correction.interval(
-            step.step_s, candidate.kernel_version, step.limited_by
-        )
-        tokens = candidate.tokens_per_step
-        return Rate(low=tokens / high_s, expected=tokens / step_s, high=tokens / low_s)
+        tokens, step_s = candidate.tokens_per_step, step.step_s
+        return Rate(low=tokens / (step_s * SPREAD), expected=tokens / step_s, high=tokens / (step_s / SPREAD))

@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..predict.lines import is_predictable
 from ..predict.prediction import Forecast, Predictor
 from ..predict.rate.calibration import known_profile
 from ..predict.rate.throughput import Correction, MeasuredStep, correct
@@ -49,8 +50,9 @@ def forecast_all(
     reserve_bytes: int,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Forecasts | None:
-    """Forecasts of every candidate of a study on a card; None for a device that has no profile.
+    """Forecasts of a study's candidates on a card; None for a device that has no profile.
 
+    Candidates of a workload that cannot be predicted have none, and are all measured.
     Takes some minutes the first time, moments afterwards: answers are kept on disk. on_progress: as in
     `PredictionStore.ask`.
     Raises: NothingFitsError for a budget that the context alone exceeds.
@@ -58,7 +60,7 @@ def forecast_all(
     profile = known_profile(device.name) if device.kind == "cuda" else None
     if profile is None:
         return None
-    candidates = list(SearchSpace(definition).enumerate())
+    candidates = [c for c in SearchSpace(definition).enumerate() if is_predictable(c)]
     with PredictionStore() as store:
         predictor = Predictor(profile=profile, store=store, reserve_bytes=reserve_bytes)
         found = predictor.survey(candidates, budget_bytes, on_progress=on_progress)

@@ -57,11 +57,11 @@ _OVERLAP = 6  # exponent of the mean of host and GPU: the shorter hides but for 
 _SERIAL_STEP_S = 40e-9  # one dependent complex step of a scan that walks a row
 _WALKS_A_ROW = "bk_scan_v1"
 
-_PRIOR_SIGMA = math.log(1.6) / 1.64  # before any measurement: off by no more than 1.6 in nine of ten
-_LEAST_SIGMA = 0.03
+SPREAD = 1.6
+"""Nine of ten steps on a card where nothing was measured take no more than so many times what is estimated,
+and no less than that part of it."""
 # So many points weigh as much as what is expected: hosts differ from their profiles, versions hardly
 _SHRINK_SIDES, _SHRINK_LIMITS, _SHRINK_VERSIONS = 1, 4, 5
-_COVERAGE = 1.64  # 90 % of a normal distribution
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -178,8 +178,6 @@ class Correction:
     by_side: dict[str, float] = field(default_factory=dict)
     by_limit: dict[tuple[str, str], float] = field(default_factory=dict)
     by_version: dict[str, float] = field(default_factory=dict)
-    sigma: dict[str, float] = field(default_factory=dict)
-    """By side, what is left over; the prior's where nothing was measured."""
 
     def log_factor(self, kernel_version: str, limited_by: LimitedBy) -> float:
         side = _side(kernel_version, limited_by)
@@ -189,31 +187,14 @@ class Correction:
             + self.by_version.get(kernel_version, 0.0)
         )
 
-    def interval(
-        self, step_s: float, kernel_version: str, limited_by: LimitedBy
-    ) -> tuple[float, float, float]:
-        """(low, corrected, high) seconds of a step; the interval covers nine of ten."""
-        corrected = step_s * math.exp(self.log_factor(kernel_version, limited_by))
-        sigma = self.sigma.get(_side(kernel_version, limited_by), _PRIOR_SIGMA)
-        spread = math.exp(_COVERAGE * sigma)
-        return corrected / spread, corrected, corrected * spread
-
 
 def correct(points: Sequence[MeasuredStep]) -> Correction:
     """The correction that measured steps suggest; none suggest none."""
     left = [point.log_ratio for point in points]
     by_side, left = _level([p.side for p in points], left, _SHRINK_SIDES)
     by_limit, left = _level([(p.side, p.limited_by) for p in points], left, _SHRINK_LIMITS)
-    by_version, left = _level([p.kernel_version for p in points], left, _SHRINK_VERSIONS)
-    sigma = {side: _sigma(values) for side, values in _grouped([p.side for p in points], left).items()}
-    return Correction(by_side=by_side, by_limit=by_limit, by_version=by_version, sigma=sigma)
-
-
-def _sigma(left: Sequence[float]) -> float:
-    """Few points fit themselves: what they leave over is trusted by their number against the prior's."""
-    spread = 1.4826 * statistics.median(abs(value) for value in left)
-    weight = len(left) / (len(left) + 4)
-    return max(_LEAST_SIGMA, weight * spread + (1 - weight) * _PRIOR_SIGMA)
+    by_version, _ = _level([p.kernel_version for p in points], left, _SHRINK_VERSIONS)
+    return Correction(by_side=by_side, by_limit=by_limit, by_version=by_version)
 
 
 def _level(
