@@ -94,18 +94,41 @@ def test_a_survey_skips_only_what_cannot_fit(predictor):
         assert wider.fits or forecast.is_over
 
 
-def test_answers_are_kept(folder, prediction):
-    class Refusing(PredictionStore):
-        def _processes_ready(self):
-            raise AssertionError("a process was asked for what is known")
+class Refusing(PredictionStore):
+    """Knows what is kept, and no more."""
 
+    def _processes_ready(self):
+        raise AssertionError("a process was asked for what is known")
+
+
+def test_answers_are_kept(folder, predictor, prediction):
+    largest = predictor.largest_batch(CANDIDATE, 2 * GIB)
     kept = Predictor(profile=PROFILE, store=Refusing(folder))
     assert kept.predict(CANDIDATE, 8 * GIB) == prediction
+    assert kept.largest_batch(CANDIDATE, 2 * GIB) == largest
 
 
-def test_a_damaged_answer_is_asked_again(folder, store, prediction):
+def test_a_line_has_one_file_of_answers(folder, predictor):
+    predictor.largest_batch(CANDIDATE, 2 * GIB)
+    names = [path.name for path in (folder / "predictions").iterdir()]
+    assert {path.rpartition(".")[2] for path in names} == {"line", "json"}
+    assert len(names) == 2 * len({path.partition(".")[0] for path in names})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"8/1000/0/0/0": {"fits": true}}',  # by question, with nothing around: before files had a format
+        '{"format": 1000000, "answers": {"8/": 8}}',  # of one to come
+        "[]",
+        "{]",
+    ],
+)
+def test_answers_of_another_format_or_damaged_are_asked_again(folder, store, prediction, text):
     for path in (folder / "predictions").glob("*.json"):
-        path.write_text("{]")
+        path.write_text(text)
+    with pytest.raises(AssertionError, match="a process was asked"):
+        Predictor(profile=PROFILE, store=Refusing(folder)).predict(CANDIDATE, 8 * GIB)
     assert Predictor(profile=PROFILE, store=store).predict(CANDIDATE, 8 * GIB) == prediction
 
 

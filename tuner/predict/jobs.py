@@ -22,8 +22,6 @@ from .trace.events import Trace, Workspaces
 
 _CLEARLY_BELOW = 0.6
 """A rough answer calls what stays under this share of the cap a fit: fragmentation takes less than that."""
-LARGEST_BATCH = 1 << 16
-"""No search for a batch goes beyond it."""
 _JOBS_A_COLLECTION = 16
 _JOBS = itertools.count(1)
 
@@ -52,27 +50,6 @@ def prepare_process() -> None:
 
     gc.freeze()
     gc.disable()  # thousands of events a line and hardly a cycle: collected now and then, a tenth faster
-
-
-def largest_batch(key: LineKey, path: Path, cap_bytes: int, workspaces: Workspaces) -> int:
-    """The largest batch that a replay under the cap lets through; 0 for none.
-
-    Raises: UnsupportedVersionError where the kernel version does not take the model.
-    """
-
-    def fits(batch: int) -> bool:
-        question = Question(batch_size=batch, cap_bytes=cap_bytes, workspaces=workspaces, is_rough=True)
-        return answer(LineJob(key=key, questions=(question,), path=path))[0].fits
-
-    if not fits(1):
-        return 0
-    low, high = 1, 2
-    while high <= LARGEST_BATCH and fits(high):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
 
 
 def answer(job: LineJob) -> list[Answer]:

@@ -6,7 +6,7 @@ Every number here is predicted, none is measured.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...kernels.versions import CAPTURED_VERSIONS, UnsupportedVersionError
 from ..measuring.memory import cap_bytes
@@ -25,6 +25,9 @@ SKIP_MARGIN = 0.01
 """It is certainly over only where this share more of the budget would not do. Of 512 decisions on an H100 all
 were right without a margin, and two of 357 launched ran out of memory with it (studies/results,
 2026-11-26-h100-prediction-new-processes); other cards and drivers may be further off."""
+
+LARGEST_BATCH = 1 << 16
+"""No search for a batch goes beyond it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,8 +120,21 @@ class Predictor:
 
         Raises: UnsupportedVersionError, UserInputError, NothingFitsError.
         """
-        key, cap = line_key(candidate, self.profile), self._cap(candidate, budget_bytes)
-        return self.store.largest_batch(key, cap, self.profile.workspaces())
+        cap = self._cap(candidate, budget_bytes)
+
+        def fits(batch: int) -> bool:
+            asked = replace(candidate, batch_size=batch)
+            return self.store.ask([self._question(asked, cap, is_rough=True)])[0].fits
+
+        if not fits(1):
+            return 0
+        low, high = 1, 2
+        while high <= LARGEST_BATCH and fits(high):
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if fits(middle) else (low, middle)
+        return low
 
     def survey(
         self,

@@ -1,7 +1,8 @@
 """Answers about lines: asked of a pool of processes, kept in the user's cache folder.
 
-What is kept depends on the line, the question, and the version of the code: the sources that are traced and
-those that trace, and torch's own version.
+A line has two files: what was traced of it (`fit/line_files.py`), and the answers about it by question. Their
+name depends on the line and the version of the code: the sources that are traced and those that trace, and
+torch's own version.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from typing import Any, Self
 from ..machine.cache_folder import cache_folder
 from ..values.atomic_write import write_atomically
 from ..values.errors import UserInputError
-from .jobs import LineJob, answer, largest_batch, prepare_process
+from .jobs import LineJob, answer, prepare_process
 from .lines import Answer, LineKey, Question, answer_for, traced_key
-from .trace.events import Workspaces
 
 MODEL_ROOMS = ("kernels", "phase8")
 """Sources that a training step runs."""
 _TRACING_ROOMS = ("tuner/predict",)
+_FORMAT = 1
+"""Of a file of answers: one of another format counts as not there."""
 
 
 @functools.cache
@@ -104,23 +106,6 @@ class PredictionStore:
             on_progress(done, len(waiting))
         return [answer_for(key, known[traced_key(key)][question.name()]) for key, question in questions]
 
-    def largest_batch(self, key: LineKey, cap_bytes: int, workspaces: Workspaces) -> int:
-        """The largest batch of a line that fits under a cap; 0 for none.
-
-        Raises: UnsupportedVersionError (kernels.versions) where the version does not take the model.
-        """
-        key = traced_key(key)
-        path = self._path(key, f"largest-{cap_bytes}-{workspaces.blas_bytes}-{workspaces.blaslt_bytes}")
-        try:
-            return int(path.read_text())
-        except (OSError, ValueError):  # not asked yet
-            pass
-        pool = self._processes_ready()
-        with self._writing():
-            largest = pool.submit(largest_batch, key, self._path(key, "line"), cap_bytes, workspaces).result()
-            write_atomically(path, str(largest).encode())
-        return largest
-
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         try:
@@ -147,16 +132,19 @@ class PredictionStore:
     def _read(self, key: LineKey) -> dict[str, Answer]:
         try:
             data = json.loads(self._path(key, "json").read_bytes())
-            return {name: _answer(fields) for name, fields in data.items()}
+            if data["format"] != _FORMAT:
+                return {}
+            return {name: _answer(fields) for name, fields in data["answers"].items()}
         except (OSError, ValueError, TypeError, AttributeError, KeyError):
             return {}  # none yet, or a damaged file: asked again
 
     def _write(self, key: LineKey, answers: dict[str, Answer]) -> None:
-        data = {
+        values = {
             name: {field.name: getattr(item, field.name) for field in fields(Answer)}
             for name, item in answers.items()
         }
-        write_atomically(self._path(key, "json"), json.dumps(data).encode())
+        text = json.dumps({"format": _FORMAT, "answers": values})
+        write_atomically(self._path(key, "json"), text.encode())
 
 
 def _answer(fields: dict[str, Any]) -> Answer:
