@@ -75,7 +75,8 @@ def test_a_second_driver_is_told_who_has_the_run(tmp_path: Path) -> None:
 
 def test_the_lock_goes_with_the_process_that_held_it(tmp_path: Path) -> None:
     code = (
-        "import os, sys, signal; from pathlib import Path; from phase8_tune.tuner.records import run_directory\n"
+        "import os, sys, signal; from pathlib import Path\n"
+        "from phase8_tune.tuner.records import run_directory\n"
         "run_directory._lock(Path(sys.argv[1])); print('held', flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )

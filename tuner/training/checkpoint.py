@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
 from ...phase8.training import Trainer
+from ..values.format_versions import FORMAT_KEY, later_format
 from .data import WindowSampler
 from .settings import TrainingSettings
+
+FORMAT_VERSION: Final = 1
 
 
 class CheckpointError(ValueError):
@@ -33,6 +36,7 @@ def save_checkpoint(
     Raises: CheckpointError where the folder cannot be written.
     """
     state = {
+        FORMAT_KEY: FORMAT_VERSION,
         "step": step,
         "shape": _shape(settings),
         "trainer": trainer.state_dict(),
@@ -57,7 +61,8 @@ def load_checkpoint(
 ) -> int:
     """Restore trainer and sampler; returns the number of steps done.
 
-    Raises: CheckpointError where the file is damaged or belongs to a model of another shape.
+    Raises: CheckpointError where the file is damaged, belongs to a model of another shape, or is of a later
+    version of this program.
     """
     try:
         state = torch.load(path, map_location=trainer.device, weights_only=True)
@@ -65,6 +70,8 @@ def load_checkpoint(
         raise CheckpointError(
             f"{path}: not a readable checkpoint ({type(error).__name__}); remove it or set another --output"
         ) from error
+    if later := later_format(state, FORMAT_VERSION):
+        raise CheckpointError(f"{path}: {later}")
     if not isinstance(state, dict) or state.get("shape") != _shape(settings):
         raise CheckpointError(
             f"{path}: the checkpoint is of a model with other settings; remove it or choose another --output"

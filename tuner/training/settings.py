@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import yaml
 from pydantic import (
@@ -23,6 +23,9 @@ from pydantic import (
 
 from ...kernels.versions import KERNEL_VERSIONS
 from ...phase8.config import PRESETS, Phase8Config, Variant, preset
+from ..values.format_versions import later_format
+
+FORMAT_VERSION: Final = 1
 
 Precision = Literal["bf16", "fp16", "none"]
 
@@ -95,6 +98,7 @@ class TrainingSettings(_Strict):
     n_layers: PositiveInt
     n_seq: PositiveInt
     batch_size: PositiveInt
+    format_version: Literal[1] = FORMAT_VERSION
     workload: Literal["phase8"] = "phase8"
     model: str = Field(default="custom", min_length=1)
     variant: Variant = "phase8"
@@ -171,7 +175,8 @@ class TrainingSettings(_Strict):
 def load_settings(path: Path) -> TrainingSettings:
     """Read and check a settings file.
 
-    Raises: SettingsError, one line, where the file is missing, unreadable or not understood.
+    Raises: SettingsError, one line, where the file is missing, unreadable, not understood, or made by a later
+    version of this program.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -188,6 +193,8 @@ def load_settings(path: Path) -> TrainingSettings:
         raise SettingsError(f"{path}: {repeated}: expected every key once, got it twice")
     if not isinstance(data, dict):
         raise SettingsError(f"{path}: expected keys such as d_model: 512, got {_shown(data)}")
+    if later := later_format(data, FORMAT_VERSION):
+        raise SettingsError(f"{path}: {later}")
     try:
         return TrainingSettings.model_validate(data)
     except ValidationError as error:
