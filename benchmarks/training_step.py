@@ -24,9 +24,11 @@ from .environment import environment
 from .timing import ceilings, summarise, time_calls
 from .transformer import VOCAB_SIZE, TransformerTrainer
 
-# A token's arithmetic and memory traffic in training, by the roofline of the design: (body FLOP, body bytes,
-# FLOP of the factored head, of the dense head). Medium's factored figure is for a rank of 16; its preset has
-# 32, for which the factored head is no cheaper than the dense one.
+# A token's arithmetic and memory traffic in training, an estimate from the model's shapes: (body FLOP, body
+# bytes, FLOP of the factored head, of the dense head). A dense head costs 3 forward passes of 2·v1·v2·d, a
+# factored one 4 (its logits are computed again) of 2·v1·r·(d1·d2 + v2·d2), with rows folded to 32 × 16 for
+# small and 64 × 16 for medium. Medium's is for a rank of 16; its preset has 32, for which the factored head
+# is no cheaper than the dense one.
 ROOFLINE = {"small": (69e6, 426e3, 118e6, 154e6), "medium": (491e6, 1704e3, 133e6, 309e6)}
 SEQUENCES = {"small": 256, "medium": 512}
 BATCHES = {  # tried in this order, up to the first that does not fit

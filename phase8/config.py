@@ -87,7 +87,7 @@ class Phase8Config:
         return d1, -(-self.d_model // d1)
 
     def parameter_count(self) -> int:
-        """Number of learned scalars, term by term as in the model's definition."""
+        """Number of learned scalars, term by term. Source: docs/model.md, Parameter counts."""
         d, rank, hidden = self.d_model, self.ar_ssm_rank, self.state_dim
         (v1, v2), (d1, d2) = self.vocab_dims, self.embedding_dims
         embedding = self.htt_rank * (v1 * d1 + v2 * d2 + 1) + self.n_seq * d

@@ -24,7 +24,7 @@ class Phase8Model(nn.Module):
     weights ("none": the weights' own dtype, so that `.double()` gives a float64 model).
     gradient_checkpointing: a block keeps only its input and is computed again in the backward pass.
 
-    Source: the definition in model.md; parameter counts are `Phase8Config.parameter_count`.
+    Source: docs/model.md; parameter counts are `Phase8Config.parameter_count`.
     """
 
     def __init__(

@@ -25,7 +25,7 @@ def ar_ssm_scan(gate_logits: Tensor, u: Tensor, v: Tensor, decay: Tensor) -> Ten
     """(a ⊙ v) ⊙ s with a = sigmoid(gate_logits) and s the decayed average of a ⊙ u.
 
     gate_logits, u, v [B, N, R] in the compute dtype, decay [R] float32. The scan runs in float32 (float64 for
-    float64 inputs). Returns [B, N, R] in u's dtype. Source: model.md, AR-SSM.
+    float64 inputs). Returns [B, N, R] in u's dtype. Source: docs/model.md, AR-SSM.
     """
     wide = torch.float64 if u.dtype == torch.float64 else torch.float32
     decay = decay.to(wide)

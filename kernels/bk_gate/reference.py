@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..bk_scan.reference import bk_scan
 
-ENERGY = (0.9, 0.1)  # z0 of the channel-wise chain, fixed by the model's definition
+ENERGY = (0.9, 0.1)  # z0 of the channel-wise chain, fixed by docs/model.md
 Scan = Callable[[Tensor, Tensor | None, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -18,7 +18,8 @@ def bk_gate(h: Tensor, abc: Tensor, weight: Tensor, bias: Tensor, scan: Scan = b
 
     h [B, N, d] and abc [B, N, 3d] (on-site energies, then the logits of b and of c) in the compute dtype;
     weight [2], bias scalar: master weights. G_i = 1/(a_i − z0 − b_{i−1} c_i G_{i−1}) in float32 (float64
-    stays). Returns [B, N, d] in h's dtype. `scan` is the BK scan to use. Source: model.md, head side.
+    stays). Returns [B, N, d] in h's dtype. `scan` is the BK scan to use.
+    Source: docs/model.md, BK hyperbolic integration.
     """
     wide = torch.float64 if h.dtype == torch.float64 else torch.float32
     onsite, b_logits, c_logits = abc.to(wide).chunk(3, dim=-1)

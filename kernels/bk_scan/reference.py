@@ -26,7 +26,7 @@ def bk_scan(
     onsite [B, N] or [B, N, C]: real on-site energies v, float32 or float64. hopping: same shape, the products
     t_i = b_{i−1}·c_i (t_0 is not used), or None for unit hopping. energy_re, energy_im: scalars.
     Returns (Re g, Im g), each of onsite's shape and dtype. Differentiable in every argument.
-    Source: model.md, BK-Core; adjoint from kernels.md.
+    Source: docs/model.md, BK-Core; the adjoint from dg_i = −g_i²·(dv_i − dz − t_i·dg_{i−1} − g_{i−1}·dt_i).
     """
     g_re, g_im = _BkScan.apply(onsite, hopping, energy_re, energy_im)  # type: ignore[no-untyped-call]
     return g_re, g_im

@@ -65,7 +65,7 @@ def composed(choice: Mapping[str, str]) -> Callable[..., tuple[Tensor, Tensor, T
         [d, d], gate_weight [R, hidden]; decay [R], a constant; energy_re, energy_im, curvature, beta, sink:
         0-dim, as the operations take them; the rest as in `norm_potential` and `mix_norm`.
         Returns [B, N, d] in x's dtype, Re g and Im g [B, N] float32.
-        Source: model.md, block.
+        Source: docs/model.md, Block.
         """
         run, (batch, n_seq, d) = parts(), x.shape
         n, potential, x = run["norm_potential"](x, norm_weight, norm_bias, potential_weight, potential_bias)

@@ -23,7 +23,8 @@ def htt_embedding(
     """E[token] + P[position] in the compute dtype.
 
     tokens [B, N] int64, core1 [v1, r, d1], core2 [v2, r, d2], phase [r], positions [≥ N, d]: master weights.
-    The contraction and the sum run in the weights' dtype. Returns [B, N, d]. Source: model.md, embedding.
+    The contraction and the sum run in the weights' dtype. Returns [B, N, d].
+    Source: docs/model.md, Embedding.
     """
     batch, n = tokens.shape
     d_model = positions.shape[1]

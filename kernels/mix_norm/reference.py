@@ -46,7 +46,7 @@ def mix_norm(
     global_weight (W_o) [d, R], conv_weight [3, d], resolvent_weight (W_g) [d, 2]; global_bias (b_o),
     norm_weight, norm_bias, resolvent_scale (b_s), resolvent_bias (b_g) [d].
     Returns [B, N, d] in local's dtype.
-    Source: model.md, block, steps 3 and 4.
+    Source: docs/model.md, AR-SSM (global) and Mix.
     """
     dtype = local.dtype
     m = torch.sigmoid(theta.to(g_im.dtype) * g_im)[..., None].to(dtype)

@@ -10,7 +10,7 @@ def rank_scan(w: Tensor, matrix: Tensor) -> Tensor:
     """p_t = M p_{t−1} + w_t along dimension 1.
 
     w [B, N, R], matrix [R, R] with ‖M‖₂ ≤ 1, both float32 (or float64). Returns p [B, N, R].
-    Source: model.md, AR-SSM fusion.
+    Source: docs/model.md, AR-SSM fusion.
     """
     shift, power = 1, matrix
     while shift < w.shape[1]:

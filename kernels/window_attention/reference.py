@@ -31,7 +31,8 @@ def distance(q: Tensor, k: Tensor, curvature: Tensor) -> Tensor:
     """Geodesic distance between exp_0(q_i) and exp_0(k_j) in the ball of curvature −c.
 
     q [..., I, D], k [..., J, D]: tangent vectors at the origin. Returns [..., I, J], float32 (float64 stays).
-    Source: model.md, windowed hyperbolic attention: cosh d√c − 1 = δ, in the form that keeps its digits.
+    Source: docs/model.md, Windowed hyperbolic attention: cosh(√c·dist) − 1 = δ, in the form that keeps its
+    digits.
     """
     sqrt_c = curvature.sqrt()
     wide = torch.float64 if q.dtype == torch.float64 else torch.float32

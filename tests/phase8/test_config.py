@@ -1,4 +1,4 @@
-"""The parameter counts of the definition, to the digit, from the formula and from the model itself."""
+"""The parameter counts of docs/model.md, to the digit, from the formula and from the model itself."""
 
 import pytest
 import torch

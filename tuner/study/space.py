@@ -1,6 +1,6 @@
 """The search space: one static rectangle of axes, and candidates as points of it.
 
-Source: the design's page on searching: batch and sequence as ordinal integers, the rest categorical; choices
+Source: docs/architecture.md, Searching: batch and sequence as ordinal integers, the rest categorical; choices
 and bounds never change, what cannot be measured is pruned.
 """
 
