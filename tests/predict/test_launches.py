@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import pkgutil
+import textwrap
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib import import_module
+from typing import Any
+
 import pytest
 import torch
+from triton.runtime.interpreter import InterpretedFunction
+from triton.runtime.jit import JITFunction
 
+from phase8_tune import kernels
 from phase8_tune.kernels.block import gate
 from phase8_tune.kernels.htt_cross_entropy import exponentials
 from phase8_tune.kernels.window_attention import banded
 from phase8_tune.tuner.predict.trace import launches
 from phase8_tune.tuner.predict.trace.cost_classes import MATRIX_KERNELS, is_launch, is_matrix_kernel
-from phase8_tune.tuner.predict.trace.launches import kernel_name, launch_costs
+from phase8_tune.tuner.predict.trace.launches import UnknownKernelError, kernel_name, launch_costs
+
+from .traces import CONFIG, traced
 
 H = torch.empty(64, 32, dtype=torch.bfloat16)
 TABLE = torch.empty(512, 32, dtype=torch.bfloat16)
@@ -69,13 +83,48 @@ def test_a_kernel_without_arithmetic_of_note_has_its_traffic_alone() -> None:
     assert not is_launch("gemm")
 
 
-def test_every_kernel_that_is_named_exists() -> None:
-    """A renamed kernel would silently lose its arithmetic."""
-    from importlib import import_module
+KERNEL_TYPES = (JITFunction, InterpretedFunction)
 
-    named = {*launches._MATRIX, *launches._VECTOR, *launches._EPILOGUES, *launches._PARTLY_READ}
+
+def all_kernels() -> list[Any]:
+    """Every Triton function of the package."""
+    found = {}
+    for module in pkgutil.walk_packages(kernels.__path__, f"{kernels.__name__}."):
+        for value in vars(import_module(module.name)).values():
+            if isinstance(value, KERNEL_TYPES):
+                found[kernel_name(value)] = value
+    return list(found.values())
+
+
+def named_in(kernel: Any) -> Iterator[str]:
+    """The Triton functions that a Triton function's body names: what it calls, and what it has a scan do."""
+    known = kernel.fn.__globals__
+    for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(kernel.fn)))):
+        value = None
+        if isinstance(node, ast.Name):
+            value = known.get(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            value = getattr(known.get(node.value.id), node.attr, None)
+        if isinstance(value, KERNEL_TYPES):
+            yield kernel_name(value)
+
+
+def test_every_kernel_that_is_launched_is_named_once_and_no_other() -> None:
+    """One without a name would be an error where it is traced, a renamed one would lose its arithmetic. What
+    no other Triton function names is launched."""
+    every = all_kernels()
+    parts = {name for kernel in every for name in named_in(kernel)}
+    launched = {kernel_name(kernel) for kernel in every} - parts
+    named = [*launches._MATRIX, *launches._VECTOR, *launches._TRAFFIC_ALONE]
+    assert sorted(named) == sorted(launched)
+    assert launched.issuperset({*launches._EPILOGUES, *launches._PARTLY_READ})
     assert set(launches._MATRIX) == MATRIX_KERNELS
-    for name in named:
-        folder, module, function = name.split(".")
-        kernel = getattr(import_module(f"phase8_tune.kernels.{folder}.{module}"), function)
-        assert kernel_name(kernel) == name
+
+
+def test_a_kernel_that_nobody_named_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while a step is traced (of a length that no other test traces: what is known is not launched)."""
+    monkeypatch.setattr(launches, "_TRAFFIC_ALONE", frozenset())
+    with pytest.raises(UnknownKernelError, match=r"^block\.gate\.hidden_kernel: expected"):
+        launch_costs(gate.hidden_kernel, [], {}, "block_fast")
+    with pytest.raises(UnknownKernelError, match="_kernel: expected a kernel that is named"):
+        traced("fast", config=replace(CONFIG, n_seq=72))

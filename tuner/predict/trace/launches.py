@@ -4,7 +4,8 @@ The traffic is that of the launch's tensors, each once, but for those of which a
 whose time is arithmetic say how much of it they have: matrix products in FLOP, others in operations of the
 vector units, with transcendental functions and address arithmetic counted in. Those numbers are measured: the
 time of a kernel on one H100 (tokens of 512, heads of 64) at VECTOR_SHARE of its float32 rate, over its pairs,
-logits or numbers (studies/results, 2026-11-26-h100-kernels).
+logits or numbers (studies/results, 2026-11-26-h100-kernels). Every kernel is in one of the tables below: to
+count a new one as no arithmetic must be somebody's decision.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ Arguments = Mapping[str, Any]
 Amount = Callable[[Arguments], float]
 
 
+class UnknownKernelError(LookupError):
+    """A kernel was launched of which nobody said what arithmetic it has."""
+
+
 def launch_costs(
     kernel: Any, args: Sequence[Any], kwargs: Mapping[str, Any], operation: str | None
 ) -> list[tuple[str, float, float]]:
@@ -29,8 +34,14 @@ def launch_costs(
 
     A class is "operation:folder.module.kernel"; an epilogue of vector operations is a class of its own, whose
     time comes on top.
+    Raises: UnknownKernelError for a kernel that is in no table.
     """
     name = kernel_name(kernel)
+    if name not in _MATRIX and name not in _VECTOR and name not in _TRAFFIC_ALONE:
+        raise UnknownKernelError(
+            f"{name}: expected a kernel that is named in {__name__}, got one that is not; name it there with "
+            "its arithmetic, or as one that has none of note"
+        )
     given = dict(zip(kernel.arg_names, args, strict=False)) | dict(kwargs)
     partly = _PARTLY_READ.get(name, ())
     # A descriptor stands for the tensor it describes
@@ -101,6 +112,40 @@ _VECTOR: dict[str, Amount] = {
     "window_attention.v1.key_kernel": _pairs(345.0),
     "htt_embedding.gather.gather_kernel": _gathered,
 }
+_TRAFFIC_ALONE = frozenset(
+    {
+        "ar_ssm_scan.decayed.decayed_sum",
+        "ar_ssm_scan.decayed.gated_backward",
+        "ar_ssm_scan.decayed.gated_forward",
+        "bk_gate.gated.gate_backward",
+        "bk_gate.gated.gate_forward",
+        "bk_scan.resolvent.resolvent_backward",
+        "bk_scan.resolvent.resolvent_forward",
+        "block.gate.gradient_kernel",
+        "block.gate.hidden_kernel",
+        "htt_cross_entropy.exponentials.finish_rows_kernel",
+        "htt_cross_entropy.exponentials.losses_kernel",
+        "htt_cross_entropy.exponentials.target_logit_kernel",
+        "htt_cross_entropy.rows.scale_kernel",
+        "htt_cross_entropy.rows.softmax_gradient_kernel",
+        "htt_cross_entropy.rows.sum_parts_kernel",
+        "htt_cross_entropy.table.contract_kernel",
+        "htt_cross_entropy.table.expand_kernel",
+        "htt_embedding.gather.core_gradient_kernel",
+        "htt_embedding.gather.position_gradient_kernel",
+        "htt_embedding.gather.sum_parts_kernel",
+        "layer_norm.tiles.backward_kernel",
+        "layer_norm.tiles.forward_kernel",
+        "mix_norm.parameters.parameters_kernel",
+        "mix_norm.tiles.backward_kernel",
+        "mix_norm.tiles.conv_backward_kernel",
+        "mix_norm.tiles.forward_kernel",
+        "rank_scan.recurrence.block_ends",
+        "rank_scan.recurrence.scan_blocks",
+        "window_attention.prologue.row_kernel",
+    }
+)
+"""Those whose arithmetic is done while their numbers come: their time is their traffic."""
 _PARTLY_READ: dict[str, tuple[str, ...]] = {
     # One number of a row of logits, one row of the table a token
     "htt_cross_entropy.exponentials.finish_rows_kernel": ("table", "exponentials"),
