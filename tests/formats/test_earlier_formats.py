@@ -1,0 +1,244 @@
+"""What earlier versions left on the disk is read, shown, gone on with; what a later one made is refused.
+
+Each folder here holds what the version of that date wrote on a machine without a GPU:
+
+    finished       phase8-tune --vram 4GB --device cpu --study study.yaml
+    interrupted    the same with --run interrupted, killed while the second row was measured
+    planned        phase8-tune --vram 4GB --gpu rtx-3080-laptop --study study.yaml
+    checkpoint.pt  phase8-train settings.yaml --data text.txt --device cpu --steps 3
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner, Result
+from optuna.trial import TrialState
+
+from phase8_tune.tuner.cli import main
+from phase8_tune.tuner.commands import measured_run
+from phase8_tune.tuner.commands.train import main as train
+from phase8_tune.tuner.measuring.testing import FormulaMeasurer
+from phase8_tune.tuner.records.journal import read_records
+from phase8_tune.tuner.records.run_directory import read_run_info
+from phase8_tune.tuner.training.settings import load_settings
+from phase8_tune.tuner.values.measurement import DeviceInfo
+
+EARLIER = sorted(path.parent for path in Path(__file__).parent.glob("*/checkpoint.pt"))
+RUNS = ("finished", "interrupted", "planned")
+LOSSES_AT_STEPS_4_AND_5 = (5.6349, 5.7832)  # of the version that wrote the checkpoint, which went on with it
+LATER = r"made by a later version of phase8-tune \(format 2, this one reads up to 1\); update phase8-tune\n"
+
+
+class Device(FormulaMeasurer):
+    """The formula in the worker's place."""
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+@pytest.fixture(params=EARLIER, ids=lambda path: path.name)
+def earlier(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of what an earlier version left, where a command would look for it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(request.param, tmp_path / "runs"))
+
+
+@pytest.fixture
+def devices(monkeypatch: pytest.MonkeyPatch) -> list[Device]:
+    """Every measurer that a command made: a device of the name that the run was begun on."""
+    made: list[Device] = []
+
+    def make(*, budget_bytes: int, log_dir: Path, **others: object) -> Device:
+        name = read_run_info(log_dir).device_name
+        made.append(Device(budget_bytes, device=DeviceInfo(kind="cpu", name=name, total_bytes=2**40)))
+        return made[-1]
+
+    monkeypatch.setattr(measured_run, "WorkerMeasurer", make)
+    return made
+
+
+def tune(run: str, *options: str) -> int:
+    try:
+        main(["--vram", "4GB", "--study", f"runs/{run}/study.yaml", "--run", run, *options])
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def train_on(settings: Path, steps: int, checkpoint: Path, text: Path) -> Result:
+    options = ["--device", "cpu", "--log-every", "1", "--steps", str(steps), "--output", str(checkpoint)]
+    return CliRunner().invoke(train, [str(settings), "--data", str(text), *options], catch_exceptions=False)
+
+
+def database(run: Path) -> optuna.Study:
+    return optuna.load_study(study_name=None, storage=f"sqlite:///{run / 'study.db'}")
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_frontier_shows_every_earlier_run(
+    earlier: Path, run: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = read_records(earlier / run / "records.jsonl")
+    assert [r.to_candidate().digest() for r in records] == [r.digest for r in records]
+    main(["frontier", run])
+    shown = capsys.readouterr().out
+    kind = "predicted for" if run == "planned" else "on"
+    assert f"Frontier {kind} {read_run_info(earlier / run).device_name}" in shown
+    assert re.search(r"^nano .*\d", shown, re.MULTILINE)
+
+
+def test_an_interrupted_run_goes_on_with_the_same_command(earlier: Path, devices: list[Device]) -> None:
+    journal = earlier / "interrupted" / "records.jsonl"
+    before = journal.read_bytes()
+    assert tune("interrupted", "--device", "cpu") == 0
+    first, second = read_records(journal)
+    assert journal.read_bytes().startswith(before)
+    assert devices[0].measured == [second.digest]
+    assert {first.digest, second.digest} == {
+        record.digest for record in read_records(earlier / "finished" / "records.jsonl")
+    }
+    trials = database(earlier / "interrupted").get_trials()
+    done = {trial.user_attrs["digest"] for trial in trials if trial.state == TrialState.COMPLETE}
+    assert done == {first.digest, second.digest}
+    assert TrialState.RUNNING not in {trial.state for trial in trials}
+    assert (earlier / "interrupted" / "recommended" / "nano.yaml").exists()
+
+
+def test_a_finished_run_measures_nothing_again(earlier: Path, devices: list[Device]) -> None:
+    before = (earlier / "finished" / "records.jsonl").read_bytes()
+    assert tune("finished", "--device", "cpu") == 0
+    assert devices[0].measured == []
+    assert (earlier / "finished" / "records.jsonl").read_bytes() == before
+
+
+def test_a_plan_of_other_figures_says_what_to_do(earlier: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tune("planned", "--gpu", "rtx-3080-laptop") == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "expected a plan of this version" in last
+    assert "remove it to plan again" in last
+
+
+@pytest.mark.parametrize("run", ["finished", "planned"])
+def test_what_was_recommended_trains(earlier: Path, run: str, tmp_path: Path) -> None:
+    path = earlier / run / "recommended" / "nano.yaml"
+    settings = load_settings(path)
+    assert (settings.measured is None) == (run == "planned")
+    # As it is but for its precision: two steps in bf16 take a processor without it more than a minute.
+    path.write_text(path.read_text().replace("mixed_precision: bf16", "mixed_precision: none"))
+    result = train_on(path, 2, tmp_path / "nano.pt", earlier / "text.txt")
+    assert result.exit_code == 0, result.output
+    assert "step 2/2" in result.stdout
+
+
+def test_a_checkpoint_is_resumed_to_the_same_losses(earlier: Path) -> None:
+    result = train_on(earlier / "settings.yaml", 5, earlier / "checkpoint.pt", earlier / "text.txt")
+    assert result.exit_code == 0, result.output
+    assert "at step 3" in result.stdout
+    losses = [float(loss) for loss in re.findall(r"step \d/5  loss (\S+)", result.stdout)]
+    assert losses == pytest.approx(LOSSES_AT_STEPS_4_AND_5, abs=2e-3)
+
+
+def test_what_is_written_now_says_its_format(earlier: Path, devices: list[Device]) -> None:
+    run = earlier / "interrupted"
+    assert tune("interrupted", "--device", "cpu") == 0
+    train_on(earlier / "settings.yaml", 4, earlier / "checkpoint.pt", earlier / "text.txt")
+    written = [
+        json.loads((run / "run.json").read_text()),
+        json.loads((run / "records.jsonl").read_text().splitlines()[-1]),
+        yaml.safe_load((run / "recommended" / "nano.yaml").read_text()),
+        database(run).user_attrs,
+        torch.load(earlier / "checkpoint.pt", weights_only=True),
+    ]
+    assert [content["format_version"] for content in written] == [1] * len(written)
+    assert list(written[2])[:5] == ["d_model", "n_layers", "n_seq", "batch_size", "format_version"]
+
+
+def later_record(earlier: Path) -> None:
+    path = earlier / "interrupted" / "records.jsonl"
+    line = json.loads(path.read_text()) | {"format_version": 2, "new_key": 1}
+    path.write_text(json.dumps(line) + "\n")
+
+
+def later_run(earlier: Path) -> None:
+    path = earlier / "interrupted" / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 2, "new_key": 1}))
+
+
+def later_database(earlier: Path) -> None:
+    with sqlite3.connect(earlier / "interrupted" / "study.db") as connection:
+        connection.execute(
+            "INSERT INTO study_user_attributes (study_id, key, value_json) VALUES (1, 'format_version', '2')"
+        )
+    connection.close()
+
+
+def later_plan(earlier: Path) -> None:
+    path = earlier / "planned" / "plan.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 2, "basis": {}}))
+
+
+@pytest.mark.parametrize(
+    ("change", "run", "options"),
+    [
+        (later_record, "interrupted", ["--device", "cpu"]),
+        (later_run, "interrupted", ["--device", "cpu"]),
+        (later_database, "interrupted", ["--device", "cpu"]),
+        (later_plan, "planned", ["--gpu", "rtx-3080-laptop"]),
+    ],
+)
+def test_a_run_of_a_later_version_is_refused(
+    earlier: Path,
+    devices: list[Device],
+    change: Callable[[Path], None],
+    run: str,
+    options: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    change(earlier)
+    before = (earlier / run / "records.jsonl").read_bytes()
+    assert tune(run, *options) == 2
+    assert re.search(f"^phase8-tune: .*: {LATER}\\Z", capsys.readouterr().err, re.MULTILINE)
+    assert (earlier / run / "records.jsonl").read_bytes() == before
+    assert not any(device.measured for device in devices)
+
+
+@pytest.mark.parametrize("change", [later_record, later_run])
+def test_frontier_refuses_a_run_of_a_later_version(
+    earlier: Path, change: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(earlier)
+    with pytest.raises(SystemExit, match="2"):
+        main(["frontier", "interrupted"])
+    assert re.fullmatch(f"phase8-tune: .*: {LATER}", capsys.readouterr().err)
+
+
+def test_settings_of_a_later_version_are_refused(earlier: Path, tmp_path: Path) -> None:
+    settings = earlier / "settings.yaml"
+    settings.write_text(settings.read_text() + "format_version: 2\nnew_key: 1\n")
+    result = train_on(settings, 1, tmp_path / "new.pt", earlier / "text.txt")
+    assert result.exit_code == 2
+    assert re.fullmatch(f"phase8-train: .*settings.yaml: {LATER}", result.stderr)
+
+
+def test_a_checkpoint_of_a_later_version_is_refused(earlier: Path) -> None:
+    path = earlier / "checkpoint.pt"
+    torch.save(torch.load(path, weights_only=True) | {"format_version": 2, "shape": {}}, path)
+    before = path.read_bytes()
+    result = train_on(earlier / "settings.yaml", 5, path, earlier / "text.txt")
+    assert result.exit_code == 2
+    assert re.fullmatch(f"phase8-train: .*checkpoint.pt: {LATER}", result.stderr)
+    assert path.read_bytes() == before
