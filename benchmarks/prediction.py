@@ -26,8 +26,9 @@ from typing import Any, NoReturn
 
 import torch
 
+from ..tuner.predict.fits import SKIP
 from ..tuner.predict.lines import Answer, Question, line_key
-from ..tuner.predict.prediction import SKIP_MARGIN, Predictor
+from ..tuner.predict.prediction import Predictor
 from ..tuner.predict.rate.calibration import calibrate_present, present_profile
 from ..tuner.predict.rate.profiles import GpuProfile, gpu_profile
 from ..tuner.predict.store import PredictionStore
@@ -201,12 +202,12 @@ def _run(tasks: Sequence[Task], reserved_bytes: Sequence[int]) -> list[MeasuredP
 def _decide(rows: Sequence[Row], store: PredictionStore, profile: GpuProfile) -> list[Row]:
     """Predicted and real decisions under caps: where the peaks leave no doubt by them, else by running.
 
-    A search skips what is over the cap and the prediction's margin beyond it (`Predictor.survey`).
+    A search skips what does not fit with a margin beyond the cap (`fits.SKIP`).
     """
     decisions, doubtful = [], []
     for cap in (gib * GIB for gib in CAPS_GIB):
         answers = _ask(store, profile, [row["case"] for row in rows], cap)
-        wider = _ask(store, profile, [row["case"] for row in rows], int(cap * (1 + SKIP_MARGIN)))
+        wider = _ask(store, profile, [row["case"] for row in rows], SKIP.cap_bytes(cap))
         for row, answer, with_margin in zip(rows, answers, wider, strict=True):
             decision = {
                 "description": row["description"],

@@ -10,8 +10,9 @@ from dataclasses import replace
 import pytest
 
 from phase8_tune.tuner import cli
+from phase8_tune.tuner.predict.fits import RECOMMEND, SKIP
 from phase8_tune.tuner.predict.lines import line_key
-from phase8_tune.tuner.predict.prediction import MARGIN, Prediction, Predictor
+from phase8_tune.tuner.predict.prediction import Prediction, Predictor
 from phase8_tune.tuner.predict.rate.profiles import gpu_profile
 from phase8_tune.tuner.predict.store import PredictionStore
 from phase8_tune.tuner.values.candidate import Candidate
@@ -71,7 +72,7 @@ def test_a_captured_step_has_a_graph_beside_its_memory(predictor):
     assert graph == PROFILE.graph_bytes.value
     assert found.peak_bytes == found.peak_reserved_bytes + predictor.outside_bytes(captured)
     assert predictor.outside_bytes(captured) == predictor.outside_bytes(CANDIDATE) + graph
-    assert predictor.predict(captured, found.peak_bytes).fits
+    assert predictor.predict(captured, RECOMMEND.needed_bytes(found.peak_bytes) + 2).fits
     too_small = predictor.outside_bytes(captured) + found.peak_allocated_bytes - 1
     assert not predictor.predict(captured, too_small).fits
 
@@ -88,8 +89,8 @@ def test_the_largest_batch_is_the_largest(predictor):
 def test_a_survey_skips_only_what_cannot_fit(predictor):
     budget = 2 * GIB
     candidates = [replace(CANDIDATE, batch_size=batch) for batch in (1, 8, 64, 512, 4096)]
-    for candidate, forecast in zip(candidates, predictor.survey(candidates, budget), strict=True):
-        wider = predictor.predict(candidate, int(budget * (1 + 2 * MARGIN)))
+    for candidate, forecast in zip(candidates, predictor.survey(candidates, budget, SKIP), strict=True):
+        wider = predictor.predict(candidate, int(budget * (1 + 2 * RECOMMEND.margin)))
         assert not (forecast.is_over and predictor.predict(candidate, budget).fits)
         assert wider.fits or forecast.is_over
 
@@ -99,6 +100,19 @@ class Refusing(PredictionStore):
 
     def _processes_ready(self):
         raise AssertionError("a process was asked for what is known")
+
+
+def test_between_the_margins_a_search_launches_what_is_not_recommended(predictor, prediction):
+    """From just too little to more than enough: over; launched; launched and recommended."""
+    outside = predictor.outside_bytes(CANDIDATE)
+    peak, torchs = prediction.peak_bytes, prediction.peak_reserved_bytes
+    found = []
+    for budget in (outside + int(torchs / 1.02), peak, int(peak * 1.02), int(peak * 1.03) + 2):
+        [forecast] = predictor.survey([CANDIDATE], budget, SKIP)
+        [decided] = predictor.survey([CANDIDATE], budget, RECOMMEND)
+        assert decided.is_over != predictor.predict(CANDIDATE, budget).fits
+        found.append((not forecast.is_over, not decided.is_over))
+    assert found == [(False, False), (True, False), (True, False), (True, True)]
 
 
 def test_answers_are_kept(folder, predictor, prediction):
@@ -183,11 +197,16 @@ def test_the_command(folder, monkeypatch, capsys, prediction):
     data = json.loads(capsys.readouterr().out)
     assert data["basis"] == "predicted"
     assert data["peak_bytes"] == prediction.peak_bytes
-    assert data["fits"] is True
+    assert (data["fits"], data["fits_when"]) == (True, "with 3% to spare")
+    assert (data["search_launches"], data["search_launches_when"]) == (True, "fits with 1% more room")
     cli.main([*ARGUMENTS, *where])
     text = capsys.readouterr().out
     assert "predicted, not measured" in text
-    assert "budget 8GB: fits" in text
+    assert "budget 8GB: fits with 3% to spare; largest batch that fits with 3% to spare: " in text
+    assert "search" not in text
+    cli.main([*ARGUMENTS, "--gpu", "rtx-3080-laptop", "--vram", f"{-(-prediction.peak_bytes // 2**20)}MB"])
+    text = capsys.readouterr().out
+    assert "does not fit with 3% to spare; fits with 1% more room, so a search launches and measures" in text
 
 
 @pytest.mark.parametrize(

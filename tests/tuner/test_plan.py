@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from phase8_tune.tuner.measuring.testing import formula
-from phase8_tune.tuner.predict.prediction import MARGIN, Forecast, Prediction, Predictor, Rate
+from phase8_tune.tuner.predict.fits import RECOMMEND, FitRule
+from phase8_tune.tuner.predict.prediction import Forecast, Prediction, Predictor, Rate
 from phase8_tune.tuner.predict.rate.profiles import gpu_profile
 from phase8_tune.tuner.predict.rate.throughput import StepEstimate
 from phase8_tune.tuner.predict.store import PredictionStore
@@ -70,15 +71,14 @@ class FormulaPredictor(Predictor):
         self,
         candidates: Sequence[Candidate],
         budget_bytes: int,
-        *,
-        margin: float = MARGIN,
+        rule: FitRule,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[Forecast]:
         on_progress(len(candidates), len(candidates))
         step = StepEstimate(traffic_s=1.0, arithmetic_s=0.0, floor_s=0.0, host_s=0.0)
         return [
             Forecast(
-                is_over=peak > budget_bytes * (1 + margin),
+                is_over=peak > rule.budget_bytes(budget_bytes),
                 allocated_bytes=least,
                 tokens_per_s=rate,
                 limited_by="memory traffic",
@@ -104,7 +104,7 @@ class FormulaPredictor(Predictor):
             peak_reserved_bytes=peak - self.outside_bytes(candidate),
             peak_op="formula",
             peak_phase="forward",
-            fits=peak <= budget_bytes,
+            fits=peak <= RECOMMEND.budget_bytes(budget_bytes),
             tokens_per_s=rate,
             limited_by="memory traffic",
         )
@@ -117,8 +117,8 @@ def records_of(plan: Plan) -> list[Record]:
 def whole(predictor: FormulaPredictor, definition: StudyDefinition = STUDY) -> list[Record]:
     """Every candidate's record, replayed without thinking."""
     candidates = list(SearchSpace(definition).enumerate())
-    summary = PlanSummary(configurations=len(candidates), fit=0, margin=MARGIN, basis="")
-    everything = predictor.predict_all(candidates, int(BUDGET_BYTES / (1 + MARGIN)))
+    summary = PlanSummary(configurations=len(candidates), fit=0, margin=RECOMMEND.margin, basis="")
+    everything = predictor.predict_all(candidates, BUDGET_BYTES)
     return records_of(Plan(summary=summary, predictions=tuple(everything)))
 
 
@@ -169,7 +169,7 @@ def test_what_fits_only_without_the_margin_does_not_fit(tmp_path: Path) -> None:
     rows = parse_definition(ROWS, "rows")  # every row is recorded, fit or not
     candidate = next(SearchSpace(rows).enumerate())
     peak = predictor._figures(candidate)[2]
-    for budget_bytes, fits in ((peak, False), (int(peak * (1 + MARGIN)) + 2, True)):
+    for budget_bytes, fits in ((peak, False), (RECOMMEND.needed_bytes(peak) + 2, True)):
         plan = decide(rows, predictor, budget_bytes)
         found = [r for r in to_records(plan, PROFILE, budget_bytes=budget_bytes, started_at="") if r.fits]
         assert (candidate.digest() in {r.digest for r in found}) is fits
@@ -200,7 +200,7 @@ def test_a_record_says_that_it_was_predicted(tmp_path: Path) -> None:
 def test_a_summary_is_read_back_and_an_edited_one_refused(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     assert read_summary(path) is None
-    summary = PlanSummary(configurations=3, fit=2, margin=MARGIN, basis="0")
+    summary = PlanSummary(configurations=3, fit=2, margin=RECOMMEND.margin, basis="0")
     write_summary(path, summary)
     assert read_summary(path) == summary
     path.write_text("{}")

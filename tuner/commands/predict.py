@@ -48,6 +48,7 @@ def predict(
     """Predict memory and throughput of one configuration; nothing is run on a GPU."""
     from ...kernels.versions import KERNEL_VERSIONS
     from ...phase8.config import PRESETS
+    from ..predict.fits import RECOMMEND, SKIP
     from ..predict.prediction import Predictor
     from ..predict.rate.calibration import calibrate_present, present_profile
     from ..predict.rate.profiles import gpu_profile
@@ -71,10 +72,14 @@ def predict(
             reserve_bytes=0 if reserve is None else parse_size(reserve, what="--reserve"),
         )
         prediction = predictor.predict(candidate, budget_bytes)
+        is_launched = not predictor.survey([candidate], budget_bytes, SKIP)[0].is_over
         largest_batch = predictor.largest_batch(candidate, budget_bytes)
     if as_json:
         data = asdict(prediction) | {
             "basis": "predicted",
+            "fits_when": RECOMMEND.condition,
+            "search_launches": is_launched,
+            "search_launches_when": f"fits {SKIP.condition}",
             "largest_batch": largest_batch,
             "ledger": [line.model_dump() for line in prediction.ledger],
         }
@@ -98,8 +103,13 @@ def predict(
         f"torch: {format_mb(prediction.peak_allocated_bytes)} MB allocated at the peak ({where}), "
         f"{format_mb(prediction.peak_reserved_bytes)} MB reserved"
     )
-    verdict = "fits" if prediction.fits else "does not fit"
-    largest = f"largest batch that fits: {largest_batch}" if largest_batch else "not even a batch of 1 fits"
+    verdict = f"{'fits' if prediction.fits else 'does not fit'} {RECOMMEND.condition}"
+    if prediction.fits != is_launched:
+        verdict += f"; {'fits' if is_launched else 'does not fit'} {SKIP.condition}, so a search "
+        verdict += "launches and measures it" if is_launched else "does not launch it"
+    largest = f"not even a batch of 1 fits {RECOMMEND.condition}"
+    if largest_batch:
+        largest = f"largest batch that fits {RECOMMEND.condition}: {largest_batch}"
     click.echo(f"budget {format_budget(budget_bytes)}: {verdict}; {largest}")
     rate = prediction.tokens_per_s
     click.echo(

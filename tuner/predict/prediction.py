@@ -13,18 +13,12 @@ from ..measuring.memory import cap_bytes
 from ..values.candidate import Candidate
 from ..values.errors import NothingFitsError, UserInputError
 from ..values.measurement import LedgerLine
+from .fits import RECOMMEND, FitRule
 from .lines import Answer, LineKey, Question, line_key, parameter_count
 from .rate.profiles import GpuProfile
 from .rate.throughput import SPREAD, LimitedBy, StepEstimate, estimate_step
 from .store import PredictionStore
 from .trace.events import CATEGORIES, Cost, Phase
-
-MARGIN = 0.03
-"""A candidate certainly fits only where its predicted peak and this share more is within the budget."""
-SKIP_MARGIN = 0.01
-"""It is certainly over only where this share more of the budget would not do. Of 512 decisions on an H100 all
-were right without a margin, and two of 357 launched ran out of memory with it (studies/results,
-2026-11-26-h100-prediction-new-processes); other cards and drivers may be further off."""
 
 LARGEST_BATCH = 1 << 16
 """No search for a batch goes beyond it."""
@@ -44,6 +38,7 @@ class Prediction:
     """What one candidate would take of a card, line by line, and how fast it would be.
 
     peak_bytes: of the whole process, the ledger's sum. peak_op, peak_phase: the allocation at the peak.
+    fits: whether it may be recommended for the budget (`fits.RECOMMEND`).
     """
 
     candidate: Candidate
@@ -65,7 +60,7 @@ class Prediction:
 class Forecast:
     """What a search needs to know of a candidate before it is launched.
 
-    is_over: it does not fit, with the margin that was asked for. step: its roofline.
+    is_over: it does not fit by the rule that was asked. step: its roofline.
     allocated_bytes: at least this much of the cap.
     """
 
@@ -105,7 +100,7 @@ class Predictor:
         one of a workload that cannot be predicted; NothingFitsError.
         """
         capped = self.store.ask(
-            [self._question(candidate, self._cap(candidate, budget_bytes)) for candidate in candidates]
+            [self._question(c, self._cap(c, budget_bytes, RECOMMEND)) for c in candidates]
         )
         # Under the cap where it fits there (with less room the allocator keeps less), else without one
         over = [c for c, answer in zip(candidates, capped, strict=True) if not answer.fits]
@@ -116,11 +111,11 @@ class Predictor:
         ]
 
     def largest_batch(self, candidate: Candidate, budget_bytes: int) -> int:
-        """The largest batch of a candidate that fits, all else equal; 0 where not even one sequence does.
+        """The largest batch of a candidate that fits (`fits.RECOMMEND`), all else equal; 0 where none does.
 
         Raises: UnsupportedVersionError, UserInputError, NothingFitsError.
         """
-        cap = self._cap(candidate, budget_bytes)
+        cap = self._cap(candidate, budget_bytes, RECOMMEND)
 
         def fits(batch: int) -> bool:
             asked = replace(candidate, batch_size=batch)
@@ -140,21 +135,16 @@ class Predictor:
         self,
         candidates: Sequence[Candidate],
         budget_bytes: int,
-        *,
-        margin: float = SKIP_MARGIN,
+        rule: FitRule,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[Forecast]:
         """Forecasts of many candidates, in order; what is clearly over or under is not replayed.
 
-        margin: a candidate counts as over only where this share more of the cap would not do.
-        on_progress: as in `PredictionStore.ask`.
+        rule: which candidates count as over. on_progress: as in `PredictionStore.ask`.
         Raises: UnsupportedVersionError where a version does not take a model; UserInputError for a candidate
         of a workload that cannot be predicted; NothingFitsError.
         """
-        questions = [
-            self._question(candidate, int(self._cap(candidate, budget_bytes) * (1 + margin)), is_rough=True)
-            for candidate in candidates
-        ]
+        questions = [self._question(c, self._cap(c, budget_bytes, rule), is_rough=True) for c in candidates]
         forecasts = []
         for candidate, answer in zip(candidates, self.store.ask(questions, on_progress), strict=True):
             step = self.step(candidate, answer)
@@ -223,8 +213,8 @@ class Predictor:
             limited_by=step.limited_by,
         )
 
-    def _cap(self, candidate: Candidate, budget_bytes: int) -> int:
-        """What torch may reserve: the budget without what is outside of it and the reserve.
+    def _cap(self, candidate: Candidate, budget_bytes: int, rule: FitRule) -> int:
+        """What torch may reserve: the budget without what is outside of it and the reserve, as a rule has it.
 
         Raises: NothingFitsError where that leaves nothing.
         """
@@ -232,7 +222,7 @@ class Predictor:
         graph_bytes = outside.pop("graph", 0)
         held_bytes = sum(outside.values())
         cap = cap_bytes(
-            budget_bytes=budget_bytes,
+            budget_bytes=rule.budget_bytes(budget_bytes),
             reserve_bytes=self.reserve_bytes,
             held_bytes=held_bytes,
             capacity_bytes=self.profile.capacity_bytes,
@@ -242,7 +232,7 @@ class Predictor:
                 f"--vram: expected room for a model beside the CUDA context, its libraries and --reserve, "
                 f"{held_bytes + self.reserve_bytes} bytes on {self.profile.name}, got none"
             )
-        return max(cap - graph_bytes, 1)  # of other versions some may fit yet
+        return rule.cap_bytes(max(cap - graph_bytes, 1))  # of other versions some may fit yet
 
     def _ledger(self, candidate: Candidate, answer: Answer, reserved_bytes: int) -> tuple[LedgerLine, ...]:
         lines = [

@@ -17,7 +17,8 @@ from typing import Final, Literal
 from pydantic import ValidationError
 
 from ..machine.environment import driver_versions
-from ..predict.prediction import MARGIN, Forecast, Prediction, Predictor
+from ..predict.fits import RECOMMEND
+from ..predict.prediction import Forecast, Prediction, Predictor
 from ..predict.rate.profiles import GpuProfile
 from ..predict.store import code_version
 from ..records.knowledge import PREDICTED_PEAK_BYTES
@@ -65,28 +66,27 @@ def decide(
     budget_bytes: int,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Plan:
-    """Decide every candidate of a study. What fits, fits with the margin of the prediction to spare.
+    """Decide every candidate of a study. What fits, fits with a margin to spare (`fits.RECOMMEND`).
 
     Raises: UnsupportedVersionError (kernels.versions); NothingFitsError for less than the context takes.
     """
-    safe_bytes = int(budget_bytes / (1 + MARGIN))
     space = SearchSpace(definition)
     candidates = list(space.enumerate())
-    forecasts = predictor.survey(candidates, safe_bytes, margin=0.0, on_progress=on_progress)
+    forecasts = predictor.survey(candidates, budget_bytes, RECOMMEND, on_progress)
     decided = [_Decided(c, f, predictor) for c, f in zip(candidates, forecasts, strict=True)]
     fitting = [item for item in decided if not item.forecast.is_over]
     chosen = candidates
     if not space.is_rows:
-        wanted = _frontier(fitting, predictor, safe_bytes) | _of_cells(decided, fitting)
+        wanted = _frontier(fitting, predictor, budget_bytes) | _of_cells(decided, fitting)
         chosen = [candidate for candidate in candidates if candidate in wanted]
     return Plan(
         summary=PlanSummary(
             configurations=len(candidates),
             fit=len(fitting),
-            margin=MARGIN,
+            margin=RECOMMEND.margin,
             basis=basis_of(predictor),
         ),
-        predictions=tuple(predictor.predict_all(chosen, safe_bytes)),
+        predictions=tuple(predictor.predict_all(chosen, budget_bytes)),
     )
 
 
@@ -110,7 +110,7 @@ class _Decided:
         return is_better and self.candidate.mode == other.candidate.mode
 
 
-def _frontier(fitting: Sequence[_Decided], predictor: Predictor, safe_bytes: int) -> set[Candidate]:
+def _frontier(fitting: Sequence[_Decided], predictor: Predictor, budget_bytes: int) -> set[Candidate]:
     """The candidates that no other beats in rate, peak and parameters.
 
     Peaks are replayed only where they matter: who is beaten with the least that he can take is out.
@@ -119,7 +119,7 @@ def _frontier(fitting: Sequence[_Decided], predictor: Predictor, safe_bytes: int
     remaining = list(fitting)
     while remaining:
         front = _undominated(remaining)
-        predictions = predictor.predict_all([item.candidate for item in front], safe_bytes)
+        predictions = predictor.predict_all([item.candidate for item in front], budget_bytes)
         for item, prediction in zip(front, predictions, strict=True):
             item.least_bytes = prediction.peak_bytes  # no longer the least only
         exact = _undominated([*exact, *front])
@@ -198,24 +198,24 @@ def to_records(
             attempt=0,
             started_at=started_at,
             budget_bytes=budget_bytes,
-            measurement=_measurement(prediction, device, versions, profile.name, plan.summary.margin),
+            measurement=_measurement(prediction, device, versions, profile.name),
         )
         for number, prediction in enumerate(plan.predictions)
     ]
 
 
-def _measurement(
-    prediction: Prediction, device: DeviceInfo, versions: Versions, gpu: str, margin: float
-) -> Measurement:
+def _measurement(prediction: Prediction, device: DeviceInfo, versions: Versions, gpu: str) -> Measurement:
     rate, peak = prediction.tokens_per_s, prediction.peak_bytes
-    needed = int(peak * (1 + margin))
+    needed = RECOMMEND.needed_bytes(peak)
     stats = {
         "allocated_bytes_peak": prediction.peak_allocated_bytes,
         "reserved_bytes_peak": prediction.peak_reserved_bytes,
     }
     return Measurement(
         outcome=Outcome.OK if prediction.fits else Outcome.PREDICTED_OVER_BUDGET,
-        message=f"predicted, not measured: takes {peak} bytes, {needed} with a margin of {margin:.0%}",
+        message=(
+            f"predicted, not measured: takes {peak} bytes, {needed} with a margin of {RECOMMEND.margin:.0%}"
+        ),
         device=device,
         versions=versions,
         parameters=prediction.parameters,

@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..predict.fits import SKIP
 from ..predict.lines import is_predictable
 from ..predict.prediction import Forecast, Predictor
 from ..predict.rate.calibration import known_profile
@@ -39,7 +40,10 @@ class Skips:
 
     def sentence(self) -> str:
         """For people; says what was predicted and what measured."""
-        text = f"Predicted not to fit: {self.skipped} not launched, {self.checked} measured nevertheless"
+        text = (
+            f"Predicted not to fit {SKIP.condition}: {self.skipped} not launched, "
+            f"{self.checked} measured nevertheless"
+        )
         return f"{text}, of which {self.wrong} fitted" if self.checked else text
 
 
@@ -63,7 +67,7 @@ def forecast_all(
     candidates = [c for c in SearchSpace(definition).enumerate() if is_predictable(c)]
     with PredictionStore() as store:
         predictor = Predictor(profile=profile, store=store, reserve_bytes=reserve_bytes)
-        found = predictor.survey(candidates, budget_bytes, on_progress=on_progress)
+        found = predictor.survey(candidates, budget_bytes, SKIP, on_progress)
     return {candidate.digest(): forecast for candidate, forecast in zip(candidates, found, strict=True)}
 
 
@@ -91,7 +95,7 @@ class PredictedMemoryRule(CandidateFilter):
             return None
         return Rejection(
             outcome=Outcome.PREDICTED_OVER_BUDGET,
-            message="not launched: predicted to need more than the budget by the replay of its allocations",
+            message=f"not launched: predicted not to fit {SKIP.condition}, by the replay of its allocations",
             predicted_peak_bytes=forecast.allocated_bytes,
         )
 
