@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ..tuner.cli import main as tune
-from ..tuner.commands import tune as run_module
+from ..tuner.commands import measured_run as run_module
 from ..tuner.measuring.worker_measurer import WorkerMeasurer
 from ..tuner.search import search as search_module
 from .fault_harness import FAKES, FaultyMeasurer, study_text

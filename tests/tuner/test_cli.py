@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from phase8_tune.tuner.cli import main
-from phase8_tune.tuner.commands import tune as run_module
+from phase8_tune.tuner.commands import measured_run as run_module
 from phase8_tune.tuner.measuring.testing import FormulaMeasurer
 from phase8_tune.tuner.study.definition import parse_definition
 from phase8_tune.tuner.study.space import SearchSpace
@@ -229,7 +229,9 @@ def test_an_error_that_a_second_interrupt_makes_is_an_interrupt(
 
     use_devices(monkeypatch, prepare)
     assert tune() == 130
-    assert capsys.readouterr().err.splitlines()[-1] == ("phase8-tune: interrupted; what was measured is kept")
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "phase8-tune: interrupted; what was done until then is kept"
+    )
 
 
 def test_an_unexpected_error_keeps_its_traceback(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:

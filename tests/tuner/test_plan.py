@@ -129,7 +129,7 @@ def test_frontier_and_recommendations_are_those_of_the_whole_space(tmp_path: Pat
     asked = len(set(predictor.replayed))
     every = whole(predictor)
     chosen = records_of(plan)
-    for view in (find_frontier, lambda points: recommend(p.record for p in points)):
+    for view in (find_frontier, recommend):
         assert [p.record.digest for p in view(to_points(chosen))] == [
             p.record.digest for p in view(to_points(every))
         ]
@@ -141,7 +141,9 @@ def test_frontier_and_recommendations_are_those_of_the_whole_space(tmp_path: Pat
 def test_the_fastest_is_recorded_with_what_one_setting_changes(tmp_path: Path) -> None:
     predictor = FormulaPredictor(tmp_path)
     recorded = {p.candidate for p in decide(STUDY, predictor, BUDGET_BYTES).predictions}
-    points = [p for p in to_points(whole(predictor), mode="train") if p.candidate.model == "nano"]
+    points = [
+        p for p in to_points(whole(predictor)) if p.candidate.mode == "train" and p.candidate.model == "nano"
+    ]
     fastest = max((p for p in points if p.candidate.n_seq == 64), key=lambda p: p.tokens_per_s).candidate
     changes: dict[str, tuple[object, ...]] = {
         "kernel_version": ("reference", "fast"),
@@ -173,7 +175,7 @@ def test_what_fits_only_without_the_margin_does_not_fit(tmp_path: Path) -> None:
         plan = decide(rows, predictor, budget_bytes)
         found = [r for r in to_records(plan, PROFILE, budget_bytes=budget_bytes, started_at="") if r.fits]
         assert (candidate.digest() in {r.digest for r in found}) is fits
-        for point in recommend(found):
+        for point in recommend(to_points(found)):
             assert point.record.measurement.predicted is not None
             assert point.record.measurement.predicted.peak_bytes_high <= budget_bytes
 

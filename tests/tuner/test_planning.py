@@ -11,8 +11,8 @@ import optuna
 import pytest
 
 from phase8_tune.tuner.cli import main
-from phase8_tune.tuner.commands import plan as planning
-from phase8_tune.tuner.commands import tune as run_module
+from phase8_tune.tuner.commands import measured_run as run_module
+from phase8_tune.tuner.commands import planned_run as planning
 from phase8_tune.tuner.machine import devices
 from phase8_tune.tuner.machine.devices import CudaProbe
 from phase8_tune.tuner.records.journal import read_records

@@ -11,6 +11,7 @@ import pytest
 
 from phase8_tune.tuner.machine.power import power_source
 from phase8_tune.tuner.measuring.monitor import TrialMonitor
+from phase8_tune.tuner.records.results import Results
 from phase8_tune.tuner.report.markdown import render_report
 from phase8_tune.tuner.report.trials_csv import render_csv
 from phase8_tune.tuner.values.measurement import Measurement, PowerSource, Telemetry
@@ -92,9 +93,11 @@ def test_report_and_table_tell_the_battery_and_the_energy() -> None:
     on_battery = plain.model_copy(
         update={"measurement": plain.measurement.model_copy(update={"telemetry": telemetry})}
     )
-    assert "On battery, which slows a computer: 1 of 2" in render_report([on_battery, other], make_facts())
-    assert "On battery" not in render_report([plain, other], make_facts())
-    row, without = csv.DictReader(io.StringIO(render_csv([on_battery, other])))
+    assert "On battery, which slows a computer: 1 of 2" in render_report(
+        Results.of([on_battery, other]), make_facts()
+    )
+    assert "On battery" not in render_report(Results.of([plain, other]), make_facts())
+    row, without = csv.DictReader(io.StringIO(render_csv([on_battery, other], [])))
     assert row["power_source"] == "battery"
     assert row["throttle_reasons"] == "gpu_idle sw_power_cap"
     assert float(row["energy_j_per_token"]) == 200.0 / (5 * plain.to_candidate().tokens_per_step)

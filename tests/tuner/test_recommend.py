@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from phase8_tune.phase8.config import PRESETS, preset
+from phase8_tune.tuner.records.frontier import to_points
 from phase8_tune.tuner.records.recommend import recommend
 from phase8_tune.tuner.training.recommended import to_settings, to_yaml, write_recommendations
 from phase8_tune.tuner.training.settings import load_settings
@@ -19,7 +20,7 @@ from .report_records import BUDGET_BYTES, CPU, make_candidate, make_record
 
 
 def settings_text(record: Record) -> str:
-    (point,) = recommend([record])
+    (point,) = recommend(to_points([record]))
     return to_yaml(to_settings(point))
 
 
@@ -30,7 +31,7 @@ def test_the_fastest_of_each_model_smallest_model_first() -> None:
         make_record(make_candidate(batch_size=4), tokens_per_s=1100),
         make_record(make_candidate(batch_size=2), tokens_per_s=1000),
     ]
-    chosen = [(p.candidate.model, p.candidate.batch_size) for p in recommend(records)]
+    chosen = [(p.candidate.model, p.candidate.batch_size) for p in recommend(to_points(records))]
     assert chosen == [("small", 4), ("medium", 1)]
 
 
@@ -45,12 +46,12 @@ def test_the_fastest_of_each_model_smallest_model_first() -> None:
     ids=["forward only", "out of memory", "over the budget", "not trained by phase8-train"],
 )
 def test_what_is_never_recommended(record: Record) -> None:
-    assert recommend([record]) == []
+    assert recommend(to_points([record])) == []
 
 
 def test_the_file_begins_as_the_seed_does() -> None:
     record = make_record(make_candidate(batch_size=4), tokens_per_s=1138.2, peak_bytes=2243088875)
-    assert settings_text(record).splitlines()[:8] == [
+    assert settings_text(record).splitlines()[:9] == [
         "d_model: 512",
         "n_layers: 8",
         "n_seq: 512",
@@ -58,6 +59,7 @@ def test_the_file_begins_as_the_seed_does() -> None:
         "# throughput: ~1,138 tokens/s",
         "# memory: ~2,139 MB",
         "# measured on Example GPU (device: cuda), training, under a budget of 8GB",
+        "format_version: 1",
         "workload: phase8",
     ]
 
@@ -72,7 +74,7 @@ def test_a_cpu_says_so() -> None:
 @pytest.mark.parametrize("variant", ["phase8", "phase7"])
 def test_the_file_loads_back_to_the_same_model(tmp_path: Path, model: str, variant: str) -> None:
     record = make_record(make_candidate(model=model, variant=variant, gradient_checkpointing=True))
-    (path,) = write_recommendations(recommend([record]), tmp_path)
+    (path,) = write_recommendations(recommend(to_points([record])), tmp_path)
     settings = load_settings(path)
     config = preset(model, n_seq=512, variant="phase7" if variant == "phase7" else "phase8")
     assert settings.to_config().parameter_count() == config.parameter_count()
@@ -80,22 +82,25 @@ def test_the_file_loads_back_to_the_same_model(tmp_path: Path, model: str, varia
     assert settings.measured is not None
     assert settings.measured.digest == record.digest
     assert settings.measured.mean_tokens_per_s == pytest.approx(1000)
-    assert settings == to_settings(recommend([record])[0])
+    assert settings == to_settings(recommend(to_points([record]))[0])
 
 
 def test_files_of_models_without_a_record_go_and_others_stay(tmp_path: Path) -> None:
     both = [make_record(), make_record(make_candidate(model="nano"))]
-    assert [p.name for p in write_recommendations(recommend(both), tmp_path)] == ["nano.yaml", "small.yaml"]
+    assert [p.name for p in write_recommendations(recommend(to_points(both)), tmp_path)] == [
+        "nano.yaml",
+        "small.yaml",
+    ]
     (tmp_path / "mine.yaml").write_text((tmp_path / "nano.yaml").read_text())
     (tmp_path / "notes.yaml").write_text("not: settings\n")
-    write_recommendations(recommend(both[:1]), tmp_path)
+    write_recommendations(recommend(to_points(both[:1])), tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.yaml", "notes.yaml", "small.yaml"]
 
 
 def test_a_file_that_cannot_be_replaced_is_left_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (path,) = write_recommendations(recommend([make_record()]), tmp_path)
+    (path,) = write_recommendations(recommend(to_points([make_record()])), tmp_path)
     before = path.read_text()
 
     def refuse(source: str, target: Path) -> None:
@@ -103,7 +108,7 @@ def test_a_file_that_cannot_be_replaced_is_left_whole(
 
     monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(UserInputError, match="No space left on device"):
-        write_recommendations(recommend([make_record(tokens_per_s=5000)]), tmp_path)
+        write_recommendations(recommend(to_points([make_record(tokens_per_s=5000)])), tmp_path)
     assert path.read_text() == before
     assert [p.name for p in tmp_path.iterdir()] == ["small.yaml"]
 
@@ -111,4 +116,4 @@ def test_a_file_that_cannot_be_replaced_is_left_whole(
 def test_a_folder_that_is_a_file_is_the_users_error(tmp_path: Path) -> None:
     (tmp_path / "recommended").write_text("")
     with pytest.raises(UserInputError, match="choose another place"):
-        write_recommendations(recommend([make_record()]), tmp_path / "recommended")
+        write_recommendations(recommend(to_points([make_record()])), tmp_path / "recommended")

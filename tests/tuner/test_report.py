@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from phase8_tune.tuner.records.frontier import find_frontier, to_points
+from phase8_tune.tuner.records.results import Results
 from phase8_tune.tuner.report.facts import RunFacts, format_rate
 from phase8_tune.tuner.report.findings import comparison_findings, memory_findings, throughput_findings
 from phase8_tune.tuner.report.markdown import render_report
@@ -63,7 +64,7 @@ def section(report: str, title: str) -> str:
 
 
 def test_the_seeds_sections_in_order(records: list[Record]) -> None:
-    report = render_report(records, make_facts())
+    report = render_report(Results.of(records), make_facts())
     titles = [line for line in report.splitlines() if line.startswith("## ")]
     assert [t.partition(" (")[0].partition(":")[0] for t in titles] == [
         *("## Environment", "## Results", "## Findings", "## Frontier", "## How it was measured"),
@@ -74,7 +75,7 @@ def test_the_seeds_sections_in_order(records: list[Record]) -> None:
 
 
 def test_a_table_per_model_and_sequence(records: list[Record]) -> None:
-    report = render_report(records, make_facts())
+    report = render_report(Results.of(records), make_facts())
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in section(report, "## Results").splitlines()
@@ -93,16 +94,16 @@ def test_a_table_per_model_and_sequence(records: list[Record]) -> None:
 
 
 def test_what_varies_gets_a_column_and_the_rest_one_line(records: list[Record]) -> None:
-    report = render_report(records, make_facts())
+    report = render_report(Results.of(records), make_facts())
     assert "All rows: device: cuda, variant phase8, kernels reference, precision bf16" in report
     assert "Checkpointing |" not in section(report, "## Results")
     records.append(make_record(make_candidate(n_seq=256, gradient_checkpointing=True), trial_number=4))
-    assert "Checkpointing" in section(render_report(records, make_facts()), "## Results")
+    assert "Checkpointing" in section(render_report(Results.of(records), make_facts()), "## Results")
 
 
 def test_modes_have_their_own_section(records: list[Record]) -> None:
     records.append(make_record(make_candidate(mode="forward"), tokens_per_s=5000, trial_number=4))
-    report = render_report(records, make_facts())
+    report = render_report(Results.of(records), make_facts())
     assert "## Results: training" in report
     assert "5,000" in section(report, "## Results: forward only")
     assert "5,000" not in section(report, "## Results: training")
@@ -111,7 +112,7 @@ def test_modes_have_their_own_section(records: list[Record]) -> None:
 
 def test_everything_from_a_cpu_is_marked() -> None:
     records = [make_record(device=CPU)]
-    report = render_report(records, make_facts(device=CPU))
+    report = render_report(Results.of(records), make_facts(device=CPU))
     for title in ("# Phase 8 benchmark", "All rows", "## Findings", "## Frontier", "## Recommended"):
         (line,) = [line for line in report.splitlines() if line.startswith(title)]
         assert "device: cpu" in line
@@ -120,7 +121,7 @@ def test_everything_from_a_cpu_is_marked() -> None:
 
 
 def test_the_recommendation_is_quoted_without_its_provenance(records: list[Record]) -> None:
-    text = section(render_report(records, make_facts()), "## Recommended")
+    text = section(render_report(Results.of(records), make_facts()), "## Recommended")
     assert "batch_size: 8\n# throughput: ~1,959 tokens/s\n# memory: ~2,048 MB\n" in text
     assert "measured:" not in text
 
@@ -128,7 +129,7 @@ def test_the_recommendation_is_quoted_without_its_provenance(records: list[Recor
 def test_nothing_measured_still_makes_a_report() -> None:
     failed = [make_record(outcome=Outcome.OOM, peak_bytes=None)]
     for records in ([], failed):
-        report = render_report(records, make_facts())
+        report = render_report(Results.of(records), make_facts())
         assert "No training configuration that was measured fits the budget." in report
         assert "## Frontier" not in report
 
@@ -179,7 +180,7 @@ def test_comparisons_use_equal_configurations_only() -> None:
 
 
 def test_csv_has_every_record_with_units(records: list[Record]) -> None:
-    rows = list(csv.DictReader(io.StringIO(render_csv(records))))
+    rows = list(csv.DictReader(io.StringIO(render_csv(records, Results.of(records).frontier))))
     assert [row["trial"] for row in rows] == ["0", "1", "2", "3"]
     assert rows[1]["tokens_per_s_mean"] == "1959.0"
     assert rows[1]["peak_bytes"] == str(2 * GB)
@@ -205,9 +206,11 @@ def test_a_wrong_version_is_a_finding_with_its_numbers(records: list[Record]) ->
     found = wrong.measurement.model_copy(
         update={"kernel_check": check, "message": "bk_gate, gradient of h: error 0.3, budget 0.01"}
     )
-    report = render_report([*records, wrong.model_copy(update={"measurement": found})], make_facts())
+    report = render_report(
+        Results.of([*records, wrong.model_copy(update={"measurement": found})]), make_facts()
+    )
     assert "bk_gate, gradient of h: error 0.3, budget 0.01" in section(report, "## Findings")
-    assert "Correctness of the kernels" not in render_report(records, make_facts())
+    assert "Correctness of the kernels" not in render_report(Results.of(records), make_facts())
 
 
 def test_terminal_counts_and_advice(records: list[Record]) -> None:
@@ -224,14 +227,14 @@ def test_several_gpus_are_told_with_what_each_measured(records: list[Record]) ->
     )
     both = [*records, make_record(make_candidate(batch_size=2), device=other), rejected]
     assert "\n  measured on 2 GPUs: 4 on GPU-0, 1 on GPU-1\n" in render_outcomes(both)
-    report = " ".join(render_report(both, make_facts(device=unknown)).split())
+    report = " ".join(render_report(Results.of(both), make_facts(device=unknown)).split())
     assert "| Measured on | 2 GPUs: 4 on GPU-0, 1 on GPU-1 |" in report
-    for one in (render_outcomes([*records, rejected]), render_report(records, make_facts())):
+    for one in (render_outcomes([*records, rejected]), render_report(Results.of(records), make_facts())):
         assert "GPUs" not in one
 
 
 def test_disturbed_samples_are_marked() -> None:
-    report = render_report([make_record(tainted=("throttled",))], make_facts())
+    report = render_report(Results.of([make_record(tainted=("throttled",))]), make_facts())
     assert "✓ best throughput (disturbed: throttled)" in report
 
 

@@ -6,16 +6,12 @@ from pathlib import Path
 
 import click
 
+from . import options
 
-@click.command()
+
+@click.command(context_settings=options.HELP)
 @click.option("--gpus", metavar="WHICH", help="One number or UUID as `nvidia-smi -L` lists it. [the first]")
-@click.option(
-    "--runs-dir",
-    type=click.Path(path_type=Path),
-    default=Path("runs"),
-    show_default=True,
-    help="Where runs lie.",
-)
+@options.runs_dir
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a report.")
 @click.pass_context
 def doctor(context: click.Context, /, gpus: str | None, runs_dir: Path, as_json: bool) -> None:

@@ -11,6 +11,7 @@ import click
 from ..values.candidate import Candidate
 from ..values.errors import UserInputError
 from ..values.sizes import format_budget, format_mb, parse_size
+from . import options
 
 _PHASE_NAMES = {
     "setup": "while the model is built",
@@ -20,7 +21,7 @@ _PHASE_NAMES = {
 }
 
 
-@click.command()
+@click.command(context_settings=options.HELP)
 @click.option("--model", required=True, help="nano, small, base, medium, large or xl.")
 @click.option("--seq", "n_seq", type=click.IntRange(min=1), required=True, help="Tokens a sequence.")
 @click.option("--batch", "batch_size", type=click.IntRange(min=1), default=1, show_default=True)

@@ -1,183 +1,72 @@
-"""A run from beginning to end: the device, the run directory, the search, and what is written and printed."""
+"""`phase8-tune --vram SIZE`: the search itself, or a plan where nothing can be measured."""
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Literal, TextIO
+from typing import Any
 
-from ..machine.devices import device_total_bytes, resolve_device
-from ..machine.gpus import select_gpus
-from ..measuring.pool import MeasurerPool
-from ..measuring.worker_measurer import WorkerMeasurer
-from ..predict.rate.calibration import present_profile
-from ..predict.rate.profiles import gpu_profile
-from ..records.frontier import find_frontier, settle, to_points
-from ..records.journal import read_records
-from ..records.run_directory import RunPaths, check_run_directory
-from ..report.facts import RunFacts
-from ..report.outputs import write_outputs
-from ..report.progress_bar import PredictionProgress, ProgressDisplay
-from ..report.terminal import render_files, render_frontier, render_outcomes
-from ..search.foresight import Forecasts, count_skips, forecast_all
-from ..search.progress import SearchResult, StopReason
-from ..search.search import run_search
-from ..study.definition import StudyDefinition
-from ..values.errors import (
-    DeviceError,
-    InterruptedStudyError,
-    NothingFitsError,
-    Phase8TuneError,
-    UserInputError,
+import click
+
+from ..values.errors import UserInputError
+from . import options
+from .entry import command_line
+
+
+@click.group(invoke_without_command=True, context_settings=options.HELP)
+@click.option(
+    "--vram",
+    "vram_bytes",
+    metavar="SIZE",
+    callback=options.size,
+    help="Memory budget, for example 8GB: 8 × 2^30 bytes.",
 )
-from ..values.measurement import DeviceInfo
-from ..values.sizes import format_budget
-from ..values.timing import Timing
-from .plan import plan
-from .request import RunRequest, read_study, run_root, settle_budget, tell
+@click.option("--study", metavar="NAME|FILE", help="default, cpu, seed_table, or a YAML file. [by device]")
+@click.option(
+    "--gpu", metavar="NAME", help="Plan for this card of gpus.yaml, measuring nothing. [where no GPU is here]"
+)
+@click.option("--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", show_default=True)
+@click.option(
+    "--gpus", metavar="WHICH", help="all, or 0,2 or UUIDs as `nvidia-smi -L` lists them. [the first]"
+)
+@click.option("--run", "run_name", metavar="NAME", help="Name of the run. [study-budget-device]")
+@options.runs_dir
+@click.option("--trials", type=click.IntRange(min=1), help="How many to measure. [by study]")
+@click.option(
+    "--time", "time_limit_s", metavar="TIME", callback=options.duration, help="When to stop: 30m. [by study]"
+)
+@click.option(
+    "--timeout", "timeout_s", metavar="TIME", callback=options.duration, help="Of one trial. [by study]"
+)
+@click.option(
+    "--reserve",
+    "reserve_bytes",
+    metavar="SIZE",
+    callback=options.size,
+    help="Part left to other programs. [0]",
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of the sampler. [by study]")
+@click.version_option(package_name="phase8-tune", message="%(version)s")
+@click.pass_context
+def tune(context: click.Context, /, vram_bytes: int | None, reserve_bytes: int | None, **asked: Any) -> None:
+    """Find training settings for the Phase 8 model that fit your GPU, by measuring them.
 
-_DEFAULT_STUDIES = {"cuda": "default", "cpu": "cpu"}
-_OWNERS = {"cuda": "this GPU has", "cpu": "this computer's memory holds"}
+    \b
+    phase8-tune --vram 8GB     searches, and writes runs/NAME/ with recommended/*.yaml and report.md;
+                               the same command again goes on where it stopped
 
+    Without a GPU, or for one named with --gpu, the same study is predicted instead: nothing is measured.
 
-def execute(request: RunRequest) -> None:
-    """Search, or go on with a search, then write and print what was found; without a GPU, plan for one.
-
-    Raises: UserInputError, NothingFitsError, DeviceError, InterruptedStudyError; files are written before.
+    Exit codes: 0 done; 2 wrong input; 3 nothing fits; 4 the GPU or its driver failed; 128 + signal when
+    ended by one, 130 for Ctrl-C.
     """
-    if request.gpu is not None:
-        if request.device != "auto":
-            raise UserInputError(
-                f"--gpu: plans for a card, got --device {request.device} too, which measures; leave out one"
-            )
-        plan(request, gpu_profile(request.gpu))
+    if context.invoked_subcommand is not None:
         return
-    chosen = None if request.study is None else read_study(request.study, request)
-    gpus = () if request.gpus is None else select_gpus(request.gpus)
-    kind = resolve_device(request.device, gpus)
-    if kind == "predicted":
-        plan(request, present_profile())
-        return
-    definition, text = chosen or read_study(_DEFAULT_STUDIES[kind], request)
-    budget_bytes = settle_budget(request, device_total_bytes(kind, gpus), _OWNERS[kind])
-    root = run_root(request, definition, kind)
-    check_run_directory(root, definition, budget_bytes)
-    timing = definition.timing
-    if request.timeout_s is not None:
-        timing = timing.model_copy(update={"timeout_s": request.timeout_s})
-    device = f"{kind} ({len(gpus)} GPUs)" if len(gpus) > 1 else kind
-    tell(f"study {definition.name}, budget {format_budget(budget_bytes)}, device: {device}, run {root}")
-    if definition.missing_versions:
-        tell(f"not in this installation, left out: kernels {', '.join(definition.missing_versions)}")
-    measurers = _make_measurers(request, kind, gpus, budget_bytes=budget_bytes, root=root, timing=timing)
-    with (
-        ProgressDisplay(sys.stderr) as progress,
-        MeasurerPool(measurers, on_loss=lambda text: progress.tell(f"phase8-tune: {text}")) as pool,
-    ):
-        forecasts = _look_ahead(definition, pool.device, budget_bytes, request.reserve_bytes)
-        result = run_search(
-            definition,
-            pool,
-            root,
-            budget_bytes=budget_bytes,
-            on_event=progress,
-            definition_text=text,
-            forecasts=forecasts,
+    if vram_bytes is None:
+        raise UserInputError("--vram: expected the memory budget, for example --vram 8GB, got nothing")
+    from .measured_run import execute
+    from .request import RunRequest
+
+    execute(
+        RunRequest(
+            vram_bytes=vram_bytes, reserve_bytes=reserve_bytes or 0, command=command_line(context), **asked
         )
-        facts = RunFacts(
-            run_root=root,
-            study_name=definition.name,
-            budget_bytes=budget_bytes,
-            reserve_bytes=request.reserve_bytes,
-            device=pool.device,
-            versions=pool.versions,
-            timing=timing,
-            command=request.command,
-            missing_versions=definition.missing_versions,
-            skips=None if forecasts is None else count_skips(settle(result.records), forecasts),
-        )
-    recommended = write_outputs(read_records(RunPaths(root=root).journal), facts)
-    _print_results(result, facts, recommended, sys.stdout)
-    problem = _judge(result, root)
-    if problem is not None:
-        raise problem
-
-
-def _make_measurers(
-    request: RunRequest,
-    kind: Literal["cuda", "cpu"],
-    gpus: tuple[str, ...],
-    *,
-    budget_bytes: int,
-    root: Path,
-    timing: Timing,
-) -> dict[str, WorkerMeasurer]:
-    """One for each GPU by its UUID, each with a log of its own; one for the device without any named."""
-    earlier = read_records(RunPaths(root=root).journal)
-    return {
-        uuid or kind: WorkerMeasurer(
-            device=kind,
-            budget_bytes=budget_bytes,
-            reserve_bytes=request.reserve_bytes,
-            log_dir=root,
-            log_name=f"worker-{uuid}.log" if len(gpus) > 1 else "worker.log",
-            timing=timing,
-            gpu_uuid=uuid,
-            earlier=earlier,
-        )
-        for uuid in gpus or (None,)
-    }
-
-
-def _look_ahead(
-    definition: StudyDefinition, device: DeviceInfo, budget_bytes: int, reserve_bytes: int
-) -> Forecasts | None:
-    """Forecasts for a GPU whose figures are known, told to the user; None for other devices."""
-    if device.kind != "cuda":
-        return None
-    tell("predicting what fits; the first time this takes some minutes")
-    with PredictionProgress(sys.stderr) as progress:
-        forecasts = forecast_all(definition, device, budget_bytes, reserve_bytes, progress)
-    if forecasts is None:
-        tell(
-            f"no figures of {device.name}, so nothing is predicted; `phase8-tune predict --calibrate` "
-            "measures them for the next run"
-        )
-        return None
-    over = sum(forecast.is_over for forecast in forecasts.values())
-    tell(f"{over} of {len(forecasts)} configurations are predicted not to fit, and are not launched")
-    return forecasts
-
-
-def _print_results(
-    result: SearchResult, facts: RunFacts, recommended: Sequence[Path], stream: TextIO
-) -> None:
-    front = find_frontier(to_points(result.records))
-    print(f"\nSearch ended: {result.stop_reason.sentence}.", file=stream)
-    print(f"{render_outcomes(result.records)}", file=stream)
-    if front:
-        print(render_frontier(front), file=stream)
-    print(render_files(facts.run_root, recommended), end="", file=stream, flush=True)
-
-
-def _judge(result: SearchResult, root: Path) -> Phase8TuneError | None:
-    """The error that a run without a usable end is, None for a good one."""
-    records = settle(result.records)
-    if result.stop_reason is StopReason.INTERRUPTED:
-        return InterruptedStudyError(
-            f"interrupted; {len(records)} measured configurations are kept in {root}: "
-            "run the same command to go on"
-        )
-    if to_points(records):
-        return None
-    if not records:
-        return NothingFitsError("nothing was measured before the time was up; raise --time")
-    ended = ", ".join(f"{n} {o.value}" for o, n in Counter(r.measurement.outcome for r in records).items())
-    if any(r.measurement.outcome.is_memory for r in records):
-        return NothingFitsError(
-            f"no configuration fits {format_budget(records[0].budget_bytes)} ({ended}); raise --vram, "
-            f"or search smaller models, sequences or batches with --study; see {root / 'report.md'}"
-        )
-    return DeviceError(f"every configuration failed ({ended}); see the worker's log in {root}")
+    )

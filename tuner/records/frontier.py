@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from ..values.candidate import Candidate, Mode
+from ..values.candidate import Candidate
+from ..values.errors import UserInputError
 from ..values.record import Record
 
 
@@ -44,12 +45,12 @@ def settle(records: Iterable[Record]) -> list[Record]:
     return sorted(chosen.values(), key=_candidate_order)
 
 
-def to_points(records: Iterable[Record], *, mode: Mode | None = None) -> list[Point]:
-    """A point for each candidate that fits its budget, measured or predicted; `mode` None means all modes."""
+def to_points(records: Iterable[Record]) -> list[Point]:
+    """A point for each candidate that fits its budget, measured or predicted."""
     points = []
     for record in settle(records):
         measurement, candidate = record.measurement, record.to_candidate()
-        if not record.fits or (mode is not None and candidate.mode != mode):
+        if not record.fits:
             continue
         rate = _rate(record)
         # A success without one of the objectives cannot be compared, so it cannot be on the frontier.
@@ -82,6 +83,35 @@ def find_frontier(points: Iterable[Point]) -> list[Point]:
         p for p in every if not any(q.dominates(p) for q in every if q.candidate.mode == p.candidate.mode)
     ]
     return sorted(front, key=lambda p: (p.candidate.mode, -p.parameters, -p.tokens_per_s, p.record.digest))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FrontierFilter:
+    """Which configurations compete for the frontier; an empty collection lets all of them."""
+
+    models: Collection[str] = ()
+    n_seqs: Collection[int] = ()
+    kernel_versions: Collection[str] = ()
+
+    def select(self, points: Sequence[Point]) -> list[Point]:
+        """The points that pass.
+
+        Raises: UserInputError for a value that no measured configuration has.
+        """
+        for option, attribute, wanted in (
+            ("--model", "model", self.models),
+            ("--seq", "n_seq", self.n_seqs),
+            ("--version", "kernel_version", self.kernel_versions),
+        ):
+            present = {getattr(p.candidate, attribute) for p in points}
+            for value in wanted:
+                if value not in present:
+                    known = ", ".join(str(v) for v in sorted(present))
+                    raise UserInputError(
+                        f"{option}: expected one of those that fit here ({known}), got {value}"
+                    )
+            points = [p for p in points if not wanted or getattr(p.candidate, attribute) in wanted]
+        return list(points)
 
 
 def _rate(record: Record) -> tuple[float, float | None] | None:

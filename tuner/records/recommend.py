@@ -6,14 +6,15 @@ from collections.abc import Iterable
 
 from ...phase8.config import PRESETS
 from ..values.candidate import Candidate
-from ..values.record import Record
-from .frontier import Point, to_points
+from .frontier import Point
 
 
-def recommend(records: Iterable[Record]) -> list[Point]:
+def recommend(points: Iterable[Point]) -> list[Point]:
     """For each model and variant the fastest training configuration that fits, smallest model first."""
     best: dict[str, Point] = {}
-    for point in to_points(records, mode="train"):
+    for point in points:
+        if point.candidate.mode != "train":
+            continue
         # Only what phase8-train can train; other workloads are measured to compare.
         if point.candidate.workload != "phase8" or point.candidate.model not in PRESETS:
             continue

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ..machine.environment import Environment, triton_status
-from ..records.frontier import Point, find_frontier, settle, to_points
-from ..records.recommend import recommend, recommendation_name
+from ..records.frontier import Point
+from ..records.recommend import recommendation_name
+from ..records.results import Results
 from ..search.decisions import PlanSummary
 from ..training.recommended import to_settings, to_yaml
 from ..values.record import Record
@@ -25,29 +26,27 @@ from .findings import (
 from .tables import frontier_table, markdown_table, render_results
 
 
-def render_report(records: Sequence[Record], facts: RunFacts) -> str:
-    """The whole report of a run. A pure function: the same records and facts give the same text."""
-    settled = settle(records)
-    points = to_points(settled)
+def render_report(results: Results, facts: RunFacts) -> str:
+    """The whole report of a run. A pure function: the same results and facts give the same text."""
     title = "benchmark" if facts.plan is None else "plan"
     sections = [
         f"# Phase 8 {title}: {facts.study_name} {describe_device(facts.device)}\n",
         "" if facts.plan is None else "Every figure in this report is predicted, none is measured.\n",
-        _environment(records, facts),
-        render_results(settled, points, facts.device.kind),
-        _findings(records, settled, points, facts),
-        _frontiers(points, facts),
-        _method(settled, facts),
-        _comparison(points),
-        _recommendations(settled, facts),
-        _outcomes(settled),
+        _environment(results, facts),
+        render_results(results.settled, results.points, facts.device.kind),
+        _findings(results, facts),
+        _frontiers(results.frontier, facts),
+        _method(results.settled, facts),
+        _comparison(results.points),
+        _recommendations(results.recommended, facts),
+        _outcomes(results.settled),
         _reproduction(facts),
     ]
     return "\n".join(section for section in sections if section)
 
 
-def _environment(records: Sequence[Record], facts: RunFacts) -> str:
-    times = sorted(r.started_at for r in records)
+def _environment(results: Results, facts: RunFacts) -> str:
+    times = sorted(r.started_at for r in results.records)
     environment = Environment(
         device=facts.device,
         versions=facts.versions,
@@ -55,13 +54,13 @@ def _environment(records: Sequence[Record], facts: RunFacts) -> str:
         measured_at=format_range(times) if times else "nothing is recorded",
     )
     rows = [("Property", "Value"), *environment.rows()]
-    gpus = describe_gpus(settle(records))
+    gpus = describe_gpus(results.settled)
     if gpus is not None:
         rows.append(("Measured on", gpus))
     rows.append(("Budget", f"{format_mb(facts.budget_bytes)} MB"))
     if facts.reserve_bytes:
         rows.append(("Of that kept free for others", f"{format_mb(facts.reserve_bytes)} MB"))
-    ran = sorted({r.to_candidate().kernel_version for r in records if r.fits})
+    ran = sorted({r.to_candidate().kernel_version for r in results.settled if r.fits})
     label = "Kernel versions that ran" if facts.plan is None else "Kernel versions predicted to fit"
     rows.append((label, ", ".join(ran) or "none"))
     if facts.missing_versions:
@@ -69,14 +68,15 @@ def _environment(records: Sequence[Record], facts: RunFacts) -> str:
     return f"## Environment\n\n{markdown_table(rows[0], rows[1:])}\n"
 
 
-def _findings(
-    records: Sequence[Record], settled: Sequence[Record], points: Sequence[Point], facts: RunFacts
-) -> str:
+def _findings(results: Results, facts: RunFacts) -> str:
+    points = results.points
     parts = [f"## Findings (device: {facts.device.kind})\n"]
     if points:
         parts.append(_section("### Throughput", throughput_findings(points)))
     parts.append(
-        _section(f"### Memory under {format_budget(facts.budget_bytes)}", memory_findings(settled, points))
+        _section(
+            f"### Memory under {format_budget(facts.budget_bytes)}", memory_findings(results.settled, points)
+        )
     )
     effects = [
         line
@@ -84,12 +84,11 @@ def _findings(
         for line in comparison_findings(points, axis)
     ]
     parts.append(_section("### Effect of each setting, all else equal", effects))
-    parts.append(_section("### Correctness of the kernels", correctness_findings(records)))
+    parts.append(_section("### Correctness of the kernels", correctness_findings(results.records)))
     return "\n".join(part for part in parts if part)
 
 
-def _frontiers(points: Sequence[Point], facts: RunFacts) -> str:
-    front = find_frontier(points)
+def _frontiers(front: Sequence[Point], facts: RunFacts) -> str:
     if not front:
         return ""
     headers, rows, align = frontier_table(front)
@@ -156,11 +155,10 @@ def _comparison(points: Sequence[Point]) -> str:
     return _section("## Comparison: phase7 and phase8", comparison_findings(points, "variant"))
 
 
-def _recommendations(settled: Sequence[Record], facts: RunFacts) -> str:
+def _recommendations(chosen: Sequence[Point], facts: RunFacts) -> str:
     parts = [
         f"## Recommended settings for {format_budget(facts.budget_bytes)} (device: {facts.device.kind})\n"
     ]
-    chosen = recommend(settled)
     if not chosen:
         which = "that was measured" if facts.plan is None else "of the study"
         parts.append(f"No training configuration {which} fits the budget.\n")

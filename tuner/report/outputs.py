@@ -1,27 +1,28 @@
-"""The files of a run that are made from its records: recommendations, report, table."""
+"""The files of a run that are made from its results: recommendations, report, table."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from ..records.recommend import recommend
+from ..records.results import Results
 from ..training.recommended import write_recommendations
 from ..values.atomic_write import write_atomically
 from ..values.errors import UserInputError
-from ..values.record import Record
 from .facts import RunFacts
 from .markdown import render_report
 from .trials_csv import render_csv
 
 
-def write_outputs(records: Sequence[Record], facts: RunFacts) -> list[Path]:
+def write_outputs(results: Results, facts: RunFacts) -> list[Path]:
     """Write recommended/*.yaml, report.md and trials.csv of a run; the paths of the recommendations.
 
     Raises: UserInputError where the run directory cannot be written.
     """
-    recommended = write_recommendations(recommend(records), facts.run_root / "recommended")
-    for name, text in (("report.md", render_report(records, facts)), ("trials.csv", render_csv(records))):
+    recommended = write_recommendations(results.recommended, facts.run_root / "recommended")
+    for name, text in (
+        ("report.md", render_report(results, facts)),
+        ("trials.csv", render_csv(results.records, results.frontier)),
+    ):
         path = facts.run_root / name
         try:
             write_atomically(path, text)

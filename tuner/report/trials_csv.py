@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from ..records.frontier import find_frontier, to_points
+from ..records.frontier import Point
 from ..values.candidate import CANDIDATE_FIELDS
 from ..values.record import Record
 from ..values.sizes import MIB
@@ -25,12 +25,13 @@ _HEADINGS = (
 )
 
 
-def render_csv(records: Sequence[Record]) -> str:
-    """All records in the order given, retries included. What was not measured is an empty cell.
+def render_csv(records: Sequence[Record], frontier: Iterable[Point]) -> str:
+    """All records in the order given, retries included; those of `frontier` say that they are on it.
 
+    What was not measured is an empty cell.
     A plan's records have their tokens per second in the columns `predicted_…`, and device_kind "predicted".
     """
-    front = {id(p.record) for p in find_frontier(to_points(records))}
+    front = {id(p.record) for p in frontier}
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, _HEADINGS, lineterminator="\n")
     writer.writeheader()

@@ -7,6 +7,7 @@ class Phase8TuneError(Exception):
     """Root of all errors raised on purpose; its text is one line that says what to do."""
 
     exit_code = 1
+    is_interrupt = False
 
 
 class UserInputError(Phase8TuneError):
@@ -28,6 +29,13 @@ class DeviceError(Phase8TuneError):
 
 
 class InterruptedStudyError(Phase8TuneError):
-    """The user interrupted; everything measured is kept."""
+    """The user interrupted; everything measured is kept. Ends with 128 + the signal that asked for it."""
 
     exit_code = 130
+    is_interrupt = True
+
+
+class OutputLostError(Phase8TuneError):
+    """What a command prints could not be written."""
+
+    exit_code = 2

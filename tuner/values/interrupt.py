@@ -1,35 +1,87 @@
-"""Keeps Ctrl-C from tearing a write in two."""
+"""Signals that ask the process to end: the first lets it keep what it has, a second does not wait."""
 
 from __future__ import annotations
 
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from types import FrameType
+
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, `kill` and the end of a batch job's time, a terminal that was closed."""
+
+
+@dataclass(slots=True)
+class EndRequest:
+    """What of `ENDING_SIGNALS` came so far; number: of the first, None where none did."""
+
+    number: int | None = None
+
+    def exit_code(self) -> int:
+        """128 + the signal's number, by the convention of shells; 130, as for Ctrl-C, where none came."""
+        return 128 + (signal.SIGINT if self.number is None else self.number)
+
+
+@contextmanager
+def end_requests() -> Iterator[EndRequest]:
+    """In the block every one of `ENDING_SIGNALS` raises KeyboardInterrupt, as Ctrl-C does.
+
+    From the second on a further one ends the process at once. A signal that was ignored when the process
+    began (`nohup`) stays ignored. Outside the main thread, where Python delivers no signals, it does nothing.
+    """
+    request = EndRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if request.number is None:
+            request.number = number
+        else:
+            for each in ENDING_SIGNALS:
+                signal.signal(each, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:
+            signal.signal(number, end)
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 @contextmanager
 def interrupt_deferred() -> Iterator[None]:
-    """Hold back a first SIGINT until the block is done; a second one interrupts at once.
+    """Hold back a first signal that asks to end until the block is done; a second one interrupts at once.
 
-    Outside the main thread, where Python delivers no signals, it does nothing.
+    Keeps a write from being torn in two. Outside the main thread it does nothing.
     """
-    previous = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(previous):
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
     held: list[tuple[int, FrameType | None]] = []
+    previous = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        handler = previous[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
 
     def hold(number: int, frame: FrameType | None) -> None:
         if held:
-            previous(number, frame)
+            pass_on(number, frame)
         held.append((number, frame))
 
-    signal.signal(signal.SIGINT, hold)
-    try:
+    with ExitStack() as restored:
+        for number, handler in previous.items():
+            if callable(handler):
+                signal.signal(number, hold)
+                restored.callback(signal.signal, number, handler)
         yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
     if held:
-        previous(*held[0])
+        pass_on(*held[0])

@@ -11,9 +11,9 @@ from ..predict.prediction import Predictor
 from ..predict.rate.profiles import GpuProfile
 from ..predict.store import PredictionStore
 from ..records.database import StudyStore, open_sqlite
-from ..records.frontier import find_frontier, to_points
 from ..records.journal import Journal, read_records
 from ..records.knowledge import Knowledge
+from ..records.results import Results
 from ..records.run_directory import RunDirectory, check_run_directory
 from ..report.facts import RunFacts
 from ..report.outputs import write_outputs
@@ -88,13 +88,13 @@ def plan(request: RunRequest, profile: GpuProfile) -> None:
         missing_versions=definition.missing_versions,
         plan=summary,
     )
-    recommended = write_outputs(records, facts)
+    results = Results.of(records)
+    recommended = write_outputs(results, facts)
     print(f"\n{render_plan(summary, len(records))}")
-    front = find_frontier(to_points(records))
-    if front:
-        print(render_frontier(front, is_short=True))
+    if results.frontier:
+        print(render_frontier(results.frontier, is_short=True))
     print(render_files(root, recommended), end="", flush=True)
-    if not front:
+    if not results.frontier:
         raise NothingFitsError(
             f"no configuration is predicted to fit {format_budget(budget_bytes)} on {profile.title}; raise "
             f"--vram, or plan smaller models, sequences or batches with --study; see {root / 'report.md'}"

@@ -1,0 +1,200 @@
+"""A search from beginning to end: the device, the run directory, what is written and what is printed."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, TextIO
+
+from ..machine.devices import device_total_bytes, resolve_device
+from ..machine.gpus import select_gpus
+from ..measuring.pool import MeasurerPool
+from ..measuring.worker_measurer import WorkerMeasurer
+from ..predict.rate.calibration import present_profile
+from ..predict.rate.profiles import gpu_profile
+from ..records.journal import read_records
+from ..records.results import Results
+from ..records.run_directory import RunPaths, check_run_directory
+from ..report.facts import RunFacts
+from ..report.outputs import write_outputs
+from ..report.progress_bar import PredictionProgress, ProgressDisplay
+from ..report.terminal import render_files, render_frontier, render_outcomes
+from ..search.foresight import Forecasts, count_skips, forecast_all
+from ..search.progress import StopReason
+from ..search.search import run_search
+from ..study.definition import StudyDefinition
+from ..values.errors import (
+    DeviceError,
+    InterruptedStudyError,
+    NothingFitsError,
+    Phase8TuneError,
+    UserInputError,
+)
+from ..values.measurement import DeviceInfo
+from ..values.sizes import format_budget
+from ..values.timing import Timing
+from .planned_run import plan
+from .request import RunRequest, read_study, run_root, settle_budget, tell
+
+_DEFAULT_STUDIES = {"cuda": "default", "cpu": "cpu"}
+_OWNERS = {"cuda": "this GPU has", "cpu": "this computer's memory holds"}
+
+
+def execute(request: RunRequest) -> None:
+    """Search, or go on with a search, then write and print what was found; without a GPU, plan for one.
+
+    Raises: UserInputError, NothingFitsError, DeviceError, InterruptedStudyError; files are written before.
+    """
+    if request.gpu is not None:
+        if request.device != "auto":
+            raise UserInputError(
+                f"--gpu: plans for a card, got --device {request.device} too, which measures; leave out one"
+            )
+        plan(request, gpu_profile(request.gpu))
+        return
+    chosen = None if request.study is None else read_study(request.study, request)
+    gpus = () if request.gpus is None else select_gpus(request.gpus)
+    kind = resolve_device(request.device, gpus)
+    if kind == "predicted":
+        plan(request, present_profile())
+        return
+    definition, text = chosen or read_study(_DEFAULT_STUDIES[kind], request)
+    budget_bytes = settle_budget(request, device_total_bytes(kind, gpus), _OWNERS[kind])
+    root = run_root(request, definition, kind)
+    check_run_directory(root, definition, budget_bytes)
+    timing = definition.timing
+    if request.timeout_s is not None:
+        timing = timing.model_copy(update={"timeout_s": request.timeout_s})
+    device = f"{kind} ({len(gpus)} GPUs)" if len(gpus) > 1 else kind
+    tell(f"study {definition.name}, budget {format_budget(budget_bytes)}, device: {device}, run {root}")
+    if definition.missing_versions:
+        tell(f"not in this installation, left out: kernels {', '.join(definition.missing_versions)}")
+    measurers = _make_measurers(request, kind, gpus, budget_bytes=budget_bytes, root=root, timing=timing)
+    problem: Phase8TuneError | None = None
+    reason: StopReason | None = None
+    with (
+        ProgressDisplay(sys.stderr) as progress,
+        MeasurerPool(measurers, on_loss=lambda text: progress.tell(f"phase8-tune: {text}")) as pool,
+    ):
+        forecasts = _look_ahead(definition, pool.device, budget_bytes, request.reserve_bytes)
+        try:
+            reason = run_search(
+                definition,
+                pool,
+                root,
+                budget_bytes=budget_bytes,
+                on_event=progress,
+                definition_text=text,
+                forecasts=forecasts,
+            ).stop_reason
+        except Phase8TuneError as error:  # no device is left, or nothing can be written any more
+            problem = error
+        facts = RunFacts(
+            run_root=root,
+            study_name=definition.name,
+            budget_bytes=budget_bytes,
+            reserve_bytes=request.reserve_bytes,
+            device=pool.device,
+            versions=pool.versions,
+            timing=timing,
+            command=request.command,
+            missing_versions=definition.missing_versions,
+        )
+    results = Results.of(read_records(RunPaths(root=root).journal))
+    if forecasts is not None:
+        facts = replace(facts, skips=count_skips(results.settled, forecasts))
+    # Whatever ended the search: what was measured is written and shown.
+    if results.records or problem is None:
+        try:
+            recommended = write_outputs(results, facts)
+        except UserInputError as error:
+            raise problem or error from None
+        _print_results(results, facts, recommended, reason, sys.stdout)
+    problem = problem or _judge(results, reason, root)
+    if problem is not None:
+        raise problem
+
+
+def _make_measurers(
+    request: RunRequest,
+    kind: Literal["cuda", "cpu"],
+    gpus: tuple[str, ...],
+    *,
+    budget_bytes: int,
+    root: Path,
+    timing: Timing,
+) -> dict[str, WorkerMeasurer]:
+    """One for each GPU by its UUID, each with a log of its own; one for the device without any named."""
+    earlier = read_records(RunPaths(root=root).journal)
+    return {
+        uuid or kind: WorkerMeasurer(
+            device=kind,
+            budget_bytes=budget_bytes,
+            reserve_bytes=request.reserve_bytes,
+            log_dir=root,
+            log_name=f"worker-{uuid}.log" if len(gpus) > 1 else "worker.log",
+            timing=timing,
+            gpu_uuid=uuid,
+            earlier=earlier,
+        )
+        for uuid in gpus or (None,)
+    }
+
+
+def _look_ahead(
+    definition: StudyDefinition, device: DeviceInfo, budget_bytes: int, reserve_bytes: int
+) -> Forecasts | None:
+    """Forecasts for a GPU whose figures are known, told to the user; None for other devices."""
+    if device.kind != "cuda":
+        return None
+    tell("predicting what fits; the first time this takes some minutes")
+    with PredictionProgress(sys.stderr) as progress:
+        forecasts = forecast_all(definition, device, budget_bytes, reserve_bytes, progress)
+    if forecasts is None:
+        tell(
+            f"no figures of {device.name}, so nothing is predicted; `phase8-tune predict --calibrate` "
+            "measures them for the next run"
+        )
+        return None
+    over = sum(forecast.is_over for forecast in forecasts.values())
+    tell(f"{over} of {len(forecasts)} configurations are predicted not to fit, and are not launched")
+    return forecasts
+
+
+def _print_results(
+    results: Results,
+    facts: RunFacts,
+    recommended: Sequence[Path],
+    reason: StopReason | None,
+    stream: TextIO,
+) -> None:
+    ended = "it failed; what was measured is kept" if reason is None else reason.sentence
+    print(f"\nSearch ended: {ended}.", file=stream)
+    print(f"{render_outcomes(results.settled)}", file=stream)
+    if results.frontier:
+        print(render_frontier(results.frontier), file=stream)
+    print(render_files(facts.run_root, recommended), end="", file=stream, flush=True)
+
+
+def _judge(results: Results, reason: StopReason | None, root: Path) -> Phase8TuneError | None:
+    """The error that a run without a usable end is, None for a good one."""
+    records = results.settled
+    if reason is StopReason.INTERRUPTED:
+        return InterruptedStudyError(
+            f"interrupted; {len(records)} measured configurations are kept in {root}: "
+            "run the same command to go on"
+        )
+    if results.points:
+        return None
+    if not records:
+        return NothingFitsError("nothing was measured before the time was up; raise --time")
+    ended = ", ".join(f"{n} {o.value}" for o, n in Counter(r.measurement.outcome for r in records).items())
+    if any(r.measurement.outcome.is_memory for r in records):
+        return NothingFitsError(
+            f"no configuration fits {format_budget(records[0].budget_bytes)} ({ended}); raise --vram, "
+            f"or search smaller models, sequences or batches with --study; see {root / 'report.md'}"
+        )
+    return DeviceError(f"every configuration failed ({ended}); see the worker's log in {root}")

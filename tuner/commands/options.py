@@ -1,0 +1,36 @@
+"""Options that several commands share, and how their texts become values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..values.sizes import parse_duration, parse_size
+
+HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+"""Context settings of every command."""
+
+runs_dir = click.option(
+    "--runs-dir",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    help="Where runs lie.",
+)
+
+
+def size(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
+    """Callback of an option that takes a size: bytes.
+
+    Raises: UserInputError.
+    """
+    return None if text is None else parse_size(text, what=option.opts[0])
+
+
+def duration(context: click.Context, option: click.Parameter, text: str | None) -> float | None:
+    """Callback of an option that takes a length of time: seconds.
+
+    Raises: UserInputError.
+    """
+    return None if text is None else parse_duration(text, what=option.opts[0])
