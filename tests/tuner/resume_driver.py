@@ -2,8 +2,8 @@
 
 Every measured digest goes to the file MEASURED (fsynced) before the search sees the measurement. The process
 kills itself with SIGKILL the COUNT-th time it comes to KILL_AT: "measure" (in the middle of a measurement),
-"append" (half a record written), "recorded" (in the journal, not yet told), "told" (between two writes to the
-database), "never".
+"append" (half a record written), "recorded" (in the journal, not yet told), "told" (half told, in memory),
+"writing" (all written to the database, and not committed), "never".
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from sqlalchemy import Engine, event
 
 from phase8_tune.tuner.measuring.pool import MeasurerPool
 from phase8_tune.tuner.measuring.testing import FormulaMeasurer
@@ -111,8 +112,10 @@ def main() -> None:
         optuna.Trial.set_constraint = kill_after(  # type: ignore[method-assign]
             count, optuna.Trial.set_constraint, before=False
         )
+    elif kill_at == "writing":
+        event.listen(Engine, "commit", kill_after(count, lambda connection: None, before=True))
     with MeasurerPool({"one": measurer}, on_loss=print) as pool:
-        result = run_search(DEFINITION, pool, run, budget_bytes=BUDGET_BYTES, on_event=lambda event: None)
+        result = run_search(DEFINITION, pool, run, budget_bytes=BUDGET_BYTES, on_event=lambda _: None)
     print(result.stop_reason, result.launched_now)
 
 

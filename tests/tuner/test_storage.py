@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import signal
 import sqlite3
@@ -10,7 +11,6 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
-from sqlalchemy.exc import OperationalError
 
 from phase8_tune.tuner.measuring.pool import MeasurerPool
 from phase8_tune.tuner.measuring.testing import FormulaMeasurer
@@ -47,6 +47,18 @@ def study_of(root: Path) -> optuna.Study:
 def in_memory_store(**options: object) -> StudyStore:
     storage = optuna.storages.InMemoryStorage()
     return StudyStore(storage, SearchSpace(STUDY), name="s", seed=0, startup_trials=2, **options)  # type: ignore[arg-type]
+
+
+def record_of(candidate: Candidate, trial_number: int) -> Record:
+    return Record(
+        digest=candidate.digest(),
+        candidate=candidate.to_dict(),
+        trial_number=trial_number,
+        attempt=1,
+        started_at="2026-01-01T00:00:00+00:00",
+        budget_bytes=2**40,
+        measurement=FormulaMeasurer(2**40).measure(candidate),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -129,25 +141,40 @@ def test_a_trial_whose_driver_died_before_telling_it_is_told_its_record(
     assert trials[record.trial_number].user_attrs["outcome"] == record.measurement.outcome
 
 
-def test_a_busy_database_is_tried_again_and_then_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite says at once that a database is locked, instead of waiting for seconds."""
+    monkeypatch.setattr(sqlite3, "connect", functools.partial(sqlite3.connect, timeout=0))
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_busy_database_is_tried_again_and_then_named(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
     pauses: list[float] = []
-    store = in_memory_store(pause=pauses.append)
-    failures = [3]
-    real_ask = optuna.Study.ask
+    give_way_after = [3]
 
-    def busy_ask(self: optuna.Study) -> optuna.Trial:
-        failures[0] -= 1
-        if failures[0] >= 0:
-            raise OperationalError("SELECT", {}, Exception("database is locked"))
-        return real_ask(self)
+    def pause(pause_s: float) -> None:
+        pauses.append(pause_s)
+        if len(pauses) == give_way_after[0]:
+            other.rollback()
 
-    monkeypatch.setattr(optuna.Study, "ask", busy_ask)
-    store.ask()
+    store = StudyStore(open_sqlite(path), SearchSpace(STUDY), name="s", seed=0, startup_trials=2, pause=pause)
+    first, second, *_ = SearchSpace(STUDY).enumerate()
+    other = sqlite3.connect(path)
+    other.execute("BEGIN EXCLUSIVE")
+    store.show_running(first)
     assert len(pauses) == 3
     assert pauses == sorted(pauses)
-    failures[0] = 100
-    with pytest.raises(UserInputError, match="database is locked"):
-        store.ask()
+    other.execute("BEGIN EXCLUSIVE")
+    give_way_after[0] = 100
+    with pytest.raises(UserInputError, match=r"study s: expected a database.*database is locked") as caught:
+        store.show_running(second)
+    assert "\n" not in str(caught.value)
+    other.rollback()
+    other.close()
+    store.show_running(second)
+    trials = optuna.load_study(study_name="s", storage=open_sqlite(path)).trials
+    assert [t.state.name for t in trials] == ["RUNNING", "RUNNING"]
 
 
 def test_a_candidate_left_in_the_queue_by_a_dead_driver_does_not_take_anothers_place() -> None:
@@ -198,15 +225,7 @@ def test_a_resumed_sampler_does_not_repeat_its_beginning() -> None:
 def test_a_duplicate_names_the_trial_that_was_measured() -> None:
     store, space = in_memory_store(), SearchSpace(STUDY)
     candidate = next(space.enumerate())
-    record = Record(
-        digest=candidate.digest(),
-        candidate=candidate.to_dict(),
-        trial_number=store.trial_of(candidate),
-        attempt=1,
-        started_at="2026-01-01T00:00:00+00:00",
-        budget_bytes=2**40,
-        measurement=FormulaMeasurer(2**40).measure(candidate),
-    )
+    record = record_of(candidate, store.trial_of(candidate))
     knowledge = Knowledge([record])
     store.tell(record, knowledge)
     assert store.trial_of(candidate) == 1
@@ -215,6 +234,34 @@ def test_a_duplicate_names_the_trial_that_was_measured() -> None:
     assert "duplicate_of_trial" not in first.user_attrs
     assert second.user_attrs["duplicate_of_trial"] == 0
     assert second.values == first.values
+
+
+def test_what_a_dead_driver_measured_is_no_duplicate_of_the_trial_that_died_with_it() -> None:
+    """The first attempt counts, although a second trial ends with it: the first one was never told."""
+    store, space = in_memory_store(), SearchSpace(STUDY)
+    candidate = next(space.enumerate())
+    number = store.trial_of(candidate)
+    store.abandon()
+    record = record_of(candidate, number)
+    assert store.trial_of(candidate) == 1
+    store.tell(record, Knowledge([record]))
+    assert [t.state.name for t in store.trials] == ["FAIL", "COMPLETE"]
+    assert "duplicate_of_trial" not in store.trials[1].user_attrs
+
+
+@pytest.mark.parametrize("others", [0, 2])
+def test_trials_made_again_from_the_journal_have_their_old_numbers(tmp_path: Path, others: int) -> None:
+    """A trial without a record of its own left a gap: one that says so takes its place."""
+    first, second, *_ = SearchSpace(STUDY).enumerate()
+    records = [record_of(second, others + 1), record_of(first, others)]
+    store = StudyStore(
+        open_sqlite(tmp_path / "study.db"), SearchSpace(STUDY), name="s", seed=0, startup_trials=2
+    )
+    store.replay(Knowledge(records))
+    trials = optuna.load_study(study_name="s", storage=open_sqlite(tmp_path / "study.db")).trials
+    assert [t.number for t in trials] == list(range(others + 2))
+    assert {t.state.name for t in trials[:others]} <= {"FAIL"}
+    assert [t.user_attrs["digest"] for t in trials[others:]] == [first.digest(), second.digest()]
 
 
 def test_an_interrupt_waits_for_the_end_of_a_call_to_the_database(tmp_path: Path) -> None:

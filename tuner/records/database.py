@@ -1,4 +1,8 @@
-"""The Optuna study of a run: an ordinary one, kept in step with the journal."""
+"""The Optuna study of a run: an ordinary one, kept in step with the journal.
+
+The driver works with a copy in memory. What of it changed goes to the file in one transaction, before a
+candidate is measured and after its record is told.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
@@ -22,15 +26,14 @@ from ..values.errors import UserInputError
 from ..values.format_versions import FORMAT_KEY, later_format
 from ..values.interrupt import interrupt_deferred
 from ..values.record import Record
-from .frontier import to_points
 from .knowledge import Knowledge
+from .told import DIGEST, OUTCOME, attributes, constraints, state_and_values
+from .trial_rows import TrialRows
 
 FORMAT_VERSION = 1  # of the attributes; the tables are Optuna's, which knows its own version
 METRIC_NAMES = ["tokens_per_s", "peak_bytes", "parameters"]
 DIRECTIONS = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE]
-_CONSTRAINT = "vram"
-_DIGEST = "digest"
-_OUTCOME = "outcome"
+_LOST = "lost with an earlier study.db: it had no record of its own"
 _TRIES = 5
 _FIRST_PAUSE_S = 0.1
 
@@ -63,8 +66,8 @@ def open_sqlite(path: Path) -> optuna.storages.BaseStorage:
 def _connect(path: Path) -> optuna.storages.RDBStorage:
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(path.absolute(), check_same_thread=False)
-        # The journal is what is fsynced, and this file can be made from it: some 20 commits a trial need not
-        # wait for the disk (12 trials took 8.1 s with, 1.6 s without). A killed process still harms nothing.
+        # The journal is what is fsynced, and this file can be made from it: it need not wait for the disk as
+        # well. A killed process still harms nothing.
         connection.execute("PRAGMA synchronous = OFF")
         return connection
 
@@ -76,7 +79,10 @@ def _connect(path: Path) -> optuna.storages.RDBStorage:
 
 
 class StudyStore:
-    """Asks trials of one Optuna study and tells it records; calls are retried where the database is busy."""
+    """Asks trials of one Optuna study and tells it records; a database that is busy is tried again.
+
+    A study in a database is copied to memory; another program that adds trials to it is an error.
+    """
 
     def __init__(
         self,
@@ -94,36 +100,40 @@ class StudyStore:
         """
         self._space, self._pause, self._name = space, pause, name
         self._open: dict[str, Trial] = {}
-        self._study = self._retried(
+        self._stored = self._retried(
             lambda: optuna.create_study(
                 storage=storage, study_name=name, directions=DIRECTIONS, load_if_exists=True
             )
         )
         self._agree_on_format()
-        known = len(self._retried(lambda: self._study.get_trials(deepcopy=False)))
+        self._study, self._rows = self._stored, None
+        if isinstance(storage, optuna.storages.RDBStorage):
+            self._study = self._retried(lambda: _copy(self._stored))
+            study_id = storage.get_study_id_from_name(name)
+            self._rows = self._retried(lambda: TrialRows(storage.engine, study_id, self.trials))
         # A resumed study goes on with other random numbers than it began with, or it would begin again. The
         # lie is that what runs on other devices turns out bad: so the next one is asked elsewhere.
         self._study.sampler = optuna.samplers.TPESampler(
             multivariate=True,
-            seed=(seed + known) % 2**32,
+            seed=(seed + len(self.trials)) % 2**32,
             n_startup_trials=startup_trials,
             constant_liar=True,
         )
         with warnings.catch_warnings():  # metric names are marked experimental since Optuna 3.2
             warnings.simplefilter("ignore", ExperimentalWarning)
-            self._retried(lambda: self._study.set_metric_names(METRIC_NAMES))
+            self._retried(lambda: self._stored.set_metric_names(METRIC_NAMES))
 
     def _agree_on_format(self) -> None:
-        noted = self._retried(lambda: self._study.user_attrs)
+        noted = self._retried(lambda: self._stored.user_attrs)
         if later := later_format(noted, FORMAT_VERSION):
             raise UserInputError(f"study {self._name} of study.db: {later}")
         if FORMAT_KEY not in noted:
-            self._retried(lambda: self._study.set_user_attr(FORMAT_KEY, FORMAT_VERSION))
+            self._retried(lambda: self._stored.set_user_attr(FORMAT_KEY, FORMAT_VERSION))
 
     @property
     def trials(self) -> list[FrozenTrial]:
-        """All trials of the study."""
-        return self._retried(lambda: self._study.get_trials(deepcopy=False))
+        """All trials of the study, by number."""
+        return self._study.get_trials(deepcopy=False)
 
     def ask(self) -> Candidate:
         """Let the sampler choose a candidate; its trial stays open until told or abandoned.
@@ -132,7 +142,7 @@ class StudyStore:
         """
         candidate, trial = self._ask()
         if candidate.digest() in self._open:
-            self._retried(lambda: self._fail(trial.number))
+            self._fail(trial.number)
         else:
             self._open[candidate.digest()] = trial
         return candidate
@@ -141,24 +151,33 @@ class StudyStore:
         """Number of the open trial of a candidate, opened now where the sampler did not choose it itself."""
         digest = candidate.digest()
         if digest not in self._open:
-            self._retried(lambda: self._study.enqueue_trial(self._space.parameters_of(candidate)))
+            self._study.enqueue_trial(self._space.parameters_of(candidate))
             asked, trial = self._ask()
             # First in, first out: a candidate that a dead driver left in the queue may come before.
             while asked != candidate:
-                self._retried(lambda number=trial.number: self._fail(number))  # type: ignore[misc]
+                self._fail(trial.number)
                 asked, trial = self._ask()
             self._open[digest] = trial
         return self._open[digest].number
 
+    def show_running(self, candidate: Candidate) -> None:
+        """Open the trial of a candidate where it is not, and have it in the database while it is measured."""
+        self.trial_of(candidate)
+        self._write()
+
     def _ask(self) -> tuple[Candidate, Trial]:
-        trial = self._retried(self._study.ask)
-        candidate = self._retried(lambda: self._space.suggest(trial))
-        self._retried(lambda: trial.set_user_attr(_DIGEST, candidate.digest()))
+        trial = self._study.ask()
+        candidate = self._space.suggest(trial)
+        trial.set_user_attr(DIGEST, candidate.digest())
         return candidate, trial
 
     def tell(self, record: Record, knowledge: Knowledge) -> None:
-        """Close the open trial of a record's candidate with what was found, now or in an earlier trial."""
-        self._finish(self._open.pop(record.digest), record, knowledge)
+        """Close the open trial of a record's candidate with what was found, now or in an earlier trial.
+
+        The database has it then, but for what an earlier trial was told already: that comes with the next.
+        """
+        if not self._finish(self._open.pop(record.digest), record, knowledge):
+            self._write()
 
     def abandon(self) -> None:
         """Close all running trials as failed: their candidates were not measured and may be asked again."""
@@ -166,56 +185,72 @@ class StudyStore:
         for trial in self.trials:
             # From the study, not from `_open`: an interrupt may have come before a trial was noted there.
             if trial.state == TrialState.RUNNING:
-                self._retried(lambda number=trial.number: self._fail(number))  # type: ignore[misc]
+                self._fail(trial.number)
+        self._write()
 
     def replay(self, knowledge: Knowledge) -> None:
         """Bring the study in step with the journal after a driver died, and close the trials it left open.
 
         A settled record whose trial is still running is told to it; one that the study does not know at all
-        (its file was removed) becomes a new trial; whatever else is running failed.
+        (its file was removed) becomes a new trial of its old number; whatever else is running failed.
         """
         settled = {record.digest: record for record in knowledge.settled}
         for frozen in self.trials:
-            digest = frozen.user_attrs.get(_DIGEST, "")
+            digest = frozen.user_attrs.get(DIGEST, "")
             if frozen.state == TrialState.RUNNING:
                 record = settled.pop(digest, None)
                 if record is None:
-                    self._retried(lambda number=frozen.number: self._fail(number))  # type: ignore[misc]
+                    self._fail(frozen.number)
                 else:
                     self._finish(Trial(self._study, frozen._trial_id), record, knowledge)
-            elif frozen.state.is_finished() and _OUTCOME in frozen.user_attrs:
+            elif frozen.state.is_finished() and OUTCOME in frozen.user_attrs:
                 settled.pop(digest, None)
-        for record in settled.values():
+        known = len(self.trials)
+        for record in sorted(settled.values(), key=lambda record: record.trial_number):
+            for _ in range(known, record.trial_number):
+                self._study.add_trial(create_trial(state=TrialState.FAIL, user_attrs={"message": _LOST}))
             self._add(record, knowledge)
+            known = max(known, record.trial_number) + 1
+        self._write()
 
     def mark(self, stop_reason: str) -> None:
         """Note in the study why its last search ended."""
-        self._retried(lambda: self._study.set_user_attr("stop_reason", stop_reason))
+        self._write()
+        self._retried(lambda: self._stored.set_user_attr("stop_reason", stop_reason))
 
-    def _finish(self, trial: Trial, record: Record, knowledge: Knowledge) -> None:
-        state, values = _state_and_values(record)
-        for key, value in _attributes(record, trial.number).items():
-            self._retried(lambda key=key, value=value: trial.set_user_attr(key, value))  # type: ignore[misc]
-        for key, value in _constraints(record, knowledge).items():
+    def _finish(self, trial: Trial, record: Record, knowledge: Knowledge) -> bool:
+        """Whether it only repeats what another trial was told."""
+        state, values = state_and_values(record)
+        number, trials = record.trial_number, self.trials
+        is_repeated = number != trial.number and number < len(trials) and OUTCOME in trials[number].user_attrs
+        for key, value in attributes(record, is_repeated=is_repeated).items():
+            trial.set_user_attr(key, value)
+        for key, value in constraints(record, knowledge).items():
             # The first write wins, with a warning: a driver may have died between it and tell.
             if key not in trial.constraints:
-                self._retried(lambda key=key, value=value: trial.set_constraint(key, value))  # type: ignore[misc]
-        self._retried(lambda: self._study.tell(trial, values, state, skip_if_finished=True))
+                trial.set_constraint(key, value)
+        self._study.tell(trial, values, state, skip_if_finished=True)
+        return is_repeated
 
     def _fail(self, number: int) -> None:
         self._study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
 
     def _add(self, record: Record, knowledge: Knowledge) -> None:
-        state, values = _state_and_values(record)
+        state, values = state_and_values(record)
         trial = create_trial(
             state=state,
             values=values,
             params=self._space.parameters_of(record.to_candidate()),
             distributions=self._space.distributions(),
-            user_attrs=_attributes(record, record.trial_number),
-            constraints=_constraints(record, knowledge),
+            user_attrs=attributes(record, is_repeated=False),
+            constraints=constraints(record, knowledge),
         )
-        self._retried(lambda: self._study.add_trial(trial))
+        self._study.add_trial(trial)
+
+    def _write(self) -> None:
+        rows = self._rows
+        if rows is not None:
+            self._retried(lambda: rows.write(self.trials))
 
     def _retried(self, call: Callable[[], T]) -> T:
         def whole_call() -> T:
@@ -236,37 +271,13 @@ class StudyStore:
             raise _unusable(f"study {self._name}", error) from error
 
 
-def _state_and_values(record: Record) -> tuple[TrialState, list[float] | None]:
-    points = to_points([record])
-    if points:
-        return TrialState.COMPLETE, [points[0].tokens_per_s, points[0].peak_bytes, points[0].parameters]
-    return (TrialState.PRUNED if record.measurement.outcome.is_memory else TrialState.FAIL), None
-
-
-def _constraints(record: Record, knowledge: Knowledge) -> dict[str, float]:
-    """The share of the budget by which a record is over it; none where it was not about memory."""
-    outcome = record.measurement.outcome
-    return {_CONSTRAINT: knowledge.violation(record)} if record.fits or outcome.is_memory else {}
-
-
-def _attributes(record: Record, trial_number: int) -> dict[str, Any]:
-    """What a trial carries besides its values: PRUNED ones have none, so the figures are here too."""
-    measurement = record.measurement
-    attributes: dict[str, Any] = {
-        _DIGEST: record.digest,
-        "candidate": record.candidate,
-        "attempt": record.attempt,
-        "message": measurement.message,
-        "peak_bytes": measurement.peak_bytes,
-        "parameters": measurement.parameters,
-    }
-    attributes["basis"] = "measured" if measurement.predicted is None else "predicted"
-    for point in to_points([record]):
-        attributes |= {"tokens_per_s": point.tokens_per_s, "tokens_per_s_std": point.tokens_per_s_std}
-    if trial_number != record.trial_number:
-        attributes["duplicate_of_trial"] = record.trial_number
-    # Last: a trial that has it has everything.
-    return attributes | {_OUTCOME: str(measurement.outcome)}
+def _copy(stored: optuna.Study) -> optuna.Study:
+    """The same study in memory, without its attributes."""
+    memory = optuna.storages.InMemoryStorage()
+    study_id = memory.create_new_study(stored.directions, stored.study_name)
+    for trial in stored.get_trials(deepcopy=False):
+        memory.create_new_trial(study_id, trial)
+    return optuna.load_study(study_name=stored.study_name, storage=memory)
 
 
 def _unusable(where: str, error: Exception) -> UserInputError:

@@ -1,6 +1,6 @@
 """The search: asks for candidates, has them measured, writes down what came out, tells the study.
 
-Source: the design's page on searching (ask and tell, journal before database, PRUNED with a constraint).
+Source: docs/architecture.md, Searching (ask and tell, journal before database, PRUNED with a constraint).
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ class Search:
             self._record(candidate, measurement, attempt=0, started_at=_now())
 
     def _measure(self, candidate: Candidate, device: str) -> None:
-        self._store.trial_of(candidate)
+        self._store.show_running(candidate)
         self._started_at[candidate] = _now()
         self._pool.hand_out(candidate, device)
         self._emit()
