@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from phase8_tune.tuner.predict.fit.depth import NotRepeatableError, deepen
-from phase8_tune.tuner.predict.fit.line import _total_costs
+from phase8_tune.tuner.predict.fit.line import total_costs
 from phase8_tune.tuner.predict.trace.events import FREE, Cost, Event, Trace
 
 from .traces import VERSIONS, canonical, traced
@@ -42,7 +42,7 @@ def test_deepened_events_are_those_of_the_deep_model(version, checkpointing, mod
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_costs_grow_with_the_depth(version):
-    deep, whole = _total_costs(traced(version), 5), _total_costs(traced(version, depth=5), 5)
+    deep, whole = total_costs(traced(version), 5), total_costs(traced(version, depth=5), 5)
     assert deep.keys() == whole.keys()
     for name, cost in whole.items():
         assert deep[name].flops == cost.flops
@@ -73,6 +73,6 @@ def test_memory_passed_over_two_blocks_is_refused():
         deepen(trace, 4)
 
 
-def test_total_costs_count_the_middle_block_for_all_like_it():
+def testtotal_costs_count_the_middle_block_for_all_like_it():
     trace = Trace(depth=3, costs={("gemm", unit): Cost(flops=1.0, launches=1.0) for unit in (-1, 0, 1, 2)})
-    assert _total_costs(trace, 10)["gemm"] == Cost(flops=11.0, launches=11.0)
+    assert total_costs(trace, 10)["gemm"] == Cost(flops=11.0, launches=11.0)

@@ -9,7 +9,7 @@ import pytest
 from phase8_tune.kernels.versions import KERNEL_VERSIONS
 from phase8_tune.phase8.config import preset
 from phase8_tune.phase8.training import TrainingOptions
-from phase8_tune.tuner.predict.fit.line import _total_costs
+from phase8_tune.tuner.predict.fit.line import total_costs
 from phase8_tune.tuner.predict.lines import LineKey, traced_key
 from phase8_tune.tuner.predict.trace.events import FREE, LOSS_SCALING, Event, Trace
 from phase8_tune.tuner.predict.trace.stepping import trace_training
@@ -77,7 +77,7 @@ def test_scaling_adds_a_few_scalars(
     for plain, scaled in zip(bf16.parts(), fp16.parts(), strict=True):
         extra = added(plain, scaled)
         assert sum(e.size_bytes for e in extra if e.size_bytes != FREE) <= SCALING_BYTES
-    plain_costs, scaled_costs = _total_costs(bf16, 3), _total_costs(fp16, 3)
+    plain_costs, scaled_costs = total_costs(bf16, 3), total_costs(fp16, 3)
     scaling = scaled_costs.pop(LOSS_SCALING)
     assert scaling.moved_bytes > 4 * preset(model, n_seq=n_seq).parameter_count() * 3 / 32
     # What remains: the scaled loss's own gradient, and the optimizer's step counts taken back on overflow

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from phase8_tune.phase8 import capture
-from phase8_tune.tuner.predict.fit.line import _total_costs
+from phase8_tune.tuner.predict.fit.line import total_costs
 from phase8_tune.tuner.predict.replay.program import CAPTURE_AFTER
 from phase8_tune.tuner.predict.trace import traced_trainer
 from phase8_tune.tuner.predict.trace.cost_classes import RECORDED, UNRECORDED
@@ -75,7 +75,7 @@ def test_what_autograd_records_is_counted():
 def test_a_forward_pass_counts_what_it_calls(version):
     """Without autograd nothing is recorded, and everything counts that is no part of a custom operation."""
     traces = [traced(version, mode=mode) for mode in ("forward", "train")]
-    forward, training = (_total_costs(trace, trace.depth) for trace in traces)
+    forward, training = (total_costs(trace, trace.depth) for trace in traces)
     assert RECORDED not in forward
     assert UNRECORDED not in training
     assert 0 < forward[UNRECORDED].launches <= forward["memory"].launches + forward["gemm"].launches

@@ -1,11 +1,17 @@
 """One line of candidates, all batches of one model, from a few traces: every size as a + b·batch.
 
-Peaks are not straight in the batch, because they move from one phase to another; single allocations are.
-Two traces give a and b, a third checks them. Scratch memory that goes in steps (`scratch`) is described by
-numbers that are straight, and its size is worked out from them. Where sizes bend (a kernel's buffers that
-stop growing), the batch itself is traced. (A buffer of so much a tile is straight in whole tiles only: at odd
-batches it may be part of a tile off.) A batch of one has its own events: what is contiguous then need not be
-copied.
+Say that a tensor takes 10,240 bytes at a batch of 2, and 73,728 at 64: that is 8,192 + 1,024·batch. A third
+trace checks it: at a batch of 8 it has to be 16,384, to the byte. Single allocations are straight in the
+batch, peaks are not, because they move from one phase to another: so the events are kept, with their sizes,
+and replayed for each batch.
+
+Where it is not that simple:
+- Scratch memory that goes in steps (`trace/scratch.py`) is described by numbers that are straight, and its
+  size is worked out from them.
+- Where a size bends (a buffer that stops growing), the batch itself is traced. (A buffer of so much a tile is
+  straight in whole tiles only: at odd batches it may be part of a tile off.)
+- A batch of one has its own events: what is contiguous then need not be copied. So batches share a structure
+  only where their events are the same.
 """
 
 from __future__ import annotations
@@ -29,6 +35,60 @@ FIT_BATCHES = (2, 8, 64)
 
 _COST_TOLERANCE = 0.02
 """Some classes of costs are sums of whichever is larger of two, and bend slightly."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Line:
+    """All batches of one model: exact for those traced, fitted for the others where sizes are straight.
+
+    structures: what its batches do; traced: by batch, what it adds to one of these. fitted: two batches, None
+    where sizes bend. processors: of the GPU that is traced for.
+    """
+
+    processors: Processors
+    structures: list[Structure] = field(default_factory=list)
+    traced: dict[int, BatchSizes] = field(default_factory=dict)
+    fitted: tuple[int, int] | None = None
+
+    @property
+    def is_tried(self) -> bool:
+        """Whether it is known if it can be fitted."""
+        return all(batch in self.traced for batch in FIT_BATCHES)
+
+    def at(self, batch: int) -> BatchSizes | None:
+        """Sizes at a batch, None where it has to be traced."""
+        if batch in self.traced or self.fitted is None or batch < min(self.fitted):
+            return self.traced.get(batch)
+        low, high = self.fitted
+        first, second = self.traced[low], self.traced[high]
+
+        def straight(at_low: int, at_high: int) -> int:
+            return at_low + (at_high - at_low) * (batch - low) // (high - low)
+
+        sizes = list(map(straight, first.sizes, second.sizes))
+        numbers = list(map(straight, first.numbers, second.numbers))
+        for index, size in self._stepped(self.structures[first.structure], numbers):
+            sizes[index] = size
+        return BatchSizes(
+            structure=first.structure, sizes=sizes, costs=self._costs_at(batch), numbers=numbers
+        )
+
+    def _stepped(self, structure: Structure, numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """Sizes that go in steps, each with its index."""
+        start = 0
+        for index, scratch in structure.scratch.items():
+            end = start + len(numbers_of(scratch.source))
+            source = with_numbers(scratch.source, tuple(numbers[start:end]))
+            yield index, scratch_bytes(ScratchOf(source, scratch.buffer), self.processors)
+            start = end
+
+    def _costs_at(self, batch: int) -> Costs:
+        """On the piece of the line that the batch lies on, or on its last: costs may bend slightly."""
+        ends = [b for b in FIT_BATCHES if b in self.traced]
+        low, high = next(pair for pair in reversed(list(pairwise(ends))) if pair[0] <= batch)
+        share = (batch - low) / (high - low)
+        others = self.traced[high].costs
+        return {name: _between(cost, others[name], share) for name, cost in self.traced[low].costs.items()}
 
 
 @dataclass(kw_only=True, slots=True)
@@ -62,67 +122,6 @@ class BatchSizes:
     numbers: list[int]
 
 
-@dataclass(kw_only=True, slots=True)
-class Line:
-    """All batches of one model: exact for those traced, fitted for the others where sizes are straight.
-
-    fitted: two batches, None where sizes bend. processors: of the GPU that is traced for.
-    """
-
-    processors: Processors
-    structures: list[Structure] = field(default_factory=list)
-    traced: dict[int, BatchSizes] = field(default_factory=dict)
-    fitted: tuple[int, int] | None = None
-
-    @property
-    def is_tried(self) -> bool:
-        """Whether it is known if it can be fitted."""
-        return all(batch in self.traced for batch in FIT_BATCHES)
-
-    def at(self, batch: int) -> BatchSizes | None:
-        """Sizes at a batch, None where it has to be traced."""
-        if batch in self.traced or self.fitted is None or batch < min(self.fitted):
-            return self.traced.get(batch)
-        low, high = self.fitted
-        first, second = self.traced[low], self.traced[high]
-
-        def straight(a: int, b: int) -> int:
-            return a + (b - a) * (batch - low) // (high - low)
-
-        sizes = list(map(straight, first.sizes, second.sizes))
-        numbers = list(map(straight, first.numbers, second.numbers))
-        for index, size in self._stepped(self.structures[first.structure], numbers):
-            sizes[index] = size
-        return BatchSizes(
-            structure=first.structure, sizes=sizes, costs=self._costs_at(batch), numbers=numbers
-        )
-
-    def _costs_at(self, batch: int) -> Costs:
-        """On the piece of the line that the batch lies on, or on its last: costs may bend slightly."""
-        ends = [b for b in FIT_BATCHES if b in self.traced]
-        low, high = next(pair for pair in reversed(list(pairwise(ends))) if pair[0] <= batch)
-        share = (batch - low) / (high - low)
-        others = self.traced[high].costs
-        return {name: _between(cost, others[name], share) for name, cost in self.traced[low].costs.items()}
-
-    def _stepped(self, structure: Structure, numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
-        """Sizes that go in steps, each with its index."""
-        start = 0
-        for index, scratch in structure.scratch.items():
-            end = start + len(numbers_of(scratch.source))
-            source = with_numbers(scratch.source, tuple(numbers[start:end]))
-            yield index, scratch_bytes(ScratchOf(source, scratch.buffer), self.processors)
-            start = end
-
-
-def _between(first: Cost, second: Cost, share: float) -> Cost:
-    return Cost(
-        flops=first.flops + (second.flops - first.flops) * share,
-        moved_bytes=first.moved_bytes + (second.moved_bytes - first.moved_bytes) * share,
-        launches=first.launches + (second.launches - first.launches) * share,
-    )
-
-
 def fit_line(line: Line, tracing: Tracing, depth: int) -> None:
     """Trace those of FIT_BATCHES that are not yet, and set `fitted` where their sizes are straight.
 
@@ -133,13 +132,62 @@ def fit_line(line: Line, tracing: Tracing, depth: int) -> None:
         if batch not in line.traced:
             trace_batch(line, batch, tracing, depth)
     kinds = {(line.traced[batch].structure, frozenset(line.traced[batch].costs)) for batch in FIT_BATCHES}
-    if len(kinds) == 1:
-        line.fitted = (low, high)
-        check = line.traced.pop(middle)
-        fitted = line.at(middle)
-        line.traced[middle] = check
-        if fitted is None or not _agree(fitted, check):
-            line.fitted = None
+    if len(kinds) > 1:
+        return
+    line.fitted = (low, high)
+    check = line.traced.pop(middle)
+    fitted = line.at(middle)
+    line.traced[middle] = check
+    if fitted is None or not _agree(fitted, check):
+        line.fitted = None
+
+
+def trace_batch(line: Line, batch: int, tracing: Tracing, depth: int) -> BatchSizes:
+    """Trace one batch: so many blocks as stand for all, found with the first one.
+
+    depth: number of blocks of the model.
+    """
+    if line.structures:
+        return add_trace(line, batch, tracing(batch, line.structures[0].trace.depth), depth)
+    trace = tracing(batch, min(TRACED_DEPTH, depth))
+    if depth > TRACED_DEPTH and not _repeats(trace, depth):
+        trace = tracing(batch, depth)
+    return add_trace(line, batch, trace, depth)
+
+
+def add_trace(line: Line, batch: int, trace: Trace, depth: int) -> BatchSizes:
+    """Add the trace of one batch: to a structure that has its events, or as a new one."""
+    sized = _sized(trace)
+    alike = (n for n, structure in enumerate(line.structures) if _same_events(structure, trace))
+    number = next(alike, len(line.structures))
+    if number == len(line.structures):
+        line.structures.append(_structure(trace, depth))
+    line.traced[batch] = BatchSizes(
+        structure=number,
+        sizes=[event.size_bytes for event in sized],
+        costs=total_costs(trace, depth),
+        numbers=[n for event in sized if event.scratch for n in numbers_of(event.scratch.source)],
+    )
+    return line.traced[batch]
+
+
+def total_costs(trace: Trace, depth: int) -> Costs:
+    """The work of a step of `depth` blocks: the middle block's counts for all that are like it."""
+    totals: Costs = {}
+    for (name, unit), cost in trace.costs.items():
+        times = depth - trace.depth + 1 if unit == 1 and depth > trace.depth else 1
+        totals.setdefault(name, Cost()).add(
+            cost.flops * times, cost.moved_bytes * times, cost.launches * times
+        )
+    return totals
+
+
+def _between(first: Cost, second: Cost, share: float) -> Cost:
+    return Cost(
+        flops=first.flops + (second.flops - first.flops) * share,
+        moved_bytes=first.moved_bytes + (second.moved_bytes - first.moved_bytes) * share,
+        launches=first.launches + (second.launches - first.launches) * share,
+    )
 
 
 def _agree(fitted: BatchSizes, traced: BatchSizes) -> bool:
@@ -153,17 +201,8 @@ def _agree(fitted: BatchSizes, traced: BatchSizes) -> bool:
     )
 
 
-def trace_batch(line: Line, batch: int, tracing: Tracing, depth: int) -> BatchSizes:
-    """Trace one batch: so many blocks as stand for all, found with the first one."""
-    if line.structures:
-        return add_trace(line, batch, tracing(batch, line.structures[0].trace.depth), depth)
-    trace = tracing(batch, min(TRACED_DEPTH, depth))
-    if depth > TRACED_DEPTH and not _repeats(trace, depth):
-        trace = tracing(batch, depth)
-    return add_trace(line, batch, trace, depth)
-
-
 def _repeats(trace: Trace, depth: int) -> bool:
+    """Whether three blocks stand for all."""
     try:
         deepen(trace, depth)
     except NotRepeatableError:
@@ -171,18 +210,37 @@ def _repeats(trace: Trace, depth: int) -> bool:
     return True
 
 
-def add_trace(line: Line, batch: int, trace: Trace, depth: int) -> BatchSizes:
-    """Add the trace of one batch: to a structure that has its events, or as a new one."""
-    sized = [event for part in trace.parts() for event in part if event.size_bytes >= 0]
-    sizes = [event.size_bytes for event in sized]
-    numbers = [n for event in sized if event.scratch for n in numbers_of(event.scratch.source)]
-    costs = _total_costs(trace, depth)
-    alike = (n for n, structure in enumerate(line.structures) if _same_events(structure, trace))
-    number = next(alike, len(line.structures))
-    if number == len(line.structures):
-        line.structures.append(_structure(trace, depth))
-    line.traced[batch] = BatchSizes(structure=number, sizes=sizes, costs=costs, numbers=numbers)
-    return line.traced[batch]
+def _sized(trace: Trace) -> list[Event]:
+    """The allocations whose size is the model's, in order."""
+    return [event for part in trace.parts() for event in part if event.size_bytes >= 0]
+
+
+def _same_events(structure: Structure, trace: Trace) -> bool:
+    """Whether a trace differs from a structure in sizes alone."""
+    for ours, theirs in zip(structure.trace.parts(), trace.parts(), strict=True):
+        if len(ours) != len(theirs):
+            return False
+        if not all(map(_is_same, ours, theirs)):
+            return False
+    sized = enumerate(_sized(trace))
+    return all(_differs_in_numbers(structure.scratch.get(index), event.scratch) for index, event in sized)
+
+
+def _is_same(one: Event, other: Event) -> bool:
+    if one.slot != other.slot or one.op != other.op or one.phase != other.phase or one.unit != other.unit:
+        return False
+    return min(one.size_bytes, other.size_bytes) >= 0 or one.size_bytes == other.size_bytes
+
+
+def _differs_in_numbers(ours: ScratchOf | None, theirs: ScratchOf | None) -> bool:
+    """Whether two sizes go in the same steps, at most at other numbers; or neither goes in steps."""
+    if ours is None or theirs is None or type(ours.source) is not type(theirs.source):
+        return ours is theirs
+    numbers = numbers_of(ours.source)
+    return (
+        len(numbers) == len(numbers_of(theirs.source))
+        and theirs._replace(source=with_numbers(theirs.source, numbers)) == ours
+    )
 
 
 def _structure(trace: Trace, depth: int) -> Structure:
@@ -198,42 +256,6 @@ def _structure(trace: Trace, depth: int) -> Structure:
         growth.append(event.growth_bytes)
         return Event(event.slot, len(growth) - 1, event.op, event.phase, event.unit)
 
-    parts = [[indexed(event) for event in part] for part in trace.parts()]
-    template = Trace(
-        depth=trace.depth, setup=parts[0], first=parts[1], repeat=parts[2], categories=trace.categories
-    )
+    setup, first, repeat = ([indexed(event) for event in part] for part in trace.parts())
+    template = Trace(depth=trace.depth, setup=setup, first=first, repeat=repeat, categories=trace.categories)
     return Structure(trace=template, depth=depth, growth_bytes=growth, scratch=scratch)
-
-
-def _same_events(structure: Structure, trace: Trace) -> bool:
-    for ours, theirs in zip(structure.trace.parts(), trace.parts(), strict=True):
-        if len(ours) != len(theirs):
-            return False
-        for a, b in zip(ours, theirs, strict=True):
-            if a.slot != b.slot or a.op != b.op or a.phase != b.phase or a.unit != b.unit:
-                return False
-            if (a.size_bytes < 0 or b.size_bytes < 0) and a.size_bytes != b.size_bytes:
-                return False
-    sized = (event for part in trace.parts() for event in part if event.size_bytes >= 0)
-    return all(_is_alike(structure.scratch.get(index), event.scratch) for index, event in enumerate(sized))
-
-
-def _is_alike(ours: ScratchOf | None, theirs: ScratchOf | None) -> bool:
-    """Whether the two differ in their numbers alone."""
-    if ours is None or theirs is None or type(ours.source) is not type(theirs.source):
-        return ours is theirs
-    numbers = numbers_of(ours.source)
-    return (
-        len(numbers) == len(numbers_of(theirs.source))
-        and theirs._replace(source=with_numbers(theirs.source, numbers)) == ours
-    )
-
-
-def _total_costs(trace: Trace, depth: int) -> Costs:
-    totals: Costs = {}
-    for (name, unit), cost in trace.costs.items():
-        times = depth - trace.depth + 1 if unit == 1 and depth > trace.depth else 1
-        totals.setdefault(name, Cost()).add(
-            cost.flops * times, cost.moved_bytes * times, cost.launches * times
-        )
-    return totals

@@ -2,9 +2,13 @@
 
 A sum, a mean or a norm over many values with few results is cut into parts, one a block of threads: each
 block writes its part into a buffer and counts itself done in a semaphore, and both are freed when the
-operation ends. Whether it is cut, and into how many parts, follows from shapes, strides, dtypes and the GPU,
-in steps: no straight line in the batch. So a trace notes the reduction, and the sizes are worked out for each
-batch.
+operation ends. Say that 2^20 contiguous float32 are summed to one number on an H100 (132 multiprocessors of
+2,048 threads). A block has 512 threads, so each would add 2,048 values, one after the other, while the GPU
+has room for 528 such blocks. 128 of them share the work, as each thread then still has 16 values: 128 parts
+of 4 bytes and a semaphore of 4 are held meanwhile.
+
+Whether a reduction is cut, and into how many parts, follows from shapes, strides, dtypes and the GPU, in
+steps: no straight line in the batch. So a trace notes the reduction, and sizes are worked out for each batch.
 
 Source: pytorch, aten/src/ATen/native/cuda/Reduce.cuh (setReduceConfig, ReduceConfig, gpu_reduce_kernel) and
 aten/src/ATen/TensorIterator.cpp (reorder_dimensions, coalesce_dimensions, with_32bit_indexing), as of 2.11.
@@ -13,6 +17,7 @@ aten/src/ATen/TensorIterator.cpp (reorder_dimensions, coalesce_dimensions, with_
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -54,24 +59,24 @@ class Scratch(NamedTuple):
     semaphore_bytes: int
 
 
-class _Layout(NamedTuple):
-    """Dimensions, the fastest first, reduced ones before others; strides in bytes (of results: elements)."""
-
-    shape: tuple[int, ...]
-    out: tuple[int, ...]
-    input: tuple[int, ...]
-
-
 @functools.lru_cache(maxsize=1 << 16)
 def scratch_of(reduction: Reduction, processors: Processors) -> Scratch:
     """The scratch memory of one reduction on one GPU.
 
     What is too large for 32-bit offsets is reduced piece by piece: the largest piece's scratch counts.
     """
-    largest = Scratch(0, 0)
-    for piece in _pieces(_layout(reduction)):
-        largest = max(largest, _scratch_of_piece(piece, reduction, processors))
-    return largest
+    return max(_scratch_of_piece(piece, reduction, processors) for piece in _pieces(_layout(reduction)))
+
+
+class _Layout(NamedTuple):
+    """Dimensions as the kernel goes through them: the fastest first, reduced ones before others.
+
+    out: strides of the results, in elements, 0 along a reduced dimension. input: of the input, in bytes.
+    """
+
+    shape: tuple[int, ...]
+    out: tuple[int, ...]
+    input: tuple[int, ...]
 
 
 def _layout(reduction: Reduction) -> _Layout:
@@ -84,11 +89,11 @@ def _layout(reduction: Reduction) -> _Layout:
             out[dim] = stride if shape[dim] != 1 else 0
             stride *= shape[dim]
     given = [stride * item if size != 1 else 0 for size, stride in zip(shape, reduction.strides, strict=True)]
-    dims = _ordered(shape, out, given, set(reduction.reduced))
+    dims = _ordered(shape, out, given)
     return _joined([shape[d] for d in dims], [out[d] for d in dims], [given[d] for d in dims])
 
 
-def _ordered(shape: tuple[int, ...], out: list[int], given: list[int], reduced: set[int]) -> list[int]:
+def _ordered(shape: tuple[int, ...], out: list[int], given: list[int]) -> list[int]:
     """An insertion sort, as there: comparisons may be ambiguous, and then the given order stays."""
 
     def comes_after(first: int, second: int) -> int:
@@ -138,63 +143,74 @@ def _joined(shape: list[int], out: list[int], given: list[int]) -> _Layout:
 def _pieces(layout: _Layout) -> Iterator[_Layout]:
     """The layout itself, or its halves along the longest dimension until 32-bit offsets do."""
     extents = [
-        max((size - 1) * stride for stride in strides)
-        for size, strides in zip(layout.shape, zip(layout.out, layout.input, strict=True), strict=True)
-    ]
-    count = 1
-    for size in layout.shape:
-        count *= size
-    reach = max(
-        1 + sum((size - 1) * stride for size, stride in zip(layout.shape, strides, strict=True))
+        tuple((size - 1) * stride for size, stride in zip(layout.shape, strides, strict=True))
         for strides in (layout.out, layout.input)
-    )
-    if count <= _INT32_MAX and reach <= _INT32_MAX:
+    ]
+    reach = max(1 + sum(by_dimension) for by_dimension in extents)
+    if math.prod(layout.shape) <= _INT32_MAX and reach <= _INT32_MAX:
         yield layout
         return
-    dim = max(reversed(range(len(extents))), key=lambda d: extents[d])
+    longest = [max(both) for both in zip(*extents, strict=True)]
+    dim = max(reversed(range(len(longest))), key=longest.__getitem__)
     half = layout.shape[dim] // 2
     for size in (half, layout.shape[dim] - half):
         yield from _pieces(layout._replace(shape=(*layout.shape[:dim], size, *layout.shape[dim + 1 :])))
 
 
 def _scratch_of_piece(layout: _Layout, reduction: Reduction, processors: Processors) -> Scratch:
-    item = reduction.item_bytes
-    inputs = outputs = 1
-    for size, stride in zip(layout.shape, layout.out, strict=True):
-        if stride == 0:
-            inputs *= size
-        else:
-            outputs *= size
-    reduced_dims = sum(stride == 0 for stride in layout.out)
-    along = reduced_dims == len(layout.shape) or layout.input[0] < layout.input[reduced_dims]
-    fastest = item if not layout.shape else layout.input[0 if along else reduced_dims]
-    width, height = (inputs, outputs) if along else (outputs, inputs)
-    vector = 1  # results of one thread
-    if fastest == item:
-        if along and width >= _MIN_VECTORISED and reduced_dims == 1:
-            width //= _VECTOR
-        elif not along:
-            vector = _results_a_thread(layout, reduction, reduced_dims)
-            width //= vector
-    block_x, block_y = _block(width, height, _MAX_THREADS // vector)
-    step_in, step_out = (block_x, 1) if along else (1, block_x)
-    splits_over_warps = _divided(inputs, step_in) >= min(block_y * 16, _MAX_VALUES_A_THREAD)
-    if not splits_over_warps:
-        return Scratch(0, 0)
-    step_in *= block_y
-    values = _divided(inputs, step_in)
-    target = processors.multiprocessors * (processors.threads_per_multiprocessor // (block_x * block_y))
-    grid = _divided(outputs // vector, step_out)
-    if values < _MAX_VALUES_A_THREAD or grid > target:
+    """What blocks that share a result write, and what they count themselves in."""
+    inputs = math.prod(size for size, stride in zip(layout.shape, layout.out, strict=True) if stride == 0)
+    outputs = math.prod(size for size, stride in zip(layout.shape, layout.out, strict=True) if stride != 0)
+    block = _block(layout, reduction, inputs, outputs)
+    if _divided(inputs, block.x if block.is_along else 1) < min(block.y * 16, _MAX_VALUES_A_THREAD):
+        return Scratch(0, 0)  # the warps of a block have results of their own
+    values = _divided(inputs, block.x * block.y if block.is_along else block.y)  # of one thread
+    grid = _divided(outputs // block.vector, 1 if block.is_along else block.x)
+    room = processors.multiprocessors * (processors.threads_per_multiprocessor // (block.x * block.y))
+    if values < _MAX_VALUES_A_THREAD or grid > room:
         return Scratch(0, 0)
     parts = max(
-        min(_divided(target, grid), _divided(values, _MIN_VALUES_A_THREAD)),
+        min(_divided(room, grid), _divided(values, _MIN_VALUES_A_THREAD)),
         _divided(values, _MAX_VALUES_A_THREAD),
     )
     if parts <= 1:
         return Scratch(0, 0)
     size = reduction.part_bytes * outputs * parts
-    return Scratch(size if along else size * block_x * vector, _SEMAPHORE_BYTES * grid)
+    if not block.is_along:
+        size *= block.x * block.vector
+    return Scratch(size, _SEMAPHORE_BYTES * grid)
+
+
+class _Block(NamedTuple):
+    """A block of threads: x of them side by side in memory, in y rows.
+
+    is_along: whether those side by side have values of one result, else neighbouring results. vector: results
+    of one thread.
+    """
+
+    x: int
+    y: int
+    is_along: bool
+    vector: int
+
+
+def _block(layout: _Layout, reduction: Reduction, inputs: int, outputs: int) -> _Block:
+    """The block for so many values a result, and so many results."""
+    reduced_dims = sum(stride == 0 for stride in layout.out)
+    is_along = reduced_dims == len(layout.shape) or layout.input[0] < layout.input[reduced_dims]
+    fastest = 0 if is_along else reduced_dims
+    is_contiguous = not layout.shape or layout.input[fastest] == reduction.item_bytes
+    width, height = (inputs, outputs) if is_along else (outputs, inputs)
+    vector = 1
+    if is_contiguous and is_along and width >= _MIN_VECTORISED and reduced_dims == 1:
+        width //= _VECTOR
+    elif is_contiguous and not is_along:
+        vector = _results_a_thread(layout, reduction, fastest)
+        width //= vector
+    threads = _MAX_THREADS // vector
+    width, height = (_power_of_two(size) if size < threads else threads for size in (width, height))
+    y = min(height, threads // min(width, _WARP))
+    return _Block(min(width, threads // y), y, is_along, vector)
 
 
 def _results_a_thread(layout: _Layout, reduction: Reduction, fastest: int) -> int:
@@ -205,13 +221,6 @@ def _results_a_thread(layout: _Layout, reduction: Reduction, fastest: int) -> in
         while count % vector:
             vector //= 2
     return vector
-
-
-def _block(width: int, height: int, threads: int) -> tuple[int, int]:
-    width, height = (_power_of_two(size) if size < threads else threads for size in (width, height))
-    block_x = min(width, _WARP)
-    block_y = min(height, threads // block_x)
-    return min(width, threads // block_y), block_y
 
 
 def _power_of_two(count: int) -> int:

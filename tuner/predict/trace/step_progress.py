@@ -10,7 +10,6 @@ from bisect import bisect_right
 
 import torch
 
-from .accumulation import next_sequence_number
 from .event_log import EventLog
 from .events import GLOBAL
 
@@ -38,11 +37,11 @@ class Progress:
         """The forward pass enters a block; a block computed again in the backward pass says nothing new."""
         if torch._C._current_graph_task_id() == -1:
             self._log.unit = unit
-            self._first_numbers.append(next_sequence_number())
+            self._first_numbers.append(_next_number())
 
     def begin_loss(self) -> None:
         self._log.category = "loss"
-        self._loss_number = next_sequence_number()
+        self._loss_number = _next_number()
 
     def follow(self) -> None:
         """To be called before anything is logged; does nothing outside of a step."""
@@ -61,3 +60,8 @@ class Progress:
         is_loss = self._loss_number is not None and number >= self._loss_number
         log.category = "loss" if is_loss else "activations"
         log.unit = max(bisect_right(self._first_numbers, number) - 1, 0)
+
+
+def _next_number() -> int:
+    """The number that autograd gives the next node of the graph."""
+    return int(torch.autograd._get_sequence_nr())  # type: ignore[attr-defined]
