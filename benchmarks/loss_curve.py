@@ -13,42 +13,46 @@ import sysconfig
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import torch
 from tabulate import tabulate
 
 from ..phase8.config import preset
 from ..phase8.model import Precision
 from ..phase8.training import Trainer, TrainingOptions
-from ..tuner.training.data import WindowSampler, unigram_entropy, warmup_factor
+from ..tuner.training.schedule import Schedule
+from ..tuner.training.tokens import unigram_entropy
+from ..tuner.training.windows import Tokens, WindowSampler
 from .environment import environment
 
 _TEXT_BYTES = 4_000_000
 _LAST = 50  # steps whose mean difference is reported
 
 
-def standard_library_text() -> torch.Tensor:
-    """Bytes of the standard library's modules in alphabetical order, int64 [count]."""
+def standard_library_text() -> Tokens:
+    """Bytes of the standard library's modules in alphabetical order, uint8 [count]."""
     folder = Path(sysconfig.get_paths()["stdlib"])
     raw = bytearray()
     for path in sorted(folder.glob("*.py")):
         raw += path.read_bytes()
         if len(raw) >= _TEXT_BYTES:
             break
-    return torch.frombuffer(raw, dtype=torch.uint8).long()
+    return np.frombuffer(raw, dtype=np.uint8)
 
 
 def losses(
-    version: str, precision: Precision, tokens: torch.Tensor, model: str, batch: int, n_seq: int, steps: int
+    version: str, precision: Precision, tokens: Tokens, model: str, batch: int, n_seq: int, steps: int
 ) -> list[float]:
     """The loss of every step of a run; model, data order and schedule are the same in every call."""
     options = TrainingOptions(kernel_version=version, mixed_precision=precision)
     device = torch.device("cuda")
     trainer = Trainer(preset(model, n_seq=n_seq), options, device=device)
     sampler = WindowSampler(tokens, batch_size=batch, n_seq=n_seq, seed=0)
+    schedule = Schedule.of(options.learning_rate, steps, warmup_steps=30)
     found = []
     for step in range(steps):
-        trainer.set_learning_rate(options.learning_rate * warmup_factor(step, 30, steps))
-        found.append(trainer.step(sampler.batch().to(device)))
+        trainer.set_learning_rate(schedule.rate(step))
+        found.append(trainer.step(torch.from_numpy(sampler.batch(step)).to(device)))
     return [float(loss) for loss in found]
 
 

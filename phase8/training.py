@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..kernels.versions import CAPTURED_VERSIONS
 from .capture import EAGER_CALLS, CapturedFunction
@@ -63,6 +62,7 @@ class Trainer:
         )
         self.scaler = torch.amp.GradScaler(device.type, enabled=options.mixed_precision == "fp16")
         self._captured: dict[tuple[str, torch.Size], CapturedFunction] = {}
+        self._step_captured: CapturedFunction | None = None
 
     @property
     def setup_calls(self) -> int:
@@ -84,9 +84,30 @@ class Trainer:
         """
         return self._run("step", self._step, tokens)
 
+    def accumulate(self, tokens: Tensor, parts: int) -> Tensor:
+        """Gradients of one of `parts` equal parts of a step; `update` then takes the step. Returns the loss.
+
+        Gradients stay between calls: 4 bytes a parameter more than `step` takes.
+        """
+        return self._run(f"accumulate 1/{parts}", lambda part: self._accumulate(part, parts), tokens)
+
+    def update(self) -> None:
+        """Take the step that the gradients accumulated so far say."""
+        self._run("update", self._update, torch.zeros((), device=self.device))
+
     def evaluate(self, tokens: Tensor) -> Tensor:
-        """The loss on tokens [B, N + 1] int64 without training, a float32 scalar on the device."""
-        return self._run("evaluate", self._evaluate, tokens)
+        """The loss on tokens [B, N + 1] int64 without training, a float32 scalar on the device.
+
+        A captured step holds most of what training may take: the evaluation runs in the memory that it leaves
+        free between its replays, and so takes none of its own.
+        """
+        if self._step_captured is None:
+            return self._evaluate(tokens)
+        return self._step_captured.run_beside(self._evaluate, tokens)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """As `evaluate`, captured as a step is: for measuring how fast the loss alone is."""
+        return self._run("forward", self._evaluate, tokens)
 
     def _run(self, name: str, function: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
         if not self.captures:
@@ -94,34 +115,78 @@ class Trainer:
         key = (name, tokens.shape)
         if key not in self._captured:
             self._captured[key] = CapturedFunction(function)
+            if name != "update":
+                self._step_captured = self._captured[key]
         return self._captured[key](tokens)
 
     def _step(self, tokens: Tensor) -> Tensor:
         loss: Tensor = self.model(tokens[:, :-1], tokens[:, 1:])
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self._apply_gradients()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss.detach()
+
+    def _accumulate(self, tokens: Tensor, parts: int) -> Tensor:
+        loss: Tensor = self.model(tokens[:, :-1], tokens[:, 1:])
+        self.scaler.scale(loss / parts).backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def _update(self, result: Tensor) -> Tensor:
+        self._apply_gradients()
+        self.optimizer.zero_grad(set_to_none=False)  # a captured part of a step adds where they lie
+        return result
+
+    def _apply_gradients(self) -> None:
         self.scaler.unscale_(self.optimizer)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.max_gradient_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        return loss.detach()
 
     @torch.no_grad()
     def _evaluate(self, tokens: Tensor) -> Tensor:
         loss: Tensor = self.model(tokens[:, :-1], tokens[:, 1:])
         return loss
 
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "model": self.model.state_dict(),
-            # Only the moments: rates and flags belong to this run's options, not to the checkpoint.
-            "optimizer": self.optimizer.state_dict()["state"],
-            "scaler": self.scaler.state_dict(),
-        }
+    def tensors(self) -> dict[str, Tensor]:
+        """All that a later process needs to go on, by name, on the device: nothing is copied.
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
+        `model.…` the weights and buffers; `optimizer.KIND.…` its state, where a step was taken; `scaler.…`
+        the loss scaling of float16. Rates and flags belong to this run's options.
+        """
+        found = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for name, parameter in self._parameters_in_order():
+            for kind, tensor in self.optimizer.state.get(parameter, {}).items():
+                found[f"optimizer.{kind}.{name}"] = tensor
+        for key, value in self.scaler.state_dict().items():
+            found[f"scaler.{key}"] = torch.tensor(value)
+        return found
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from `tensors`, which may lie in host memory: the device holds none of them twice.
+
+        Raises: RuntimeError (torch's) for weights of another shape.
+        """
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            part, _, rest = name.partition(".")
+            parts.setdefault(part, {})[rest] = tensor
+        self.model.load_state_dict(parts["model"])
+        moments = parts.get("optimizer", {})
+        kinds = {name.partition(".")[0] for name in moments}
+        state = {
+            number: {kind: moments[f"{kind}.{name}"] for kind in kinds}
+            for number, (name, _) in enumerate(self._parameters_in_order())
+            if kinds
+        }
         groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
-        self._captured.clear()  # captures hold the addresses of the state that was replaced
-        self.scaler.load_state_dict(state["scaler"])
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        # Captures hold the addresses of the state that was replaced.
+        self._captured.clear()
+        self._step_captured = None
+        if self.scaler.is_enabled() and "scaler" in parts:
+            self.scaler.load_state_dict({key: value.item() for key, value in parts["scaler"].items()})
+
+    def _parameters_in_order(self) -> list[tuple[str, nn.Parameter]]:
+        """Names and parameters in the order in which the optimizer numbers them."""
+        names = {parameter: name for name, parameter in self.model.named_parameters()}
+        return [(names[p], p) for group in self.optimizer.param_groups for p in group["params"]]

@@ -9,9 +9,10 @@ from .commands.entry import enter
 from .commands.frontier import frontier
 from .commands.predict import predict
 from .commands.tune import tune
+from .commands.verify import verify
 
 cli = tune
-for command in (frontier, predict, doctor):
+for command in (frontier, predict, verify, doctor):
     cli.add_command(command)
 
 

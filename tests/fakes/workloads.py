@@ -72,6 +72,9 @@ class Run:
             return (square @ square).mean()
         return self.weights.mean() * self.count
 
+    def finish(self) -> None:
+        pass
+
     def close(self) -> None:
         del self.weights
 

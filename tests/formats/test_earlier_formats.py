@@ -26,7 +26,7 @@ from optuna.trial import TrialState
 
 from phase8_tune.tuner.cli import main
 from phase8_tune.tuner.commands import measured_run
-from phase8_tune.tuner.commands.train import main as train
+from phase8_tune.tuner.commands.train import train
 from phase8_tune.tuner.measuring.testing import FormulaMeasurer
 from phase8_tune.tuner.records.journal import read_records
 from phase8_tune.tuner.records.run_directory import read_run_info

@@ -5,6 +5,7 @@ import pydoc
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,7 +13,8 @@ from phase8_tune.phase8.config import Phase8Config
 from phase8_tune.phase8.mixers import spectral_norm
 from phase8_tune.phase8.model import Phase8Model
 from phase8_tune.phase8.training import Trainer, TrainingOptions
-from phase8_tune.tuner.training.data import WindowSampler, load_tokens, unigram_entropy
+from phase8_tune.tuner.training.tokens import unigram_entropy
+from phase8_tune.tuner.training.windows import WindowSampler
 
 TINY = Phase8Config(d_model=32, n_layers=2, n_heads=2, n_seq=48, htt_rank=4, window=8, vocab_size=300)
 CPU = torch.device("cpu")
@@ -159,13 +161,12 @@ def test_initial_loss_is_near_the_uniform_one():
 
 
 @pytest.mark.parametrize("precision", ["none", "fp16"])
-def test_training_on_real_text_learns_more_than_letter_frequencies(precision, tmp_path):
-    text = tmp_path / "text"
-    text.write_bytes(Path(pydoc.__file__).read_bytes())  # a source file that ships with Python
-    stream = load_tokens(text)
+def test_training_on_real_text_learns_more_than_letter_frequencies(precision):
+    # A source file that ships with Python
+    stream = np.frombuffer(Path(pydoc.__file__).read_bytes(), dtype=np.uint8)
     config = Phase8Config(d_model=64, n_layers=2, n_heads=2, n_seq=64, htt_rank=8, window=16, vocab_size=256)
     trainer = Trainer(config, TrainingOptions(mixed_precision=precision, learning_rate=4e-3), device=CPU)
     sampler = WindowSampler(stream, batch_size=8, n_seq=64, seed=0)
-    losses = [trainer.step(sampler.batch()).item() for _ in range(150)]
+    losses = [trainer.step(torch.from_numpy(sampler.batch(step))).item() for step in range(150)]
     assert losses[0] > unigram_entropy(stream)
     assert sum(losses[-10:]) / 10 < unigram_entropy(stream) - 0.3

@@ -59,7 +59,7 @@ def test_the_file_begins_as_the_seed_does() -> None:
         "# throughput: ~1,138 tokens/s",
         "# memory: ~2,139 MB",
         "# measured on Example GPU (device: cuda), training, under a budget of 8GB",
-        "format_version: 1",
+        "format_version: 2",
         "workload: phase8",
     ]
 

@@ -64,6 +64,9 @@ class Run:
             raise RuntimeError(CAPTURE)
         return torch.tensor(1.0)
 
+    def finish(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

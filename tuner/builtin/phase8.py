@@ -35,7 +35,8 @@ class Phase8Run:
         self.parameters = config.parameter_count()
         trainer = Trainer(config, options, device=device)
         self.setup_calls = trainer.setup_calls
-        self._once = trainer.step if candidate.mode == "train" else trainer.evaluate
+        self._once = trainer.step if candidate.mode == "train" else trainer.forward
+        self._evaluate = trainer.evaluate if candidate.mode == "train" else None
         # Drawn on the CPU so that the same seed gives the same tokens on every device.
         generator = torch.Generator().manual_seed(seed)
         shape = (candidate.batch_size, candidate.n_seq + 1)
@@ -44,8 +45,13 @@ class Phase8Run:
     def run_once(self) -> torch.Tensor:
         return self._once(self._tokens)
 
+    def finish(self) -> None:
+        """Evaluate once, as a training does. Saving and loading take no memory of the device."""
+        if self._evaluate is not None:
+            self._evaluate(self._tokens)
+
     def close(self) -> None:
-        del self._once, self._tokens
+        del self._once, self._evaluate, self._tokens
 
 
 class Phase8Workload:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import click
 
 from ..measuring.failures import exception_chain
-from ..values.errors import Phase8TuneError, UserInputError
+from ..values.errors import OutputLostError, Phase8TuneError, UserInputError
 from ..values.interrupt import EndRequest, end_requests
 from .streams import guarded_streams
 
@@ -29,11 +29,17 @@ def enter(program: str, command: click.Command, arguments: Sequence[str] | None 
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     with guarded_streams(), end_requests() as request:
-        code, message = _run(program, command, given, request)
-        if code == 0:
-            code, message = _flush()
-        if message:
-            click.echo(f"{program}: {message}", err=True)
+        try:
+            code, message = _run(program, command, given, request)
+            lost = _flush()
+            if lost is not None and not message:
+                code, message = lost.exit_code, str(lost)
+            if code and request.number is not None:
+                code = request.exit_code()  # whatever failed: a terminal that was closed takes streams along
+            if message:
+                click.echo(f"{program}: {message}", err=True)
+        except KeyboardInterrupt:  # one more, while the last words are said
+            code = request.exit_code()
     if code:
         sys.exit(code)
 
@@ -64,13 +70,12 @@ def _run(
     return 0, None
 
 
-def _flush() -> tuple[int, str | None]:
+def _flush() -> OutputLostError | None:
     """Standard output to its end: a full disk may show only now."""
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except BrokenPipeError:
-        return 0, None
-    except Phase8TuneError as error:
-        return error.exit_code, str(error)
-    return 0, None
+        return None
+    except OutputLostError as error:
+        return error
+    return None

@@ -30,9 +30,11 @@ from ..values.errors import (
     DeviceError,
     InterruptedStudyError,
     NothingFitsError,
+    OutputLostError,
     Phase8TuneError,
     UserInputError,
 )
+from ..values.interrupt import interrupt_deferred
 from ..values.measurement import DeviceInfo
 from ..values.sizes import format_budget
 from ..values.timing import Timing
@@ -43,8 +45,10 @@ _DEFAULT_STUDIES = {"cuda": "default", "cpu": "cpu"}
 _OWNERS = {"cuda": "this GPU has", "cpu": "this computer's memory holds"}
 
 
-def execute(request: RunRequest) -> None:
+def execute(request: RunRequest) -> list[Path]:
     """Search, or go on with a search, then write and print what was found; without a GPU, plan for one.
+
+    Returns the recommended files that were measured, none of a plan.
 
     Raises: UserInputError, NothingFitsError, DeviceError, InterruptedStudyError; files are written before.
     """
@@ -54,13 +58,13 @@ def execute(request: RunRequest) -> None:
                 f"--gpu: plans for a card, got --device {request.device} too, which measures; leave out one"
             )
         plan(request, gpu_profile(request.gpu))
-        return
+        return []
     chosen = None if request.study is None else read_study(request.study, request)
     gpus = () if request.gpus is None else select_gpus(request.gpus)
     kind = resolve_device(request.device, gpus)
     if kind == "predicted":
         plan(request, present_profile())
-        return
+        return []
     definition, text = chosen or read_study(_DEFAULT_STUDIES[kind], request)
     budget_bytes = settle_budget(request, device_total_bytes(kind, gpus), _OWNERS[kind])
     root = run_root(request, definition, kind)
@@ -107,15 +111,21 @@ def execute(request: RunRequest) -> None:
     if forecasts is not None:
         facts = replace(facts, skips=count_skips(results.settled, forecasts))
     # Whatever ended the search: what was measured is written and shown.
+    recommended: list[Path] = []
     if results.records or problem is None:
         try:
-            recommended = write_outputs(results, facts)
+            with interrupt_deferred():
+                recommended = write_outputs(results, facts)
         except UserInputError as error:
             raise problem or error from None
-        _print_results(results, facts, recommended, reason, sys.stdout)
-    problem = problem or _judge(results, reason, root)
+        problem = problem or _judge(results, reason, root)
+        try:
+            _print_results(results, facts, recommended, reason, sys.stdout)
+        except (OutputLostError, BrokenPipeError) as error:
+            raise problem or error from None
     if problem is not None:
         raise problem
+    return recommended
 
 
 def _make_measurers(

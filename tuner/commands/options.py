@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ..values.sizes import parse_duration, parse_size
+from ..values.sizes import parse_count, parse_duration, parse_size
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 """Context settings of every command."""
@@ -34,3 +34,11 @@ def duration(context: click.Context, option: click.Parameter, text: str | None) 
     Raises: UserInputError.
     """
     return None if text is None else parse_duration(text, what=option.opts[0])
+
+
+def count(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
+    """Callback of an option that takes a number of things, such as 512k.
+
+    Raises: UserInputError.
+    """
+    return None if text is None else parse_count(text, what=option.opts[0])

@@ -43,10 +43,20 @@ from .entry import command_line
     callback=options.size,
     help="Part left to other programs. [0]",
 )
+@click.option(
+    "--verify", "is_verified", is_flag=True, help="Then train with each recommended file for a while."
+)
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the sampler. [by study]")
 @click.version_option(package_name="phase8-tune", message="%(version)s")
 @click.pass_context
-def tune(context: click.Context, /, vram_bytes: int | None, reserve_bytes: int | None, **asked: Any) -> None:
+def tune(
+    context: click.Context,
+    /,
+    vram_bytes: int | None,
+    reserve_bytes: int | None,
+    is_verified: bool,
+    **asked: Any,
+) -> None:
     """Find training settings for the Phase 8 model that fit your GPU, by measuring them.
 
     \b
@@ -55,8 +65,8 @@ def tune(context: click.Context, /, vram_bytes: int | None, reserve_bytes: int |
 
     Without a GPU, or for one named with --gpu, the same study is predicted instead: nothing is measured.
 
-    Exit codes: 0 done; 2 wrong input; 3 nothing fits; 4 the GPU or its driver failed; 128 + signal when
-    ended by one, 130 for Ctrl-C.
+    Exit codes: 0 done; 1 a promise did not hold (--verify); 2 wrong input; 3 nothing fits; 4 the GPU or
+    its driver failed; 128 + signal when ended by one, 130 for Ctrl-C.
     """
     if context.invoked_subcommand is not None:
         return
@@ -65,8 +75,12 @@ def tune(context: click.Context, /, vram_bytes: int | None, reserve_bytes: int |
     from .measured_run import execute
     from .request import RunRequest
 
-    execute(
+    recommended = execute(
         RunRequest(
             vram_bytes=vram_bytes, reserve_bytes=reserve_bytes or 0, command=command_line(context), **asked
         )
     )
+    if is_verified:
+        from .verify import report_verified, verify_files
+
+        report_verified(verify_files(recommended, write=True), as_json=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 from pathlib import Path
 
 
@@ -15,3 +17,15 @@ def read_status_bytes(status: Path, key: str) -> int | None:
         if line.startswith(key + ":"):
             return int(line.split()[1]) * 1024  # the kernel's kB are KiB
     return None
+
+
+def process_peak_bytes() -> int:
+    """The most resident memory that this process ever had."""
+    peak = read_status_bytes(Path("/proc/self/status"), "VmHWM")
+    return lifetime_peak_bytes() if peak is None else peak
+
+
+def lifetime_peak_bytes() -> int:
+    """The same by the accounting of resources, which exists where Linux's /proc does not."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,26 +1,122 @@
-"""Checkpoints of a training run: written whole or not at all, refused where they belong to other settings."""
+"""Checkpoints of a training: safetensors files, written whole or not at all, which hold no code to run.
+
+`NAME.safetensors` holds the weights, `NAME.resume.safetensors` all that going on needs. Both have the
+settings and the tokenizer in their metadata, so that either can be generated from.
+"""
 
 from __future__ import annotations
 
-import os
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import safetensors
+import safetensors.torch
 import torch
+from pydantic import ValidationError
+from torch import Tensor
 
-from ...phase8.training import Trainer
+from ..values.atomic_write import replaced_whole
+from ..values.errors import UserInputError
 from ..values.format_versions import FORMAT_KEY, later_format
-from .data import WindowSampler
+from ..values.sizes import format_mb
 from .settings import TrainingSettings
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+_MODEL = "model."
 
 
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be written or resumed: one line that says why and what to do."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """How far a training is, and of what. best_loss: the lowest held-out loss so far.
+
+    tokens_digest: which text; None in checkpoints of format 1, which did not say.
+    """
+
+    step: int
+    seed: int = 0
+    steps: int | None = None
+    tokens_digest: str | None = None
+    best_loss: float | None = None
 
 
-def _shape(settings: TrainingSettings) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tokenization:
+    """Which tokenizer the model was trained with: its name, and its file's text where it has one."""
+
+    name: str
+    json: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Weights:
+    """A model to generate from. tensors: by the names of the model's state."""
+
+    settings: TrainingSettings
+    tensors: dict[str, Tensor]
+    tokenizer: Tokenization
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """All that going on needs. tensors: by the names of `Trainer.tensors`, in host memory."""
+
+    settings: TrainingSettings
+    tensors: dict[str, Tensor]
+    tokenizer: Tokenization
+    progress: Progress
+
+
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write all that going on needs. Takes no memory of the card: tensors are copied to the host one by one.
+
+    Raises: UserInputError where it cannot be written; the file that was there stays as it was.
+    """
+    _write(path, checkpoint.tensors, checkpoint, progress=checkpoint.progress)
+
+
+def write_weights(path: Path, checkpoint: Checkpoint) -> None:
+    """Write the model's weights alone. Raises: as `write_checkpoint`."""
+    _write(path, _weights(checkpoint.tensors), checkpoint, progress=None)
+
+
+def read_weights(path: Path) -> Weights:
+    """The model of a file of weights, or of all that going on needs.
+
+    Raises: UserInputError, one line, where it is none, or of a later version of this program.
+    """
+    tensors, metadata = _read(path)
+    return Weights(
+        settings=_settings(metadata, path),
+        tensors=_weights(tensors) or tensors,
+        tokenizer=Tokenization(**metadata["tokenizer"]),
+    )
+
+
+def read_checkpoint(path: Path, settings: TrainingSettings) -> Checkpoint:
+    """What was written by `write_checkpoint`, or a checkpoint of format 1 (`.pt`), for these settings.
+
+    Raises: UserInputError, one line, where it is damaged, of a model of another shape, or of a later version
+    of this program.
+    """
+    if path.suffix == ".pt":
+        return _read_format_1(path, settings)
+    tensors, metadata = _read(path)
+    written = _settings(metadata, path)
+    _check_shape(shape_of(written), settings, path)
+    if "progress" not in metadata:
+        raise UserInputError(f"{path}: expected all that going on needs, got weights alone; remove it")
+    return Checkpoint(
+        settings=written,
+        tensors=tensors,
+        tokenizer=Tokenization(**metadata["tokenizer"]),
+        progress=Progress(**metadata["progress"]),
+    )
+
+
+def shape_of(settings: TrainingSettings) -> dict[str, Any]:
     """What must agree for the weights to fit; the rest (batch, kernels, precision) may change on resuming."""
     return settings.model_dump(
         include={"d_model", "n_layers", "n_seq", "variant", "n_heads", "htt_rank", "ar_ssm_rank"}
@@ -28,54 +124,93 @@ def _shape(settings: TrainingSettings) -> dict[str, Any]:
     )
 
 
-def save_checkpoint(
-    path: Path, *, trainer: Trainer, sampler: WindowSampler, settings: TrainingSettings, step: int
+def _write(
+    path: Path, tensors: Mapping[str, Tensor], checkpoint: Checkpoint, *, progress: Progress | None
 ) -> None:
-    """Write model, optimizer, sampler and step; the file appears only once it is complete.
-
-    Raises: CheckpointError where the folder cannot be written.
-    """
-    state = {
+    metadata = {
         FORMAT_KEY: FORMAT_VERSION,
-        "step": step,
-        "shape": _shape(settings),
-        "trainer": trainer.state_dict(),
-        "sampler": sampler.generator.get_state(),
+        "settings": checkpoint.settings.model_dump(mode="json", exclude_none=True),
+        "tokenizer": asdict(checkpoint.tokenizer),
     }
-    partial = path.with_name(path.name + ".partial")
+    if progress is not None:
+        metadata["progress"] = asdict(progress)
+    on_host = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise CheckpointError(
-            f"{path}: cannot be written ({error.strerror}); choose another --output"
+        with replaced_whole(path) as draft:
+            safetensors.torch.save_file(on_host, draft, metadata={"phase8_tune": json.dumps(metadata)})
+    except (OSError, safetensors.SafetensorError) as error:
+        size_bytes = sum(tensor.nbytes for tensor in on_host.values())
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise UserInputError(
+            f"{path}: expected room and leave to write {format_mb(size_bytes)} MB, got: {why}; the "
+            "checkpoint of before is kept: make room, or choose another --output"
         ) from error
 
 
-def load_checkpoint(
-    path: Path, *, trainer: Trainer, sampler: WindowSampler, settings: TrainingSettings
-) -> int:
-    """Restore trainer and sampler; returns the number of steps done.
-
-    Raises: CheckpointError where the file is damaged, belongs to a model of another shape, or is of a later
-    version of this program.
-    """
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
-        state = torch.load(path, map_location=trainer.device, weights_only=True)
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = json.loads((file.metadata() or {})["phase8_tune"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise UserInputError(f"{path}: expected a checkpoint, but there is no such file") from None
+    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+        raise UserInputError(
+            f"{path}: expected a checkpoint of phase8-train, got a file that is damaged or none "
+            f"({type(error).__name__}); remove it or choose another --output"
+        ) from error
+    if later := later_format(metadata, FORMAT_VERSION):
+        raise UserInputError(f"{path}: {later}")
+    return tensors, metadata
+
+
+def _weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(_MODEL): t for name, t in tensors.items() if name.startswith(_MODEL)}
+
+
+def _settings(metadata: Mapping[str, Any], path: Path) -> TrainingSettings:
+    try:
+        return TrainingSettings.model_validate(metadata["settings"])
+    except ValidationError as error:
+        raise UserInputError(f"{path}: the settings inside are not understood ({error.title})") from error
+
+
+def _check_shape(found: Mapping[str, Any], settings: TrainingSettings, path: Path) -> None:
+    expected = shape_of(settings)
+    for key, value in expected.items():
+        if found.get(key) != value:
+            raise UserInputError(
+                f"{path}: {key}: expected {value} as in the settings, got a checkpoint with "
+                f"{found.get(key)}; choose another --output, or remove the checkpoint"
+            )
+
+
+def _read_format_1(path: Path, settings: TrainingSettings) -> Checkpoint:
+    """A checkpoint as it was written before there were safetensors; read with weights_only, so no code
+    runs."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file surfaces as any of pickle's, zipfile's and torch's errors
-        raise CheckpointError(
-            f"{path}: not a readable checkpoint ({type(error).__name__}); remove it or set another --output"
+        raise UserInputError(
+            f"{path}: expected a checkpoint of phase8-train, got a file that is damaged or none "
+            f"({type(error).__name__}); remove it or choose another --output"
         ) from error
-    if later := later_format(state, FORMAT_VERSION):
-        raise CheckpointError(f"{path}: {later}")
-    if not isinstance(state, dict) or state.get("shape") != _shape(settings):
-        raise CheckpointError(
-            f"{path}: the checkpoint is of a model with other settings; remove it or choose another --output"
-        )
-    trainer.load_state_dict(state["trainer"])
-    sampler.generator.set_state(state["sampler"].cpu())
-    return int(state["step"])
+    if later := later_format(state, 1):
+        raise UserInputError(f"{path}: {later}")
+    if not isinstance(state, dict) or not {"shape", "step", "trainer"} <= state.keys():
+        raise UserInputError(f"{path}: expected a checkpoint of phase8-train, got another file; remove it")
+    _check_shape(state["shape"], settings, path)
+    trainer = state["trainer"]
+    tensors = {f"{_MODEL}{name}": tensor for name, tensor in trainer["model"].items()}
+    # The optimizer numbered its parameters: those with two dimensions first, each kind in the model's order.
+    weights = list(trainer["model"].items())
+    names = [n for n, t in weights if t.dim() >= 2] + [n for n, t in weights if t.dim() < 2]
+    for number, moments in trainer["optimizer"].items():
+        tensors |= {f"optimizer.{kind}.{names[number]}": tensor for kind, tensor in moments.items()}
+    tensors |= {f"scaler.{key}": torch.tensor(value) for key, value in trainer["scaler"].items()}
+    return Checkpoint(
+        settings=settings,
+        tensors=tensors,
+        tokenizer=Tokenization(name="bytes"),
+        progress=Progress(step=int(state["step"])),
+    )

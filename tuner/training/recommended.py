@@ -16,7 +16,7 @@ from ..values.candidate import Candidate
 from ..values.errors import UserInputError
 from ..values.measurement import Measurement
 from ..values.sizes import MIB, format_budget
-from .settings import Measured, Predicted, SettingsError, TrainingSettings, load_settings
+from .settings import Measured, Predicted, TrainingSettings, load_settings
 
 VARIANTS: dict[str, Variant] = {"phase8": "phase8", "phase7": "phase7"}
 
@@ -119,6 +119,8 @@ def to_yaml(settings: TrainingSettings) -> str:
     origin = settings.measured or settings.predicted
     if origin is not None:  # an absent library is a fact worth keeping
         data["measured" if settings.measured else "predicted"] = origin.model_dump(mode="json")
+    if settings.verified is not None:
+        data["verified"] = settings.verified.model_dump(mode="json")
     first = {key: data.pop(key) for key in ("d_model", "n_layers", "n_seq", "batch_size")}
     return _dump(first) + ("" if origin is None else _comments(origin)) + _dump(data)
 
@@ -179,7 +181,7 @@ def _is_recommendation(path: Path) -> bool:
     """Whether the file is what an earlier run recommended under this name."""
     try:
         settings = load_settings(path)
-    except SettingsError:
+    except UserInputError:
         return False
     name = settings.model if settings.variant == "phase8" else f"{settings.model}-{settings.variant}"
     is_ours = settings.measured is not None or settings.predicted is not None

@@ -10,11 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-import yaml
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PositiveInt,
     ValidationError,
@@ -23,15 +20,14 @@ from pydantic import (
 
 from ...kernels.versions import KERNEL_VERSIONS
 from ...phase8.config import PRESETS, Phase8Config, Variant, preset
+from ..values.errors import UserInputError
 from ..values.format_versions import later_format
+from ..values.measurement import Border
+from ..values.yaml_reading import explain, parse_mapping, read_text_file
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 
 Precision = Literal["bf16", "fp16", "none"]
-
-
-class SettingsError(ValueError):
-    """A settings file that cannot be used: one line with file, key, what was expected and what came."""
 
 
 def _pair(value: object) -> object:
@@ -39,11 +35,7 @@ def _pair(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
-
-
-class Measured(_Strict):
+class Measured(Border):
     """Where a recommendation comes from: one recorded trial, named by its digest. Checked by type only."""
 
     mean_tokens_per_s: float
@@ -59,7 +51,7 @@ class Measured(_Strict):
     digest: str
 
 
-class Predicted(_Strict):
+class Predicted(Border):
     """Where a recommendation comes from that nobody measured: one recorded prediction, named by its digest.
 
     tokens_per_s lies in its interval nine times of ten; the peak lies within `margin`, and `peak_bytes_high`
@@ -85,7 +77,21 @@ class Predicted(_Strict):
     digest: str
 
 
-class TrainingSettings(_Strict):
+class Verified(Border):
+    """What `phase8-tune verify --write` found in processes of their own. Checked by type only."""
+
+    tokens_per_s: float
+    peak_bytes: int
+    peak_source: str
+    held: bool
+    device: str
+    device_kind: Literal["cuda", "cpu"]
+    versions: dict[str, str | None]
+    steps: int
+    steady_s: float
+
+
+class TrainingSettings(Border):
     """All that is needed to train with a recommended configuration, in the order of the file.
 
     `use_triton_kernel: false` means the reference version. A key that is left out has the model definition's
@@ -98,7 +104,7 @@ class TrainingSettings(_Strict):
     n_layers: PositiveInt
     n_seq: PositiveInt
     batch_size: PositiveInt
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1, 2] = FORMAT_VERSION
     workload: Literal["phase8"] = "phase8"
     model: str = Field(default="custom", min_length=1)
     variant: Variant = "phase8"
@@ -115,6 +121,7 @@ class TrainingSettings(_Strict):
     mixed_precision: Precision = "none"
     measured: Measured | None = None
     predicted: Predicted | None = None
+    verified: Verified | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -175,65 +182,13 @@ class TrainingSettings(_Strict):
 def load_settings(path: Path) -> TrainingSettings:
     """Read and check a settings file.
 
-    Raises: SettingsError, one line, where the file is missing, unreadable, not understood, or made by a later
-    version of this program.
+    Raises: UserInputError, one line, where the file is missing, unreadable, not understood, or made by a
+    later version of this program.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        data = yaml.safe_load(text)
-    except FileNotFoundError:
-        raise SettingsError(f"{path}: no such file; expected a settings file such as small.yaml") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: cannot be read as text: {_one_line(error)}") from error
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{path}: not valid YAML: {_one_line(error)}") from error
-    except (ValueError, RecursionError) as error:  # PyYAML's constructors: an impossible date, deep nesting
-        raise SettingsError(f"{path}: not valid YAML: {_one_line(error)}") from error
-    if (repeated := _repeated_key(text)) is not None:
-        raise SettingsError(f"{path}: {repeated}: expected every key once, got it twice")
-    if not isinstance(data, dict):
-        raise SettingsError(f"{path}: expected keys such as d_model: 512, got {_shown(data)}")
+    data = parse_mapping(read_text_file(path, "settings file"), str(path))
     if later := later_format(data, FORMAT_VERSION):
-        raise SettingsError(f"{path}: {later}")
+        raise UserInputError(f"{path}: {later}")
     try:
         return TrainingSettings.model_validate(data)
     except ValidationError as error:
-        raise SettingsError(f"{path}: {_first_problem(error)}") from error
-
-
-def _repeated_key(text: str) -> str | None:
-    """A top-level key that is given twice; PyYAML would take the last without a word."""
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
-    seen: set[str] = set()
-    for key, _ in root.value if isinstance(root, yaml.MappingNode) else ():
-        if key.value in seen:
-            return str(key.value)
-        seen.add(key.value)
-    return None
-
-
-def _first_problem(error: ValidationError) -> str:
-    """The first problem of a validation as `key: expected …, got …`; the rest are counted."""
-    problems = error.errors(include_url=False)
-    first = problems[0]
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "value_error":  # raised above: its text already names the key
-        text = first["msg"].removeprefix("Value error, ")
-    elif first["type"] == "missing":
-        text = f"{key}: expected this key, it is missing"
-    elif first["type"] == "extra_forbidden":
-        inner: dict[Any, type[_Strict]] = {"measured": Measured, "predicted": Predicted}
-        known = inner.get(first["loc"][0], TrainingSettings)
-        text = f"{key}: unknown key; expected one of {', '.join(known.model_fields)}"
-    else:
-        text = f"{key}: {first['msg'].replace('Input should be', 'expected')}, got {_shown(first['input'])}"
-    return text if len(problems) == 1 else f"{text} (and {len(problems) - 1} more)"
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+        raise explain(error, str(path), TrainingSettings) from None

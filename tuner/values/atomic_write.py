@@ -7,30 +7,29 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 
 @contextlib.contextmanager
-def replaced_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes the place of `path` when the block ends well, after it is on the disk.
+def replaced_whole(path: Path) -> Iterator[Path]:
+    """A draft to write that takes the place of `path` when the block ends well, once it is on the disk.
 
     A reader sees the old content or the new, never half of it. Where the block or the disk fails nothing is
     left behind; a folder that is missing is made.
     Raises: OSError where the folder cannot be written or the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    draft = Path(name)
     try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(draft, 0o666 & ~_umask())
-        os.replace(draft, path)
+        yield draft
+        os.fsync(handle)
+        draft.chmod(0o666 & ~_umask())
+        draft.replace(path)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(draft)
+        draft.unlink(missing_ok=True)
         raise
+    finally:
+        os.close(handle)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -38,8 +37,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
     Raises: OSError where the folder cannot be written or the disk is full.
     """
-    with replaced_whole(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+    with replaced_whole(path) as draft:
+        draft.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def _umask() -> int:

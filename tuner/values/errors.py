@@ -10,6 +10,12 @@ class Phase8TuneError(Exception):
     is_interrupt = False
 
 
+class PromiseBrokenError(Phase8TuneError):
+    """What a settings file promises was checked and did not hold."""
+
+    exit_code = 1
+
+
 class UserInputError(Phase8TuneError):
     """What the user gave is wrong: the text says what was expected, what came, where, and what to do."""
 

@@ -15,6 +15,9 @@ _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*(?:([KMGTP])(?:I?B)?|B)", 
 _LARGEST = 2**63 - 1  # what a database column and a CUDA size can hold
 _SIZE_EXAMPLES = "expected a size such as 8GB, 7.5GB or 8192MB"
 
+_THOUSANDS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
+_COUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmg]?)", re.IGNORECASE)
+
 _TIMES_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*([smhd]?)", re.IGNORECASE)
 
@@ -60,6 +63,18 @@ def format_budget(size_bytes: int) -> str:
     """A size for people: as it would be typed where that is short, for example `8GB`, else in MB."""
     typed = format_size(size_bytes)
     return typed if len(typed) <= 7 else f"{format_mb(size_bytes)} MB"
+
+
+def parse_count(text: str, *, what: str = "count") -> int:
+    """A whole number such as `512k`: k, M and G are 1,000, 1,000,000 and 1,000,000,000.
+
+    Raises: UserInputError where the text is not a positive whole number.
+    """
+    match = _COUNT.fullmatch(text.strip())
+    number = Decimal(match[1]) * _THOUSANDS[match[2].lower()] if match else Decimal(0)
+    if number < 1 or number != int(number) or number > _LARGEST:
+        raise UserInputError(f"{what}: expected a whole number such as 4096 or 512k, got {_shown(text)}")
+    return int(number)
 
 
 def parse_duration(text: str, *, what: str = "time") -> float:

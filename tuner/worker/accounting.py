@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import resource
 import sys
 from pathlib import Path
 from typing import Protocol
 
-from ..machine.process_memory import read_status_bytes
+from ..machine.process_memory import lifetime_peak_bytes, read_status_bytes
 from ..measuring.protocol import CudaMemory, HostMemory, MeasureRequest
 
 # What a worker may keep after a trial and still count as back at its baseline: libraries' buffers and the
@@ -85,7 +84,7 @@ class HostAccount:
             if not self._is_reset:
                 source = "VmHWM of the worker's whole life (the kernel refused a reset)"
         else:
-            peak = _lifetime_peak_bytes()
+            peak = lifetime_peak_bytes()
             source = "ru_maxrss of the worker's whole life (the kernel tells no VmHWM)"
         return HostMemory(before_bytes=self._before_bytes, peak_bytes=peak, source=source)
 
@@ -101,7 +100,7 @@ class HostAccount:
 
     def _resident_bytes(self) -> int:
         resident = read_status_bytes(self._proc / "status", "VmRSS")
-        return _lifetime_peak_bytes() if resident is None else resident
+        return lifetime_peak_bytes() if resident is None else resident
 
     def _reset_peak(self) -> bool:
         if read_status_bytes(self._proc / "status", "VmHWM") is None:
@@ -111,11 +110,6 @@ class HostAccount:
         except OSError:
             return False
         return True
-
-
-def _lifetime_peak_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _release_free_memory() -> None:

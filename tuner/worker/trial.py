@@ -103,6 +103,9 @@ def _measure(
         say(Progress(id=request.id, phase="finished"))
         if account.alloc_retries() > retries:
             found.tainted = (f"num_alloc_retries rose by {account.alloc_retries() - retries}",)
+        run.finish()
+        _synchronize(device)
+        account.note_iteration()
     finally:
         run.close()
 

@@ -38,6 +38,11 @@ class PreparedRun(Protocol):
         """Do one iteration of the candidate's mode and return its loss, a scalar, without synchronising."""
         ...
 
+    def finish(self) -> None:
+        """Once the iterations are timed: what a training does beside its steps and needs memory for, as to
+        evaluate, so that its peak is that of a training's whole life."""
+        ...
+
     def close(self) -> None:
         """Let go of everything on the device."""
         ...

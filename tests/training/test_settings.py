@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phase8_tune.phase8.config import PRESETS, preset
-from phase8_tune.tuner.training.settings import SettingsError, TrainingSettings, load_settings
+from phase8_tune.tuner.training.settings import TrainingSettings, load_settings
+from phase8_tune.tuner.values.errors import UserInputError
 
 SEED = {"d_model": 512, "n_layers": 8, "n_seq": 512, "batch_size": 4}
 MEASURED: dict[str, Any] = {
@@ -64,15 +65,15 @@ def test_measured_is_kept_and_checked_by_type_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"d_model": "512"}, "d_model: expected a valid integer, got '512'"),
-        ({"d_model": True}, "d_model: expected a valid integer, got True"),
-        ({"batch_size": 0}, "batch_size: expected greater than 0, got 0"),
-        ({"batch_size": -4}, "batch_size: expected greater than 0, got -4"),
-        ({"batch_size": 1.5}, "batch_size: expected a valid integer"),
-        ({"n_seq": None}, "n_seq: expected a valid integer, got None"),
+        ({"d_model": "512"}, "d_model: expected a whole number, got '512'"),
+        ({"d_model": True}, "d_model: expected a whole number, got true"),
+        ({"batch_size": 0}, "batch_size: expected a number greater than 0, got 0"),
+        ({"batch_size": -4}, "batch_size: expected a number greater than 0, got -4"),
+        ({"batch_size": 1.5}, "batch_size: expected a whole number"),
+        ({"n_seq": None}, "n_seq: expected a whole number, got nothing"),
         ({"batchsize": 4}, "batchsize: unknown key; expected one of d_model"),
         ({"mixed_precision": "int8"}, "mixed_precision: expected 'bf16', 'fp16' or 'none', got 'int8'"),
-        ({"gradient_checkpointing": "yes please"}, "gradient_checkpointing: expected a valid boolean"),
+        ({"gradient_checkpointing": "yes please"}, "gradient_checkpointing: expected true or false"),
         ({"variant": "phase9"}, "variant: expected 'phase8' or 'phase7'"),
         ({"triton_kernel_version": "v99"}, "triton_kernel_version: expected one of reference"),
         (
@@ -80,17 +81,17 @@ def test_measured_is_kept_and_checked_by_type_only(tmp_path: Path) -> None:
             "triton_kernel_version: expected a Triton version with use_triton_kernel",
         ),
         ({"d_model": 600, "model": "small", "n_heads": 8, "htt_rank": 16}, "d_model: expected 512 for model"),
-        ({"d_model": 600}, "n_heads: expected this key, it is missing"),
+        ({"d_model": 600}, "n_heads: expected this key, but it is missing"),
         ({"n_heads": 7, "htt_rank": 16}, "d_model: expected a multiple of 4 and of n_heads=7"),
         ({"htt_dims": [2, 2]}, "htt_dims: their product must reach d_model=512"),
         ({"htt_dims": [2, 2, 2]}, "htt_dims: "),
         ({"measured": {"digest": "x"}}, "measured.mean_tokens_per_s: expected this key"),
-        ({"measured": MEASURED | {"samples": "many"}}, "measured.samples: expected a valid integer"),
+        ({"measured": MEASURED | {"samples": "many"}}, "measured.samples: expected a whole number"),
         ({"measured": MEASURED | {"sample": 1}}, "measured.sample: unknown key; expected one of mean_tokens"),
     ],
 )
 def test_nonsense_is_one_line_with_file_and_key(tmp_path: Path, change: dict[str, Any], text: str) -> None:
-    with pytest.raises(SettingsError) as caught:
+    with pytest.raises(UserInputError) as caught:
         load(tmp_path, SEED | change)
     assert str(caught.value).startswith(f"{tmp_path / 'small.yaml'}: {text}")
     assert "\n" not in str(caught.value)
@@ -99,30 +100,30 @@ def test_nonsense_is_one_line_with_file_and_key(tmp_path: Path, change: dict[str
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        ("", "expected keys such as d_model: 512, got None"),
-        ("- 1\n", "expected keys such as d_model: 512, got [1]"),
-        ("d_model: [512\n", "not valid YAML"),
-        ("d_model: 512\n\tn_layers: 8\n", "not valid YAML"),
-        ("when: 2026-99-99\n", "not valid YAML"),
-        ("d_model: 512\nd_model: 1024\n", "d_model: expected every key once, got it twice"),
-        ("[" * 5000, "not valid YAML"),
+        ("", "expected keys with values, got nothing"),
+        ("- 1\n", "expected keys with values, got [1]"),
+        ("d_model: [512\n", "expected valid YAML"),
+        ("d_model: 512\n\tn_layers: 8\n", "expected valid YAML"),
+        ("when: 2026-99-99\n", "expected valid YAML"),
+        ("d_model: 512\nd_model: 1024\n", "the key 'd_model' is given twice"),
+        ("[" * 5000, "expected a few levels of YAML"),
     ],
     ids=["empty", "list", "bracket", "tab", "date", "twice", "deep"],
 )
 def test_what_is_no_settings_file(tmp_path: Path, content: str, text: str) -> None:
-    with pytest.raises(SettingsError) as caught:
+    with pytest.raises(UserInputError) as caught:
         load(tmp_path, content)
     assert text in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_missing_file_folder_and_bytes(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="no such file"):
+    with pytest.raises(UserInputError, match="there is no such file"):
         load_settings(tmp_path / "absent.yaml")
-    with pytest.raises(SettingsError, match="cannot be read"):
+    with pytest.raises(UserInputError, match="got a directory"):
         load_settings(tmp_path)
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00d")
-    with pytest.raises(SettingsError, match="cannot be read as text"):
+    with pytest.raises(UserInputError, match="in UTF-8"):
         load_settings(tmp_path / "binary.yaml")
 
 
@@ -139,6 +140,6 @@ def test_any_edit_loads_or_is_one_line(
     lines = 1
     try:
         load(tmp_path_factory.getbasetemp(), SEED | edit)
-    except SettingsError as error:
+    except UserInputError as error:
         lines = len(str(error).splitlines())
     assert lines == 1

@@ -1,0 +1,277 @@
+"""The loop around the training step: rates, evaluation, checkpoints, and how it ends."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...phase8.training import Trainer
+from ..values.errors import Phase8TuneError
+from ..values.interrupt import interrupt_deferred
+from .batches import BatchSource
+from .card import HeldCard
+from .checkpoint import Checkpoint, Progress, Tokenization, write_checkpoint, write_weights
+from .display import TrainingDisplay
+from .metrics import MetricsLog
+from .places import best_path, resume_path
+from .schedule import Schedule
+from .settings import TrainingSettings
+
+
+class Ending(StrEnum):
+    """How a training ended."""
+
+    DONE = "done"
+    TIME = "time"
+    INTERRUPTED = "interrupted"
+
+
+class DivergedError(Phase8TuneError):
+    """The loss is no longer a number."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """What a training shall do. parts: batches an update; max_time_s: of this session, None for no limit."""
+
+    steps: int
+    schedule: Schedule
+    log_every: int
+    evaluate_every: int
+    save_every: int
+    parts: int = 1
+    max_time_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Identity:
+    """What a checkpoint says beside tensors and progress. output: where the weights go."""
+
+    settings: TrainingSettings
+    tokenizer: Tokenization
+    output: Path
+
+
+class Training:
+    """One session of a training, from `progress` on. Ends by itself, by time, or by a signal, and is saved.
+
+    held_out: batches to evaluate, int64 [B, N + 1] each. card, tokens: None on a CPU; tokens: the one batch
+    on the card, which evaluation uses too.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        batches: BatchSource,
+        held_out: Sequence[NDArray[np.int64]],
+        wanted: Wanted,
+        identity: Identity,
+        progress: Progress,
+        display: TrainingDisplay,
+        metrics: MetricsLog,
+        card: HeldCard | None = None,
+        tokens: Tensor | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._trainer, self._batches, self._held_out = trainer, batches, held_out
+        self._wanted, self._identity, self._display, self._metrics = wanted, identity, display, metrics
+        self.card, self._tokens, self._clock = card, tokens, clock
+        self._seed, self._tokens_digest, self._best = (
+            progress.seed,
+            progress.tokens_digest,
+            progress.best_loss,
+        )
+        self.step = self._first = self._saved = self._logged = self._checked = progress.step
+        self.held_out_loss: float | None = None
+        self._losses = torch.zeros(wanted.log_every, device=trainer.device)
+        self._began_s = self._since_s = clock()
+        self._since_step: int | None = None  # None: what is timed now is set-up
+        settings = identity.settings
+        self._tokens_per_step = settings.batch_size * settings.n_seq * wanted.parts
+        self._steady_s, self._steady_steps = 0.0, 0
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Of all steady steps of this session, without evaluation and saving; None where there were none."""
+        return self._steady_steps * self._tokens_per_step / self._steady_s if self._steady_steps else None
+
+    @property
+    def metrics_problem(self) -> str | None:
+        """Why metrics could not be written, None where they were."""
+        return self._metrics.problem
+
+    def run(self) -> Ending:
+        """Train until the steps are done, the time is up, or a signal asks to end; then save.
+
+        Raises: DivergedError; UserInputError where a checkpoint cannot be written; RuntimeError (torch's).
+        """
+        try:
+            ending = self._run()
+        except KeyboardInterrupt:
+            ending = Ending.INTERRUPTED
+            if self.step > self._logged:
+                self._log()
+        if self.step > self._saved:
+            self._save()
+        if self.step > self._first or not self._identity.output.exists():
+            write_weights(self._identity.output, self._checkpoint())
+        return ending
+
+    def _run(self) -> Ending:
+        wanted = self._wanted
+        while self.step < wanted.steps:
+            if wanted.max_time_s is not None and self._clock() - self._began_s >= wanted.max_time_s:
+                return Ending.TIME
+            self._take_step()
+            done = self.step - self._first
+            if done == self._setup_steps():
+                self._settle()
+            if self.step % wanted.log_every == 0 or self.step == wanted.steps:
+                self._log()
+            if self.step % wanted.evaluate_every == 0 or self.step == wanted.steps:
+                self._evaluate()
+            if self.step % wanted.save_every == 0:
+                self._save()
+        return Ending.DONE
+
+    def _take_step(self) -> None:
+        # The step and its count are one: a signal between them would make a checkpoint lie.
+        with interrupt_deferred():
+            self._trainer.set_learning_rate(self._wanted.schedule.rate(self.step))
+            loss = self._loss_of_step()
+            self._losses[self.step % self._wanted.log_every].copy_(loss)
+            self.step += 1
+
+    def _loss_of_step(self) -> Tensor:
+        parts = self._wanted.parts
+        if parts == 1:
+            return self._trainer.step(self._batches.next())
+        loss = torch.zeros((), device=self._trainer.device)
+        for _ in range(parts):
+            loss += self._trainer.accumulate(self._batches.next(), parts)
+        self._trainer.update()
+        return loss / parts
+
+    def _setup_steps(self) -> int:
+        """Steps of this session before all are alike. With parts the captures are over after as many
+        calls."""
+        return self._trainer.setup_calls
+
+    def _settle(self) -> None:
+        self._synchronize()
+        if self.card is not None:
+            self.card.settle()
+        self._restart_clock()
+
+    def _log(self) -> None:
+        loss = self._check_losses()
+        self._logged = self.step
+        rate = self._take_rate()
+        memory_bytes = None if self.card is None else self.card.peak_bytes()
+        self._display.show(self.step, loss, rate, memory_bytes)
+        values = {"loss": loss, "learning_rate": self._wanted.schedule.rate(self.step - 1)}
+        if rate:
+            values["tokens_per_s"] = rate
+        if memory_bytes is not None:
+            values["memory_bytes"] = memory_bytes
+        self._metrics.add(self.step, **values)
+        if self.card is not None and rate and (warning := self.card.warn_of_spill(rate)):
+            self._display.tell(warning)
+
+    def _check_losses(self) -> float:
+        """The loss of the last step. Nothing is kept of a training after a loss that is no number.
+
+        Raises: DivergedError, with the first such step.
+        """
+        every = self._wanted.log_every
+        losses = self._losses.tolist()  # synchronises, so that the clock covers finished work
+        for step in range(max(self._checked, self.step - every), self.step):
+            if not math.isfinite(losses[step % every]):
+                self._end_diverged(step, losses[step % every])
+        self._checked = self.step
+        return float(losses[(self.step - 1) % every])
+
+    def _take_rate(self) -> float:
+        """Tokens/s since the clock was last started; 0 during the set-up."""
+        if self._since_step is None or self.step == self._since_step:
+            return 0.0
+        seconds, steps = self._clock() - self._since_s, self.step - self._since_step
+        self._steady_s += seconds
+        self._steady_steps += steps
+        self._since_s, self._since_step = self._clock(), self.step
+        return steps * self._tokens_per_step / seconds
+
+    def _restart_clock(self) -> None:
+        """What came between the steps is not in their rate."""
+        if self.step - self._first >= self._setup_steps():
+            self._since_s, self._since_step = self._clock(), self.step
+
+    def _evaluate(self) -> None:
+        self._check_losses()
+        self._take_rate_before_pause()
+        losses = torch.stack([self._evaluate_batch(batch) for batch in self._held_out])
+        self.held_out_loss = float(losses.mean())
+        self._metrics.add(self.step, held_out_loss=self.held_out_loss)
+        self._display.tell(f"step {self.step}/{self._wanted.steps}  held-out loss {self.held_out_loss:.4f}")
+        if self._best is None or self.held_out_loss < self._best:
+            self._best = self.held_out_loss
+            write_weights(best_path(self._identity.output), self._checkpoint())
+        self._restart_clock()
+
+    def _evaluate_batch(self, batch: NDArray[np.int64]) -> Tensor:
+        on_host = torch.from_numpy(batch)
+        if self._tokens is None:
+            return self._trainer.evaluate(on_host)
+        return self._trainer.evaluate(self._tokens[: len(batch)].copy_(on_host))
+
+    def _save(self) -> None:
+        self._check_losses()
+        self._take_rate_before_pause()
+        write_checkpoint(resume_path(self._identity.output), self._checkpoint())
+        self._saved = self.step
+        self._restart_clock()
+
+    def _take_rate_before_pause(self) -> None:
+        if self._since_step is not None and self.step > self._since_step:
+            self._synchronize()
+            self._take_rate()
+
+    def _checkpoint(self) -> Checkpoint:
+        return Checkpoint(
+            settings=self._identity.settings,
+            tensors=self._trainer.tensors(),
+            tokenizer=self._identity.tokenizer,
+            progress=Progress(
+                step=self.step,
+                seed=self._seed,
+                steps=self._wanted.steps,
+                tokens_digest=self._tokens_digest,
+                best_loss=self._best,
+            ),
+        )
+
+    def _end_diverged(self, step: int, loss: float) -> None:
+        kept = (
+            f"{resume_path(self._identity.output)} has step {self._saved}"
+            if self._saved
+            else "nothing is saved"
+        )
+        raise DivergedError(
+            f"the loss became {loss} at step {step + 1}; {kept}: lower --learning-rate "
+            f"(now {self._wanted.schedule.peak:g}) or raise --warmup, and start again"
+        )
+
+    def _synchronize(self) -> None:
+        if self._trainer.device.type == "cuda":
+            torch.cuda.synchronize()

@@ -1,0 +1,98 @@
+"""Whether a training has room, seen before its first step: on the disk, and in the computer's memory."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from ...phase8.config import PRESETS
+from ..machine.environment import host_memory_bytes
+from ..predict.prediction import Predictor
+from ..predict.rate.calibration import known_profile
+from ..predict.rate.profiles import DEFAULT_PROFILE, gpu_profile
+from ..predict.store import PredictionStore
+from ..values.candidate import Candidate
+from ..values.errors import Phase8TuneError, UserInputError
+from ..values.sizes import format_mb
+from .settings import TrainingSettings
+
+STATE_BYTES = 12
+"""Of a parameter in a checkpoint: the weight and its two moments, float32 each."""
+_LEAST_BYTES = 2 * 4
+"""Of a token, layer and channel: a block keeps at least its input and one product, float32."""
+_MOST_BYTES = 64 * 4
+"""The reference keeps less than this; below half of the memory by this figure nothing is looked at closer."""
+
+
+def budget_of(vram_bytes: int | None, settings: TrainingSettings) -> int | None:
+    """What the process may take of the card: what was asked for, or what the settings were found under."""
+    origin = settings.measured or settings.predicted
+    return vram_bytes or (None if origin is None or origin.device_kind == "cpu" else origin.budget_bytes)
+
+
+def check_disk(output: Path, parameters: int) -> None:
+    """See that a checkpoint has room beside the one before it.
+
+    Raises: UserInputError, one line, where it has not, or the folder cannot be made.
+    """
+    folder = output.absolute().parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free_bytes = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise UserInputError(
+            f"--output: expected a folder that can be written, got {folder}: {error.strerror}; choose another"
+        ) from None
+    needed_bytes = STATE_BYTES * parameters
+    if free_bytes < needed_bytes:
+        raise UserInputError(
+            f"--output: expected {format_mb(needed_bytes)} MB of room for a checkpoint in {folder}, found "
+            f"{format_mb(free_bytes)} MB; make room, or choose another --output"
+        )
+
+
+def check_host_memory(settings: TrainingSettings, available_bytes: int | None = None) -> None:
+    """See that a step on the CPU fits into the computer's memory, which ends a process that takes too much.
+
+    Raises: UserInputError, one line, with the largest batch that would fit.
+    """
+    available = host_memory_bytes() if available_bytes is None else available_bytes
+    elements = settings.batch_size * settings.n_seq * settings.n_layers * settings.d_model
+    if elements * _MOST_BYTES < available // 2:
+        return
+    largest = largest_batch(settings, available)
+    if largest is None and elements * _LEAST_BYTES > available:
+        largest = available * settings.batch_size // (elements * _LEAST_BYTES)
+    if largest is not None and settings.batch_size > largest:
+        raise UserInputError(
+            f"batch_size: expected at most {largest} at n_seq {settings.n_seq} for this computer's "
+            f"{format_mb(available)} MB of memory, got {settings.batch_size}; lower it in the settings"
+        )
+
+
+def largest_batch(settings: TrainingSettings, budget_bytes: int, card: str | None = None) -> int | None:
+    """The largest batch that is predicted to fit, all else as in the settings; None where none can be told.
+
+    card: the GPU's name; None for the CPU, whose tensors are those of a card.
+    """
+    if settings.model not in PRESETS:
+        return None
+    profile = gpu_profile(DEFAULT_PROFILE) if card is None else known_profile(card)
+    if profile is None:
+        return None
+    candidate = Candidate(
+        model=settings.model,
+        variant=settings.variant,
+        n_seq=settings.n_seq,
+        batch_size=1,
+        kernel_version=settings.triton_kernel_version,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        mixed_precision=settings.mixed_precision,
+    )
+    if card is None:  # a computer may have more memory than the card whose operations are followed
+        profile = profile.model_copy(update={"capacity_bytes": max(profile.capacity_bytes, budget_bytes)})
+    try:
+        with PredictionStore(processes=1) as store:
+            return Predictor(profile=profile, store=store).largest_batch(candidate, budget_bytes)
+    except Phase8TuneError:  # the budget leaves nothing beside the card's context
+        return 0

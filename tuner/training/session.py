@@ -1,0 +1,257 @@
+"""A session of `phase8-train`: what was asked is checked first, cheapest first, then trained and saved."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ...kernels.versions import UnsupportedVersionError
+from ..machine.cache_folder import cache_folder
+from ..machine.lock import LockedError, ProcessLock
+from ..machine.process_memory import process_peak_bytes
+from ..values.errors import DeviceError, InterruptedStudyError, UserInputError
+from .curve import draw_curve
+from .metrics import read_metrics
+from .places import lock_path, metrics_path, resume_path
+from .room import budget_of, check_disk, check_host_memory, largest_batch
+from .settings import TrainingSettings, load_settings
+from .sources import check_text, find_sources
+from .tokenizer import Tokenizer, load_tokenizer
+from .tokens import Tokens, check_vocabulary, open_tokens, split
+
+if TYPE_CHECKING:
+    from .loop import Training
+
+_REFUSED = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What the user asked for, as the options of `phase8-train` say it; None: the default."""
+
+    settings_file: Path
+    output: Path
+    data: Sequence[str]
+    field: str
+    force: bool
+    tokenizer: str
+    steps: int
+    max_time_s: float | None
+    tokens_per_update: int | None
+    learning_rate: float
+    warmup: int | None
+    evaluate_every: int
+    save_every: int
+    log_every: int
+    device: str
+    vram_bytes: int | None
+    resume: bool
+    seed: int | None
+    tensorboard: Path | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SessionResult:
+    """What came of a session. tokens_per_s: of the steady steps; peak_bytes: all that the process had of the
+    card at its peak, of its own memory on a CPU; each None where it is not known."""
+
+    step: int
+    tokens_per_s: float | None
+    held_out_loss: float | None
+    peak_bytes: int | None
+    reserved_bytes: int | None
+
+
+def run_session(request: Request) -> SessionResult | None:
+    """Train as asked, and say what came of it; None where all steps were done already.
+
+    Raises: UserInputError, DeviceError, DivergedError, InterruptedStudyError; a checkpoint is kept.
+    """
+    settings = load_settings(request.settings_file)
+    if request.output.suffix != ".safetensors":
+        name = request.output.with_suffix(".safetensors")
+        raise UserInputError(
+            f"--output: expected a name that ends in .safetensors, got {request.output}; with --output "
+            f"{shlex.quote(str(name))} a checkpoint in {request.output.with_suffix('.pt')} is gone on with"
+        )
+    sources = find_sources(request.data)
+    for source in sources:
+        check_text(source, force=request.force)
+    tokenizer = load_tokenizer(request.tokenizer)
+    check_disk(request.output, settings.to_config().parameter_count())
+    with _locked(request.output):
+        tokens = open_tokens(
+            sources,
+            tokenizer,
+            field=request.field,
+            force=request.force,
+            cache=cache_folder(),
+            on_progress=_Tokenizing(),
+        )
+        return _train(request, settings, tokenizer, tokens)
+
+
+class _Tokenizing:
+    """Tells now and then how far the text is tokenised."""
+
+    def __init__(self) -> None:
+        self._told = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        share = done / total if total else 1.0
+        if share - self._told >= 0.1 and total > 1 << 24:
+            self._told = share
+            click.echo(f"tokenised {share:.0%}", err=True)
+
+
+class _locked:
+    """Only one training writes to an output at a time."""
+
+    def __init__(self, output: Path) -> None:
+        self._output = output
+
+    def __enter__(self) -> None:
+        path = lock_path(self._output)
+        try:
+            self._lock = ProcessLock.take(path)
+        except LockedError as error:
+            raise UserInputError(
+                f"--output {self._output}: expected to be the only training that writes there, got process "
+                f"{error.owner}; wait for it, stop it, or choose another --output"
+            ) from None
+        except OSError as error:
+            raise UserInputError(
+                f"--output: expected a folder that can be written, got {path.parent}: {error.strerror}; "
+                "choose another"
+            ) from None
+
+    def __exit__(self, *ended: object) -> None:
+        self._lock.close(remove=True)
+
+
+def _train(
+    request: Request, settings: TrainingSettings, tokenizer: Tokenizer, tokens: Tokens
+) -> SessionResult | None:
+    training_tokens, held_out = split(tokens, settings.n_seq)
+    if note := check_vocabulary(tokens.array, tokenizer, settings.vocab_size):
+        click.echo(note)
+    on_gpu = _uses_gpu(request.device)
+    if not on_gpu:
+        settings = _for_cpu(settings)
+        check_host_memory(settings)
+    from .assembly import assemble
+
+    parts = _parts(request, settings)
+    try:
+        with ExitStack() as stack:
+            training = assemble(
+                request, settings, tokenizer, tokens.digest, training_tokens, held_out, parts, on_gpu, stack
+            )
+            if training is None:
+                return None
+            ending = training.run()
+            result = _result(training)
+    except UnsupportedVersionError as error:
+        raise UserInputError(str(error)) from error
+    except (RuntimeError, MemoryError) as error:
+        if not _ran_out_of_memory(error):
+            raise
+        raise DeviceError(_out_of_memory(settings, request, on_gpu)) from error
+    _conclude(request, training)
+    if ending == "interrupted":
+        raise InterruptedStudyError(
+            f"interrupted at step {training.step}; saved {resume_path(request.output)}: "
+            "run the same command to go on"
+        )
+    return result
+
+
+def _result(training: Training) -> SessionResult:
+    on_card = training.card
+    return SessionResult(
+        step=training.step,
+        tokens_per_s=training.tokens_per_s,
+        held_out_loss=training.held_out_loss,
+        peak_bytes=process_peak_bytes() if on_card is None else on_card.peak_bytes(),
+        reserved_bytes=None if on_card is None else on_card.reserved_peak_bytes(),
+    )
+
+
+def _uses_gpu(choice: str) -> bool:
+    if choice == "cpu":
+        return False
+    import torch  # from here on: everything cheaper was checked before
+
+    if choice == "cuda" and not torch.cuda.is_available():
+        raise UserInputError(
+            "--device: expected an NVIDIA GPU that PyTorch can use for 'cuda', found none; use --device "
+            "cpu, or see what `phase8-tune doctor` says"
+        )
+    return torch.cuda.is_available()
+
+
+def _for_cpu(settings: TrainingSettings) -> TrainingSettings:
+    if settings.triton_kernel_version == "reference":
+        return settings
+    click.echo(
+        f"the {settings.triton_kernel_version} kernels need a GPU: trains on this CPU with the reference "
+        "kernels, which compute the same"
+    )
+    return settings.model_copy(update={"use_triton_kernel": False, "triton_kernel_version": "reference"})
+
+
+def _parts(request: Request, settings: TrainingSettings) -> int:
+    """Batches an update, so that it has at least the tokens asked for."""
+    if request.tokens_per_update is None:
+        return 1
+    tokens = settings.batch_size * settings.n_seq
+    parts = -(-request.tokens_per_update // tokens)
+    click.echo(f"{parts} batches of {tokens:,} tokens an update: {parts * tokens:,} tokens")
+    return parts
+
+
+def _conclude(request: Request, training: Training) -> None:
+    """Say what came of it, and draw the curve."""
+    rate = training.tokens_per_s
+    if rate is not None:
+        click.echo(f"{rate:,.0f} tokens/s over the steady steps")
+    if training.held_out_loss is not None:
+        click.echo(f"held-out loss {training.held_out_loss:.4f}; weights {request.output}")
+    if training.metrics_problem is not None:
+        click.echo(training.metrics_problem, err=True)
+        return
+    curve = request.output.with_suffix(".svg")
+    try:
+        draw_curve(read_metrics(metrics_path(request.output)), request.output.stem, curve)
+    except OSError as error:
+        click.echo(f"{curve}: cannot be written ({error.strerror})", err=True)
+
+
+def _ran_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an allocation was refused; inside a graph capture only the cause of the error says so."""
+    while error is not None:
+        if isinstance(error, MemoryError) or any(sign in str(error) for sign in _REFUSED):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _out_of_memory(settings: TrainingSettings, request: Request, on_gpu: bool) -> str:
+    where, largest = "the CPU", None
+    if on_gpu:
+        from ..worker.cuda_accounting import describe_card
+
+        where, card = "the GPU", describe_card()
+        budget = budget_of(request.vram_bytes, settings) or card.total_bytes
+        largest = largest_batch(settings, budget, card.name)
+    told = f"; the largest that is predicted to fit is {largest}" if largest is not None else ""
+    return (
+        f"out of memory on {where} at batch_size {settings.batch_size} × {settings.n_seq}{told}; lower "
+        "batch_size in the settings, or close other programs"
+    )
