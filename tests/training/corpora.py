@@ -5,12 +5,20 @@ from __future__ import annotations
 import functools
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from phase8_tune.tuner.training.sources import Source
-from phase8_tune.tuner.training.tokenizer import Tokenizer, tokenizer_from_json, train_tokenizer
+from phase8_tune.tuner.training.tokenizer import (
+    BytesTokenizer,
+    Tokenizer,
+    tokenizer_from_json,
+    train_tokenizer,
+)
+from phase8_tune.tuner.training.tokens import Tokens, open_tokens
 
+BYTES = BytesTokenizer()
 WORDS = (
     "the",
     "house",
@@ -56,3 +64,16 @@ def trained_tokenizer(vocab_size: int = 320) -> Tokenizer:
     with TemporaryDirectory() as folder:
         source = write_text(Path(folder, "corpus.txt"), make_text(3000))
         return tokenizer_from_json(train_tokenizer([source], vocab_size, ignore_progress), name="trained")
+
+
+def opened(
+    sources: Sequence[Source] | Source,
+    cache: Path | None,
+    tokenizer: Tokenizer = BYTES,
+    *,
+    field: str = "text",
+    force: bool = False,
+) -> Tokens:
+    """The tokens of one source or several."""
+    each = [sources] if isinstance(sources, Source) else sources
+    return open_tokens(each, tokenizer, field=field, force=force, cache=cache, on_progress=ignore_progress)
