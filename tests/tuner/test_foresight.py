@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from phase8_tune.tuner.predict.prediction import Forecast, Rate
-from phase8_tune.tuner.predict.rate.throughput import StepEstimate
+from phase8_tune.tuner.predict.rate.throughput import StepEstimate, correct
 from phase8_tune.tuner.records.knowledge import Knowledge
 from phase8_tune.tuner.search.foresight import (
     Forecasts,
     LikelyBestFirst,
     PredictedMemoryRule,
-    correction_from,
     count_skips,
     forecast_all,
     guide,
+    measured_steps,
 )
 from phase8_tune.tuner.search.strategy import DEFAULT_FILTERS, RowOrder, Strategy
 from phase8_tune.tuner.study.definition import SearchSettings
@@ -134,6 +135,29 @@ def test_measurements_change_what_is_likely_best() -> None:
     assert proposed(*slow, true) == proposed(true, *reversed(slow)) == CELLS[512, "v2"]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_strategy_that_has_followed_a_search_proposes_what_a_new_one_would(seed: int) -> None:
+    chance = random.Random(seed)
+    candidates = [
+        make_candidate(n_seq=n, batch_size=b, kernel_version=v)
+        for n in (256, 512)
+        for b in (1, 2, 4, 8, 16)
+        for v in VERSIONS
+    ]
+    forecasts = {c.digest(): forecast(chance.choice([10, 20, 30.0, 40]), tokens=8) for c in candidates}
+    followed, knowledge = LikelyBestFirst(candidates, forecasts, Nothing()), Knowledge()
+    proposals = 0
+    while (found := followed.propose(knowledge, knowledge.is_available)) is not None:
+        fresh = LikelyBestFirst(candidates, forecasts, Nothing())
+        assert fresh.propose(knowledge, knowledge.is_available) == found
+        proposals += 1
+        ends = chance.choice([Outcome.OK, Outcome.OOM, Outcome.TIMEOUT])
+        knowledge.add(make_record(found, outcome=ends, tokens_per_s=chance.uniform(5, 50)))
+    fresh = LikelyBestFirst(candidates, forecasts, Nothing())
+    assert fresh.propose(knowledge, knowledge.is_available) is None
+    assert proposals >= 2
+
+
 def test_a_cell_is_done_once_its_likely_best_is_measured() -> None:
     exact = [make_record(CELLS[n, "fast"], tokens_per_s=1000.0 - n / 100) for n in (256, 512, 1024)]
     assert proposed(*exact) is None
@@ -150,11 +174,11 @@ def test_a_correction_follows_from_measured_records_alone() -> None:
     halved = [
         make_record(c, tokens_per_s=(1000.0 if v == "fast" else 900.0) / 2) for (_, v), c in CELLS.items()
     ]
-    correction = correction_from(halved, forecasts)
+    correction = correct(measured_steps(halved, forecasts))
     # Some points are trusted for the most part
     assert 0.9 * math.log(2) < correction.log_factor("fast", "memory traffic") < math.log(2)
     failed = make_record(CELLS[256, "v2"], outcome=Outcome.OOM, peak_bytes=None)
-    assert correction_from([failed], forecasts) == correction_from([], forecasts)
+    assert measured_steps([failed], forecasts) == []
 
 
 def test_which_skips_are_checked_follows_from_the_seed() -> None:

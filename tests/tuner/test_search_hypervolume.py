@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phase8_tune.tuner.records.frontier import Point, to_points
-from phase8_tune.tuner.records.hypervolume import hypervolume
+from phase8_tune.tuner.records.hypervolume import GrowingHypervolume, hypervolume
 from phase8_tune.tuner.values.candidate import Candidate, Mode
 from phase8_tune.tuner.values.measurement import Measurement
 from phase8_tune.tuner.values.outcome import Outcome
@@ -65,6 +65,19 @@ def test_the_order_does_not_matter_and_more_points_never_shrink_it(
     random.shuffle(points)
     assert round(hypervolume(points, BUDGET_BYTES) - whole, 6) == 0
     assert hypervolume(points[1:], BUDGET_BYTES) <= whole + 1e-6
+
+
+@given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6), st.integers(0, 6), st.booleans())))
+def test_point_by_point_it_comes_to_the_same(boxes: list[tuple[int, int, int, bool]]) -> None:
+    growing, points = GrowingHypervolume(BUDGET_BYTES), []
+    for rate, free_bytes, parameters, is_train in boxes:
+        points.append(make_point(rate, free_bytes, parameters, mode="train" if is_train else "forward"))
+        before = growing.volume
+        growing.add(points[-1])
+        assert round(growing.volume - hypervolume(points, BUDGET_BYTES), 6) == 0
+        others = [p for p in points[:-1] if p.candidate.mode == points[-1].candidate.mode]
+        if any(other.dominates(points[-1]) for other in others):
+            assert growing.volume == before
 
 
 def test_modes_are_added_up_apart() -> None:

@@ -220,10 +220,11 @@ class StudyStore:
 
     def _finish(self, trial: Trial, record: Record, knowledge: Knowledge) -> bool:
         """Whether it only repeats what another trial was told."""
-        state, values = state_and_values(record)
+        point = knowledge.point_of(record.to_candidate())
+        state, values = state_and_values(record, point)
         number, trials = record.trial_number, self.trials
         is_repeated = number != trial.number and number < len(trials) and OUTCOME in trials[number].user_attrs
-        for key, value in attributes(record, is_repeated=is_repeated).items():
+        for key, value in attributes(record, point, is_repeated=is_repeated).items():
             trial.set_user_attr(key, value)
         for key, value in constraints(record, knowledge).items():
             # The first write wins, with a warning: a driver may have died between it and tell.
@@ -236,13 +237,15 @@ class StudyStore:
         self._study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
 
     def _add(self, record: Record, knowledge: Knowledge) -> None:
-        state, values = state_and_values(record)
+        candidate = record.to_candidate()
+        point = knowledge.point_of(candidate)
+        state, values = state_and_values(record, point)
         trial = create_trial(
             state=state,
             values=values,
-            params=self._space.parameters_of(record.to_candidate()),
+            params=self._space.parameters_of(candidate),
             distributions=self._space.distributions(),
-            user_attrs=attributes(record, is_repeated=False),
+            user_attrs=attributes(record, point, is_repeated=False),
             constraints=constraints(record, knowledge),
         )
         self._study.add_trial(trial)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 
+from ..values.candidate import Mode
 from .frontier import Point
+
+_Box = tuple[float, float, float]
+"""Of a point: its tokens/s, the bytes that it leaves free, its parameters; from 0 in all three."""
 
 
 def hypervolume(points: Iterable[Point], budget_bytes: int) -> float:
@@ -16,12 +20,52 @@ def hypervolume(points: Iterable[Point], budget_bytes: int) -> float:
     """
     ordered = sorted(points, key=lambda p: p.candidate.mode)
     return sum(
-        _volume([(p.tokens_per_s, float(budget_bytes - p.peak_bytes), float(p.parameters)) for p in group])
+        _volume([_box(point, budget_bytes) for point in group])
         for _, group in itertools.groupby(ordered, key=lambda p: p.candidate.mode)
     )
 
 
-def _volume(boxes: list[tuple[float, float, float]]) -> float:
+class GrowingHypervolume:
+    """The hypervolume of points that are added one by one; a dominated one costs next to nothing."""
+
+    def __init__(self, budget_bytes: int) -> None:
+        self._budget_bytes = budget_bytes
+        self._fronts: dict[Mode, list[_Box]] = {}
+        self.volume = 0.0
+        """As `hypervolume` of all points so far."""
+
+    def add(self, point: Point) -> None:
+        """Take in one more point."""
+        new, front = _box(point, self._budget_bytes), self._fronts.setdefault(point.candidate.mode, [])
+        if any(_holds(other, new) for other in front):
+            return
+        shared = _undominated({_common(new, other) for other in front})
+        self.volume += _volume([new]) - _volume(shared)
+        front[:] = [new, *(other for other in front if not _holds(new, other))]
+
+
+def _box(point: Point, budget_bytes: int) -> _Box:
+    return point.tokens_per_s, float(budget_bytes - point.peak_bytes), float(point.parameters)
+
+
+def _holds(one: _Box, other: _Box) -> bool:
+    return one[0] >= other[0] and one[1] >= other[1] and one[2] >= other[2]
+
+
+def _common(one: _Box, other: _Box) -> _Box:
+    return min(one[0], other[0]), min(one[1], other[1]), min(one[2], other[2])
+
+
+def _undominated(boxes: Iterable[_Box]) -> list[_Box]:
+    """Different boxes without those that another one holds."""
+    front: list[_Box] = []
+    for box in sorted(boxes, reverse=True):  # whoever holds a box comes before it
+        if not any(_holds(other, box) for other in front):
+            front.append(box)
+    return front
+
+
+def _volume(boxes: list[_Box]) -> float:
     """Volume of the union of boxes [0, x] × [0, y] × [0, z], in slices along z."""
     heights = sorted({z for _, _, z in boxes if z > 0}, reverse=True)
     return sum(

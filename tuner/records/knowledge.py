@@ -10,7 +10,7 @@ from dataclasses import replace
 from ..values.candidate import Candidate
 from ..values.outcome import Outcome
 from ..values.record import Record
-from .frontier import settle, to_points
+from .frontier import Point, settle, to_points
 
 MAX_ATTEMPTS = 3  # the first and two retries, where the outcome may be chance
 MAX_TAINTED_ATTEMPTS = 2  # a laptop that throttles does so every time: one more try is what it gets
@@ -28,15 +28,19 @@ _UNIT_BYTES = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 class Knowledge:
     """The records of a study, each attempt of each candidate, in the order they were made; and what of it is
-    under way: begun in this session and not settled yet."""
+    under way: begun in this session and not settled yet.
+
+    Candidates are looked up as they are, not by their digests: the search asks of thousands at a time.
+    """
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
-        self._attempts: dict[str, list[Record]] = {}
-        self._settled: dict[str, Record] = {}
-        self._owed: dict[str, Candidate] = {}
-        self._under_way: set[str] = set()
-        self._smallest_over: dict[str, tuple[int, Record]] = {}
-        self._largest_fit: dict[str, tuple[int, Record]] = {}
+        self._attempts: dict[Candidate, list[Record]] = {}
+        self._settled: dict[Candidate, Record] = {}
+        self._points: dict[Candidate, Point] = {}
+        self._owed: dict[Candidate, None] = {}  # in order
+        self._under_way: set[Candidate] = set()
+        self._smallest_over: dict[Candidate, tuple[int, Record]] = {}
+        self._largest_fit: dict[Candidate, tuple[int, Record]] = {}
         self._disqualified: dict[str, Record] = {}
         self.launched = 0  # settled candidates that were measured, not rejected before
         self.rejected = 0
@@ -53,51 +57,52 @@ class Knowledge:
         """
         if not self.is_available(candidate):
             raise ValueError(f"{candidate.describe()} was proposed although it is settled or under way")
-        self._under_way.add(candidate.digest())
+        self._under_way.add(candidate)
 
     def add(self, record: Record) -> None:
         """Take in one more record."""
-        attempts = self._attempts.setdefault(record.digest, [])
+        candidate = record.to_candidate()
+        attempts = self._attempts.setdefault(candidate, [])
         attempts.append(record)
         if _is_final(attempts):
-            self._owed.pop(record.digest, None)
-            self._under_way.discard(record.digest)
-            self._settle(settle(attempts)[0])
+            self._owed.pop(candidate, None)
+            self._under_way.discard(candidate)
+            self._settle(candidate, settle(attempts)[0])
         else:
-            self._owed[record.digest] = record.to_candidate()
+            self._owed[candidate] = None
         if record.attempt > 0:  # a rejected one was implied by other records and implies nothing itself
-            self._learn(record)
+            self._learn(candidate, record)
 
-    def _settle(self, record: Record) -> None:
-        self._settled[record.digest] = record
+    def _settle(self, candidate: Candidate, record: Record) -> None:
+        self._settled[candidate] = record
         self.launched += record.attempt > 0
         self.rejected += record.attempt == 0
         self.pruned += record.measurement.outcome.is_memory
         self.failed += not record.fits and not record.measurement.outcome.is_memory
         for point in to_points([record]):
+            self._points[candidate] = point
             self.best_tokens_per_s = max(point.tokens_per_s, self.best_tokens_per_s or 0.0)
 
-    def _learn(self, record: Record) -> None:
-        candidate, outcome = record.to_candidate(), record.measurement.outcome
-        cell, batch = _cell(candidate), candidate.batch_size
-        if outcome.is_memory and batch < self._smallest_over.get(cell, (math.inf,))[0]:
-            self._smallest_over[cell] = batch, record
-        if outcome is Outcome.OK and batch > self._largest_fit.get(cell, (0,))[0]:
-            self._largest_fit[cell] = batch, record
+    def _learn(self, candidate: Candidate, record: Record) -> None:
+        line, batch, outcome = _line(candidate), candidate.batch_size, record.measurement.outcome
+        if outcome.is_memory and batch < self._smallest_over.get(line, (math.inf,))[0]:
+            self._smallest_over[line] = batch, record
+        if outcome is Outcome.OK and batch > self._largest_fit.get(line, (0,))[0]:
+            self._largest_fit[line] = batch, record
         if outcome is Outcome.WRONG_RESULT:
             self._disqualified.setdefault(candidate.kernel_version, record)
 
     def attempts(self, candidate: Candidate) -> tuple[Record, ...]:
         """All records of a candidate, oldest first."""
-        return tuple(self._attempts.get(candidate.digest(), ()))
+        return tuple(self._attempts.get(candidate, ()))
 
     def is_settled(self, candidate: Candidate) -> bool:
         """Whether nothing more is to be measured of a candidate."""
-        return candidate.digest() in self._settled
+        return candidate in self._settled
 
     def is_available(self, candidate: Candidate) -> bool:
         """Whether a candidate is neither settled nor under way."""
-        return not self.is_settled(candidate) and candidate.digest() not in self._under_way
+        return candidate not in self._settled and candidate not in self._under_way
 
     @property
     def under_way(self) -> int:
@@ -109,7 +114,11 @@ class Knowledge:
 
         Raises: KeyError where it is not settled.
         """
-        return self._settled[candidate.digest()]
+        return self._settled[candidate]
+
+    def point_of(self, candidate: Candidate) -> Point | None:
+        """A settled candidate with its objectives; None where it does not fit, or lacks one of them."""
+        return self._points.get(candidate)
 
     @property
     def settled(self) -> tuple[Record, ...]:
@@ -118,11 +127,11 @@ class Knowledge:
 
     def owed(self) -> Candidate | None:
         """A candidate that a retry is owed, because the driver ended between two attempts."""
-        return next((c for digest, c in self._owed.items() if digest not in self._under_way), None)
+        return next((candidate for candidate in self._owed if candidate not in self._under_way), None)
 
     def smaller_batch_over_budget(self, candidate: Candidate) -> Record | None:
         """A measured candidate that did not fit and differs only in a batch that is not larger."""
-        batch, record = self._smallest_over.get(_cell(candidate), (math.inf, None))
+        batch, record = self._smallest_over.get(_line(candidate), (math.inf, None))
         return record if batch <= candidate.batch_size else None
 
     def disqualification_of(self, kernel_version: str) -> Record | None:
@@ -146,7 +155,7 @@ class Knowledge:
         needed.append((measurement.peak_bytes or 0) + _requested_bytes(record))
         if max(needed[1:]) <= budget:
             candidate = record.to_candidate()
-            batch, fit = self._largest_fit.get(_cell(candidate), (0, None))
+            batch, fit = self._largest_fit.get(_line(candidate), (0, None))
             if fit is not None and fit.measurement.peak_bytes is not None:
                 needed.append(math.ceil(fit.measurement.peak_bytes * candidate.batch_size / batch))
         return (max(needed) - budget) / budget
@@ -164,9 +173,9 @@ def _is_final(attempts: list[Record]) -> bool:
     return True
 
 
-def _cell(candidate: Candidate) -> str:
-    """Names all candidates that differ only in the batch."""
-    return replace(candidate, batch_size=0).digest()
+def _line(candidate: Candidate) -> Candidate:
+    """Stands for all candidates that differ only in the batch."""
+    return replace(candidate, batch_size=0)
 
 
 def _requested_bytes(record: Record) -> int:

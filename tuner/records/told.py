@@ -7,7 +7,7 @@ from typing import Any
 from optuna.trial import TrialState
 
 from ..values.record import Record
-from .frontier import to_points
+from .frontier import Point
 from .knowledge import Knowledge
 
 DIGEST = "digest"
@@ -16,11 +16,10 @@ OUTCOME = "outcome"
 _CONSTRAINT = "vram"
 
 
-def state_and_values(record: Record) -> tuple[TrialState, list[float] | None]:
-    """COMPLETE with the three objectives, PRUNED where it does not fit, FAIL otherwise."""
-    points = to_points([record])
-    if points:
-        return TrialState.COMPLETE, [points[0].tokens_per_s, points[0].peak_bytes, points[0].parameters]
+def state_and_values(record: Record, point: Point | None) -> tuple[TrialState, list[float] | None]:
+    """COMPLETE with the three objectives of a point, PRUNED where it does not fit, FAIL otherwise."""
+    if point is not None:
+        return TrialState.COMPLETE, [point.tokens_per_s, point.peak_bytes, point.parameters]
     return (TrialState.PRUNED if record.measurement.outcome.is_memory else TrialState.FAIL), None
 
 
@@ -30,7 +29,7 @@ def constraints(record: Record, knowledge: Knowledge) -> dict[str, float]:
     return {_CONSTRAINT: knowledge.violation(record)} if record.fits or outcome.is_memory else {}
 
 
-def attributes(record: Record, *, is_repeated: bool) -> dict[str, Any]:
+def attributes(record: Record, point: Point | None, *, is_repeated: bool) -> dict[str, Any]:
     """What a trial carries besides its values: PRUNED ones have none, so the figures are here too.
 
     is_repeated: another trial, that of the record, was told this before.
@@ -45,7 +44,7 @@ def attributes(record: Record, *, is_repeated: bool) -> dict[str, Any]:
         "parameters": measurement.parameters,
     }
     found["basis"] = "measured" if measurement.predicted is None else "predicted"
-    for point in to_points([record]):
+    if point is not None:
         found |= {"tokens_per_s": point.tokens_per_s, "tokens_per_s_std": point.tokens_per_s_std}
     if is_repeated:
         found["duplicate_of_trial"] = record.trial_number

@@ -6,16 +6,17 @@ nevertheless: how often a skip was wrong is reported, not assumed.
 
 from __future__ import annotations
 
+import heapq
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..predict.fits import SKIP
 from ..predict.lines import is_predictable
 from ..predict.prediction import Forecast, Predictor
 from ..predict.rate.calibration import known_profile
-from ..predict.rate.throughput import Correction, MeasuredStep, correct
+from ..predict.rate.throughput import Correction, LimitedBy, MeasuredStep, correct
 from ..predict.store import PredictionStore
 from ..records.knowledge import Knowledge
 from ..study.definition import SearchSettings, StudyDefinition
@@ -80,6 +81,7 @@ class PredictedMemoryRule(CandidateFilter):
 
     def __init__(self, forecasts: Forecasts, *, check_share: float, seed: int) -> None:
         self._forecasts, self._check_share, self._seed = forecasts, check_share, seed
+        self._judged: dict[Candidate, Rejection | None] = {}
 
     def is_checked(self, candidate: Candidate) -> bool:
         """Whether a candidate is predicted not to fit and of the share that is measured nevertheless."""
@@ -90,6 +92,11 @@ class PredictedMemoryRule(CandidateFilter):
         return random.Random(f"{self._seed} {digest}").random() < self._check_share
 
     def reject(self, candidate: Candidate, knowledge: Knowledge) -> Rejection | None:
+        if candidate not in self._judged:
+            self._judged[candidate] = self._judge(candidate)
+        return self._judged[candidate]
+
+    def _judge(self, candidate: Candidate) -> Rejection | None:
         forecast = self._forecasts.get(candidate.digest())
         if forecast is None or not forecast.is_over or self.is_checked(candidate):
             return None
@@ -115,16 +122,25 @@ class LikelyBestFirst(Strategy):
         checks: Sequence[Candidate] = (),
     ) -> None:
         self._forecasts, self._then, self._checks = forecasts, then, checks
-        self._cells: dict[tuple[str, str, int, str], list[tuple[Candidate, Forecast]]] = {}
+        self._seen = 0  # settled records
+        self._steps: list[MeasuredStep] = []
+        self._correction = correct(())
+        cells: dict[tuple[str, str, int, str], list[tuple[Candidate, Forecast]]] = {}
         for candidate in candidates:
             forecast = forecasts.get(candidate.digest())
             if forecast is not None and not forecast.is_over:
                 cell = candidate.model, candidate.variant, candidate.n_seq, candidate.mode
-                self._cells.setdefault(cell, []).append((candidate, forecast))
+                cells.setdefault(cell, []).append((candidate, forecast))
+        self._cells = [_Cell(cell) for cell in cells.values()]
 
     def propose(self, knowledge: Knowledge, is_open: Callable[[Candidate], bool]) -> Candidate | None:
-        correction = correction_from(knowledge.settled, self._forecasts)
-        likely = [_likely_fastest(cell, correction, knowledge, is_open) for cell in self._cells.values()]
+        settled = knowledge.settled
+        steps = measured_steps(settled[self._seen :], self._forecasts)
+        self._seen = len(settled)
+        if steps:
+            self._steps += steps
+            self._correction = correct(self._steps)
+        likely = [cell.likely_fastest(self._correction, knowledge, is_open) for cell in self._cells]
         found = max((item for item in likely if item is not None), key=lambda item: item[0], default=None)
         if found is not None:
             return found[1]
@@ -132,37 +148,60 @@ class LikelyBestFirst(Strategy):
         return check or self._then.propose(knowledge, is_open)
 
 
-def _likely_fastest(
-    cell: Sequence[tuple[Candidate, Forecast]],
-    correction: Correction,
-    knowledge: Knowledge,
-    is_open: Callable[[Candidate], bool],
-) -> tuple[float, Candidate] | None:
-    """(corrected tokens a second, candidate); None for a cell that is done."""
-    rated = [
-        (
-            candidate.tokens_per_step
-            / forecast.step.step_s
-            * math.exp(-correction.log_factor(candidate.kernel_version, forecast.limited_by)),
-            candidate,
-        )
-        for candidate, forecast in cell
-    ]
-    for rate, candidate in sorted(rated, key=lambda item: -item[0]):
-        if is_open(candidate):
-            return rate, candidate
-        if knowledge.is_settled(candidate) and knowledge.record_of(candidate).fits:
+_Rated = tuple[float, int, Candidate]
+"""Tokens a second, the place in the cell (of equal rates the first comes first), and the candidate."""
+
+
+class _Cell:
+    """Candidates of one model, variant, sequence and mode, fastest first under any correction.
+
+    Those of one kernel version that the same thing limits are corrected by one factor, so that whatever is
+    measured leaves them in order: only the fastest of each are looked at.
+    """
+
+    def __init__(self, candidates: Sequence[tuple[Candidate, Forecast]]) -> None:
+        self._groups: dict[tuple[str, LimitedBy], list[_Rated]] = {}
+        for place, (candidate, forecast) in enumerate(candidates):
+            group = self._groups.setdefault((candidate.kernel_version, forecast.limited_by), [])
+            group.append((candidate.tokens_per_step / forecast.step.step_s, place, candidate))
+        for group in self._groups.values():
+            group.sort(key=_fastest_first)
+        self._done_under: Correction | None = None
+
+    def likely_fastest(
+        self, correction: Correction, knowledge: Knowledge, is_open: Callable[[Candidate], bool]
+    ) -> tuple[float, Candidate] | None:
+        """(corrected tokens a second, candidate); None for a cell that is done."""
+        if correction is self._done_under:
             return None
-    return None
+        ranked = (
+            _corrected(group, math.exp(-correction.log_factor(*name))) for name, group in self._groups.items()
+        )
+        for rate, _, candidate in heapq.merge(*ranked, key=_fastest_first):
+            if is_open(candidate):
+                return rate, candidate
+            if knowledge.is_settled(candidate) and knowledge.record_of(candidate).fits:
+                self._done_under = correction
+                return None
+        return None
 
 
-def correction_from(records: Iterable[Record], forecasts: Forecasts) -> Correction:
-    """What the measured records of a study say about its forecasts' step times."""
-    points = []
+def _corrected(group: Iterable[_Rated], factor: float) -> Iterator[_Rated]:
+    return ((rate * factor, place, candidate) for rate, place, candidate in group)
+
+
+def _fastest_first(rated: _Rated) -> tuple[float, int]:
+    rate, place, _ = rated
+    return -rate, place
+
+
+def measured_steps(records: Iterable[Record], forecasts: Forecasts) -> list[MeasuredStep]:
+    """The steps of those records that were measured and have a forecast, beside it."""
+    steps = []
     for record in records:
         forecast = forecasts.get(record.digest)
         if forecast is not None and record.fits and record.measurement.samples_s:
-            points.append(
+            steps.append(
                 MeasuredStep(
                     kernel_version=record.to_candidate().kernel_version,
                     limited_by=forecast.limited_by,
@@ -170,7 +209,7 @@ def correction_from(records: Iterable[Record], forecasts: Forecasts) -> Correcti
                     measured_s=record.measurement.step_time_mean_s(),
                 )
             )
-    return correct(points)
+    return steps
 
 
 def guide(

@@ -26,7 +26,8 @@ class SamplerChoice(Strategy):
 
     def __init__(self, store: StudyStore, space: SearchSpace, knowledge: Knowledge, seed: int) -> None:
         self._store, self._space = store, space
-        self._random = random.Random(seed + len(knowledge.settled))
+        self._rest = list(space.enumerate())  # in random order; without those at the end that are not open
+        random.Random(seed + len(knowledge.settled)).shuffle(self._rest)
 
     def propose(self, knowledge: Knowledge, is_open: Callable[[Candidate], bool]) -> Candidate | None:
         first = next(self._space.enumerate())
@@ -38,8 +39,9 @@ class SamplerChoice(Strategy):
                 return candidate
             if knowledge.is_settled(candidate):
                 self._store.tell(knowledge.record_of(candidate), knowledge)
-        remaining = [c for c in self._space.enumerate() if is_open(c)]
-        return self._random.choice(remaining) if remaining else None
+        while self._rest and not is_open(self._rest[-1]):
+            self._rest.pop()  # for good: it is settled, under way or rejected
+        return self._rest[-1] if self._rest else None
 
 
 def default_strategy(

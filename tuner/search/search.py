@@ -13,12 +13,10 @@ from pathlib import Path
 from ..measuring.measurer import check_measurement
 from ..measuring.pool import Finished, MeasurerPool
 from ..records.database import StudyStore, open_sqlite
-from ..records.frontier import to_points
-from ..records.hypervolume import hypervolume
 from ..records.journal import Journal, read_records
 from ..records.knowledge import PREDICTED_PEAK_BYTES, Knowledge
 from ..records.run_directory import RunDirectory, check_run_directory
-from ..study.definition import Stall, StudyDefinition
+from ..study.definition import StudyDefinition
 from ..study.space import SearchSpace
 from ..values.candidate import Candidate
 from ..values.errors import DeviceError
@@ -28,6 +26,7 @@ from ..values.record import Record
 from .foresight import Forecasts, guide
 from .progress import SearchEvent, SearchResult, StopReason
 from .proposals import default_strategy
+from .stall import StallRule
 from .strategy import DEFAULT_FILTERS, CandidateFilter, Rejection, Strategy
 
 
@@ -114,6 +113,8 @@ class Search:
         self._limits, self._filters, self._clock = definition.search, filters, clock
         self._started_at: dict[Candidate, str] = {}  # of what is being measured
         self._retries: dict[Candidate, str] = {}  # that are due, with the device of the last attempt
+        stall = definition.search.stall
+        self._stall = None if stall is None else StallRule(stall, budget_bytes)
         self._strategy = strategy or default_strategy(definition, space, store, knowledge)
         self._launched_before = knowledge.launched
         self._started_s = clock()
@@ -251,17 +252,9 @@ class Search:
             return StopReason.TRIALS
         if limits.time_limit_s is not None and self._elapsed_s() >= limits.time_limit_s:
             return StopReason.TIME
-        if limits.stall is not None and self._has_stalled(limits.stall):
+        if self._stall is not None and self._stall.holds(self._knowledge):
             return StopReason.STALLED
         return None
-
-    def _has_stalled(self, stall: Stall) -> bool:
-        launched = [r for r in self._knowledge.settled if r.attempt > 0]
-        if len(launched) <= stall.measurements:
-            return False
-        before = hypervolume(to_points(launched[: -stall.measurements]), self._budget_bytes)
-        now = hypervolume(to_points(launched), self._budget_bytes)
-        return now <= before * (1 + stall.growth)
 
     def _elapsed_s(self) -> float:
         return self._clock() - self._started_s

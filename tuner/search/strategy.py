@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,14 +14,15 @@ from ..values.outcome import Outcome
 
 
 class Strategy(Protocol):
-    """Proposes what to measure next, until nothing is left that may be launched."""
+    """Proposes what to measure next in one search, until nothing is left that may be launched."""
 
     def propose(self, knowledge: Knowledge, is_open: Callable[[Candidate], bool]) -> Candidate | None:
         """A candidate that is available (neither settled nor under way), or None where none is left.
 
         `is_open` is false for candidates that are not available or would be rejected. One that would be
         rejected may be proposed: the rejection is then recorded, and whoever learns from records learns it.
-        With several devices it is asked again when one that is under way has ended.
+        With several devices it is asked again when one that is under way has ended. `knowledge` is the same
+        every time and has only grown since the last.
         """
         ...
 
@@ -29,9 +31,11 @@ class RowOrder(Strategy):
     """The rows of a definition, in their order."""
 
     def __init__(self, rows: Sequence[Candidate]) -> None:
-        self._rows = rows
+        self._rows = deque(rows)  # without those at the beginning that are settled
 
     def propose(self, knowledge: Knowledge, is_open: Callable[[Candidate], bool]) -> Candidate | None:
+        while self._rows and knowledge.is_settled(self._rows[0]):
+            self._rows.popleft()
         return next((row for row in self._rows if knowledge.is_available(row)), None)
 
 
@@ -48,7 +52,7 @@ class CandidateFilter(Protocol):
     """May reject a candidate before launch: a rule, or a predictor."""
 
     def reject(self, candidate: Candidate, knowledge: Knowledge) -> Rejection | None:
-        """The reason not to launch the candidate, or None to let it pass."""
+        """The reason not to launch the candidate, which holds for the whole search; None to let it pass."""
         ...
 
 
