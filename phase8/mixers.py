@@ -76,6 +76,18 @@ class Block(nn.Module):
         self.resolvent_bias = nn.Parameter(torch.zeros(d))
         self.ffn = LowRankFFN(d) if config.low_rank_ffn else None
 
+    def energy_im(self) -> Tensor:
+        """η of the energy z = γ + i·η, a scalar."""
+        return F.softplus(self.epsilon) + _ENERGY_FLOOR
+
+    def curvature(self) -> Tensor:
+        """c of the attention, a scalar."""
+        return F.softplus(self.log_curvature).clamp(*_CURVATURE_BOUNDS)
+
+    def sharpness(self) -> Tensor:
+        """β of the attention, a scalar."""
+        return F.softplus(self.beta)
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x [B, N, d] → the block's output [B, N, d] and its resolvent (Re g, Im g) [B, N]."""
         y, g_re, g_im = self.kernels.block(
@@ -85,10 +97,10 @@ class Block(nn.Module):
             self.potential_weight,
             self.potential_bias,
             self.gamma,
-            F.softplus(self.epsilon) + _ENERGY_FLOOR,
+            self.energy_im(),
             self.in_weight,
-            F.softplus(self.log_curvature).clamp(*_CURVATURE_BOUNDS),
-            F.softplus(self.beta),
+            self.curvature(),
+            self.sharpness(),
             self.attention_bias,
             self.out_weight,
             self.gate_bias1,
