@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from phase8_tune.tuner.predict.prediction import Forecast, Rate
+from phase8_tune.tuner.predict.fits import RECOMMEND
+from phase8_tune.tuner.predict.prediction import Forecast, Predictor, Rate
+from phase8_tune.tuner.predict.rate.profiles import gpu_profile
 from phase8_tune.tuner.predict.rate.throughput import StepEstimate, correct
+from phase8_tune.tuner.predict.store import PredictionStore
 from phase8_tune.tuner.records.knowledge import Knowledge
 from phase8_tune.tuner.search.foresight import (
     Forecasts,
@@ -44,7 +48,7 @@ def forecast(rate: float, *, over: bool = False, tokens: int = 1) -> Forecast:
     step = StepEstimate(traffic_s=tokens / rate, arithmetic_s=0.0, floor_s=0.0, host_s=0.0)
     return Forecast(
         is_over=over,
-        allocated_bytes=3 * BUDGET_BYTES if over else BUDGET_BYTES // 2,
+        peak_bytes=3 * BUDGET_BYTES if over else BUDGET_BYTES // 2,
         tokens_per_s=Rate(low=rate / 2, expected=rate, high=2 * rate),
         limited_by="memory traffic",
         step=step,
@@ -75,6 +79,30 @@ def test_what_is_certainly_over_is_recorded_and_not_launched(tmp_path: Path) -> 
     assert all(r.attempt == 1 for r in records if r not in skipped)
     trial = bench.trial_of(skipped[0].digest)
     assert trial.state.name == "PRUNED"
+
+
+def test_a_skip_is_told_by_how_much_the_whole_process_would_be_over(tmp_path: Path) -> None:
+    """Torch's part is within the budget; with what is outside of it, it is 2.4 % over."""
+    skipped, *others = ALL_TINY
+    little = replace(forecast(1.0, over=True), peak_bytes=round(1.024 * BUDGET_BYTES))
+    bench = Bench(tmp_path)
+    rule = PredictedMemoryRule({skipped.digest(): little}, check_share=0.0, seed=0)
+    bench.run(strategy=RowOrder(ALL_TINY), filters=(rule,))
+    assert bench.trial_of(skipped.digest()).constraints["vram"] == pytest.approx(0.024)
+    assert bench.measurer.measured == [c.digest() for c in others]
+
+
+@pytest.mark.parametrize("version", ["reference", "fast"])
+def test_a_forecast_has_the_peak_of_the_whole_process(tmp_path: Path, version: str) -> None:
+    """Torch's part would be within the budget; a captured step has its graph outside of it as well."""
+    candidate = replace(ALL_TINY[0], kernel_version=version, batch_size=64)
+    with PredictionStore(tmp_path) as store:
+        predictor = Predictor(profile=gpu_profile("h200"), store=store)
+        whole = predictor.predict(candidate, 2**40)
+        budget_bytes = whole.peak_allocated_bytes + predictor.outside_bytes(candidate) - 2**24
+        (found,) = predictor.survey([candidate], budget_bytes, RECOMMEND)
+    assert found.is_over
+    assert whole.peak_allocated_bytes < budget_bytes < found.peak_bytes <= whole.peak_bytes
 
 
 def test_the_likely_best_of_every_cell_come_first_fastest_first(tmp_path: Path) -> None:

@@ -79,12 +79,13 @@ class FormulaPredictor(Predictor):
         return [
             Forecast(
                 is_over=peak > rule.budget_bytes(budget_bytes),
-                allocated_bytes=least,
+                peak_bytes=self.outside_bytes(candidate) + least,
                 tokens_per_s=rate,
                 limited_by="memory traffic",
                 step=step,
             )
-            for rate, least, peak in map(self._figures, candidates)
+            for candidate in candidates
+            for rate, least, peak in [self._figures(candidate)]
         ]
 
     def predict_all(self, candidates: Sequence[Candidate], budget_bytes: int) -> list[Prediction]:

@@ -61,11 +61,11 @@ class Forecast:
     """What a search needs to know of a candidate before it is launched.
 
     is_over: it does not fit by the rule that was asked. step: its roofline.
-    allocated_bytes: at least this much of the cap.
+    peak_bytes: of the whole process, at least: with what is outside of torch's allocator.
     """
 
     is_over: bool
-    allocated_bytes: int
+    peak_bytes: int
     tokens_per_s: Rate
     limited_by: LimitedBy
     step: StepEstimate
@@ -151,7 +151,7 @@ class Predictor:
             forecasts.append(
                 Forecast(
                     is_over=not answer.fits,
-                    allocated_bytes=answer.allocated_bytes,
+                    peak_bytes=self.outside_bytes(candidate) + answer.allocated_bytes,
                     tokens_per_s=self._rate(candidate, step),
                     limited_by=step.limited_by,
                     step=step,

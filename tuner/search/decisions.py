@@ -98,7 +98,7 @@ class _Decided:
     def __init__(self, candidate: Candidate, forecast: Forecast, predictor: Predictor) -> None:
         self.candidate, self.forecast = candidate, forecast
         self.rate = forecast.tokens_per_s.expected
-        self.least_bytes = predictor.outside_bytes(candidate) + forecast.allocated_bytes
+        self.least_bytes = forecast.peak_bytes
         self.parameters = predictor.parameters(candidate)
 
     def beats(self, other: _Decided) -> bool:

@@ -103,7 +103,7 @@ class PredictedMemoryRule(CandidateFilter):
         return Rejection(
             outcome=Outcome.PREDICTED_OVER_BUDGET,
             message=f"not launched: predicted not to fit {SKIP.condition}, by the replay of its allocations",
-            predicted_peak_bytes=forecast.allocated_bytes,
+            predicted_peak_bytes=forecast.peak_bytes,
         )
 
 
