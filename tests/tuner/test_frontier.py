@@ -57,6 +57,23 @@ def test_frontier_of_the_frontier_is_itself(records: list[Record]) -> None:
     assert find_frontier(front) == front
 
 
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        ("2026-01-01T00:00:01+00:00", "2026-01-01T00:00:01.500+00:00"),  # of before and of after milliseconds
+        ("2026-01-01T00:00:01.900+00:00", "2026-01-01T00:00:02+00:00"),
+        ("2026-01-01T13:30:00.000+02:00", "2026-01-01T12:00:00.000+00:00"),  # another zone
+        ("", "2026-01-01T00:00:01+00:00"),  # not noted
+    ],
+)
+def test_of_the_same_attempt_twice_the_later_counts_by_the_clock(earlier: str, later: str) -> None:
+    first, second = (
+        make_record().model_copy(update={"started_at": text, "trial_number": number})
+        for number, text in ((1, earlier), (0, later))
+    )
+    assert settle([first, second]) == settle([second, first]) == [second]
+
+
 def test_equal_points_both_survive() -> None:
     records = [make_record(make_candidate(batch_size=b), parameters=7) for b in (1, 2)]
     assert len(find_frontier(to_points(records))) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,25 @@ def test_records_come_back_equal_and_in_order(tmp_path: Path) -> None:
     ]
     write(path, records)
     assert read_records(path) == tuple(records)
+
+
+def test_a_start_to_the_second_is_read_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    old = make_record(0)
+    new = make_record(1).model_copy(update={"started_at": "2026-01-01T00:00:00.250+00:00"})
+    write(path, [old, new])
+    assert [r.started_at for r in read_records(path)] == [old.started_at, new.started_at]
+    starts = [r.started() for r in read_records(path)]
+    assert starts[0] is not None
+    assert starts[1] == starts[0] + timedelta(milliseconds=250)
+
+
+def test_a_start_that_is_no_time_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    write(path, [make_record(0)])
+    path.write_bytes(path.read_bytes().replace(b"2026-01-01T00", b"yesterday at 7"))
+    with pytest.raises(UserInputError, match="line 1: expected a record as it was written"):
+        read_records(path)
 
 
 def test_a_missing_journal_has_no_records(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +51,7 @@ def test_a_success_is_told_with_its_objectives_constraint_and_attributes(tmp_pat
     assert trial.number == record.trial_number
     assert trial.user_attrs["candidate"] == record.candidate
     assert trial.user_attrs["outcome"] == "ok"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", record.started_at)
     study = optuna.load_study(study_name="s", storage=bench.storage)
     assert study.metric_names == ["tokens_per_s", "peak_bytes", "parameters"]
     assert [d.name for d in study.directions] == ["MAXIMIZE", "MINIMIZE", "MAXIMIZE"]

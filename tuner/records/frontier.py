@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from ..values.candidate import Candidate
 from ..values.errors import UserInputError
 from ..values.record import Record
+
+_NEVER = datetime.min.replace(tzinfo=UTC)  # before any time that was noted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,9 +126,9 @@ def _rate(record: Record) -> tuple[float, float | None] | None:
     return None
 
 
-def _trust(record: Record) -> tuple[bool, bool, int, str, int]:
+def _trust(record: Record) -> tuple[bool, bool, int, datetime, int]:
     clean = not record.measurement.tainted
-    return record.fits, clean, record.attempt, record.started_at, record.trial_number
+    return record.fits, clean, record.attempt, record.started() or _NEVER, record.trial_number
 
 
 def _candidate_order(record: Record) -> tuple[str, str, str, str, int, str, str, bool, int, str]:

@@ -46,7 +46,8 @@ def render_report(results: Results, facts: RunFacts) -> str:
 
 
 def _environment(results: Results, facts: RunFacts) -> str:
-    times = sorted(r.started_at for r in results.records)
+    noted = sorted((started, r.started_at) for r in results.records if (started := r.started()))
+    times = [text for _, text in noted]
     environment = Environment(
         device=facts.device,
         versions=facts.versions,

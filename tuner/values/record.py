@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator
 
 from .candidate import Candidate
 from .measurement import Border, Measurement
@@ -10,11 +13,25 @@ from .measurement import Border, Measurement
 RECORD_FORMAT_VERSION: Final = 1
 
 
+def _to_time(text: str) -> datetime | None:
+    """Raises: ValueError for what is not in ISO 8601."""
+    if not text:
+        return None
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+def _checked_time(text: str) -> str:
+    _to_time(text)
+    return text
+
+
 class Record(Border):
     """A finished measurement, as written (and fsynced) to `records.jsonl` before Optuna is told.
 
     `trial_number` is Optuna's, `attempt` counts retries of the same candidate from 1 (0: rejected before
-    launch, nothing was measured), `started_at` is UTC in ISO 8601.
+    launch, nothing was measured), `started_at` is UTC in ISO 8601 to the millisecond (earlier records: to the
+    second), empty where it was not noted. Times are compared by `started`, never as texts.
     """
 
     format_version: Literal[1] = RECORD_FORMAT_VERSION
@@ -22,12 +39,16 @@ class Record(Border):
     candidate: dict[str, Any]
     trial_number: int
     attempt: int
-    started_at: str
+    started_at: Annotated[str, AfterValidator(_checked_time)]
     budget_bytes: int
     measurement: Measurement
 
     def to_candidate(self) -> Candidate:
         return Candidate.from_dict(self.candidate)
+
+    def started(self) -> datetime | None:
+        """When it began; None where that was not noted."""
+        return _to_time(self.started_at)
 
     @property
     def fits(self) -> bool:
