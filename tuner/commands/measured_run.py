@@ -13,6 +13,7 @@ from ..machine.devices import device_total_bytes, resolve_device
 from ..machine.gpus import select_gpus
 from ..measuring.pool import MeasurerPool
 from ..measuring.worker_measurer import WorkerMeasurer
+from ..predict.fits import SKIP
 from ..predict.rate.calibration import present_profile
 from ..predict.rate.profiles import gpu_profile
 from ..records.journal import read_records
@@ -170,7 +171,10 @@ def _look_ahead(
         )
         return None
     over = sum(forecast.is_over for forecast in forecasts.values())
-    tell(f"{over} of {len(forecasts)} configurations are predicted not to fit, and are not launched")
+    tell(
+        f"{over} of {len(forecasts)} configurations are predicted not to fit {SKIP.condition}, "
+        "and are not launched"
+    )
     return forecasts
 
 
