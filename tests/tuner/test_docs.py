@@ -78,7 +78,7 @@ def test_figures_are_the_codes() -> None:
     assert f"within {sample_statistics.PRECISE_ENOUGH * 100:.0f} % of the mean" in text
     assert MINIMUM_SAMPLES == 5
     assert "From the fifth sample on" in text
-    assert f"started {worker_measurer.START_ATTEMPTS} times in a row" in text
+    assert f"started {worker_measurer.START_TRIES} times in a row" in text
 
 
 @pytest.mark.parametrize("kind", list(Kind))

@@ -88,6 +88,29 @@ def test_chance_is_retried_and_the_success_counts(tmp_path: Path) -> None:
     assert kept == [1, 2, 3]
 
 
+def test_attempts_are_counted_over_sessions_and_each_names_the_trial_that_was_open(tmp_path: Path) -> None:
+    rows = parse_definition(ROWS, "rows")
+    first = rows.row_candidates()[0]
+    bench = Bench(
+        tmp_path, rows, outcomes={first.digest(): [Outcome.INTERFERENCE, Outcome.ERROR, Outcome.OK]}
+    )
+
+    def interrupt_third(_: Candidate) -> None:
+        if len(bench.measurer.measured) == 2:
+            raise KeyboardInterrupt
+
+    bench.measurer.before = interrupt_third
+    bench.run()
+    bench.measurer.before = lambda _: None
+    bench.run()
+    attempts = [r for r in read_records(bench.path) if r.digest == first.digest()]
+    assert [(r.attempt, r.trial_number) for r in attempts] == [(1, 0), (2, 0), (3, 1)]
+    told, untold = bench.trials[1], bench.trials[0]
+    assert (told.state.name, told.user_attrs["attempt"]) == ("COMPLETE", 3)
+    assert (untold.state.name, untold.user_attrs) == ("FAIL", {"digest": first.digest()})
+    assert "duplicate_of_trial" not in told.user_attrs
+
+
 def test_a_tainted_success_is_measured_again_a_bounded_number_of_times(tmp_path: Path) -> None:
     bench = Bench(tmp_path, parse_definition(ROWS, "rows"))
     untainted = bench.measurer.measure

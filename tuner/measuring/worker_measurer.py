@@ -29,7 +29,7 @@ from .worker_session import LiveWorker, TrialFailedError, unchecked
 
 __all__ = ["WorkerMeasurer", "device_total_bytes", "resolve_device"]
 
-START_ATTEMPTS = 3
+START_TRIES = 3
 WORKER_COMMAND = (sys.executable, "-m", "phase8_tune.tuner.worker.main")
 
 
@@ -216,7 +216,7 @@ class WorkerMeasurer:
         if self._worker is not None and not self._worker.process.is_idle():
             self.close()
         failure: TrialFailedError | None = None
-        for _ in range(START_ATTEMPTS):
+        for _ in range(START_TRIES):
             self._obey_stop()
             try:
                 self._worker = self._worker or self._start_worker()
@@ -227,7 +227,7 @@ class WorkerMeasurer:
             return self._worker
         said = " ".join(str(failure).split())  # CUDA's errors come with lines of advice
         raise DeviceError(
-            f"no worker could be started, {START_ATTEMPTS} times in a row ({said}); "
+            f"no worker could be started, {START_TRIES} times in a row ({said}); "
             f"see {self._log_path} and what `phase8-tune doctor` says"
         ) from failure
 

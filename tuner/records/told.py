@@ -32,6 +32,7 @@ def constraints(record: Record, knowledge: Knowledge) -> dict[str, float]:
 def attributes(record: Record, point: Point | None, *, is_repeated: bool) -> dict[str, Any]:
     """What a trial carries besides its values: PRUNED ones have none, so the figures are here too.
 
+    `attempt` is the record's, of all that the candidate had: a trial has no attempts of its own.
     is_repeated: another trial, that of the record, was told this before.
     """
     measurement = record.measurement
