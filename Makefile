@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	&& echo $$p && break; done)
 VRAM ?= 8GB
 
-.PHONY: tune test lint clean
+.PHONY: tune test quick lint clean
 
 # Installs once; again only when the requirements change. The link lets mypy see the root as phase8_tune.
 $(READY): pyproject.toml constraints.txt
@@ -24,6 +24,10 @@ tune: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2
+
+# What most changes break, in under two minutes: no worker, no tracing, no kernel under the interpreter.
+quick: $(READY)
+	$(BIN)/python -m pytest -n 2 -q -m "not slow"
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -25,7 +25,7 @@ def draw_curve(metrics: Sequence[Mapping[str, Any]], title: str, path: Path) -> 
     ):
         points = [(line["step"], line[key]) for line in metrics if key in line]
         if points:
-            axes.plot(*zip(*points, strict=True), label=label, **style)  # type: ignore[arg-type]
+            axes.plot(*zip(*points, strict=True), label=label, **style)
     axes.set_xlabel("step")
     axes.set_ylabel("cross-entropy, nats a token")
     axes.set_title(title)

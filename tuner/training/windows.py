@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Tokens = NDArray[np.integer]
+Tokens = NDArray[np.unsignedinteger]
 
 
 class WindowSampler:

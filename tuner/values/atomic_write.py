@@ -33,12 +33,14 @@ def replaced_whole(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace a file in one step; a text is written as UTF-8.
+    """Replace a file in one step; a text is written as UTF-8, what in it is a path's as its bytes are.
 
     Raises: OSError where the folder cannot be written or the disk is full.
     """
     with replaced_whole(path) as draft:
-        draft.write_bytes(content.encode() if isinstance(content, str) else content)
+        # surrogateescape: how Python holds the bytes of an argument that are no text in the locale.
+        data = content.encode(errors="surrogateescape") if isinstance(content, str) else content
+        draft.write_bytes(data)
 
 
 def _umask() -> int:
