@@ -89,7 +89,8 @@ def plan(request: RunRequest, profile: GpuProfile) -> None:
         plan=summary,
     )
     results = Results.of(records)
-    recommended = write_outputs(results, facts)
+    with interrupt_deferred():
+        recommended = write_outputs(results, facts)
     print(f"\n{render_plan(summary, len(records))}")
     if results.frontier:
         print(render_frontier(results.frontier, is_short=True))

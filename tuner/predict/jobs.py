@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...kernels.versions import CAPTURED_VERSIONS
+from ..worker.main import die_with_parent
 from .fit.line import FIT_BATCHES, BatchSizes, Line, fit_line, trace_batch
 from .fit.line_files import read_line, write_line
 from .lines import Answer, LineKey, Question
@@ -38,9 +39,11 @@ class LineJob:
 def prepare_process() -> None:
     """Imports once, without a GPU and without Triton's interpreter: nothing is run here.
 
-    Ctrl-C reaches every process of the terminal: the driver decides what it means, this one goes on.
+    Ctrl-C reaches every process of the terminal: the driver decides what it means, this one goes on, and ends
+    with the driver.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent()
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ.pop("TRITON_INTERPRET", None)
     import torch

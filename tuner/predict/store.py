@@ -24,6 +24,7 @@ from typing import Any, Self
 from ..machine.cache_folder import cache_folder
 from ..values.atomic_write import write_atomically
 from ..values.errors import UserInputError
+from ..values.interrupt import interrupt_deferred
 from .jobs import LineJob, answer, prepare_process
 from .lines import Answer, LineKey, Question, answer_for, traced_key
 
@@ -70,9 +71,14 @@ class PredictionStore:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._pool is not None:
+        if self._pool is None:
+            return
+        with interrupt_deferred():
+            if error is not None:  # nobody waits for an answer any more, and a line takes half a minute
+                for process in multiprocessing.active_children():
+                    process.kill()
             self._pool.shutdown(wait=True, cancel_futures=True)
-            self._pool = None
+        self._pool = None
 
     def ask(
         self,

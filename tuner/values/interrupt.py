@@ -55,33 +55,44 @@ def end_requests() -> Iterator[EndRequest]:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
+class _Hold:
+    """Keeps a first signal for later; a second one is passed on at once."""
+
+    def __init__(self) -> None:
+        self.previous = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
+        self.held: list[tuple[int, FrameType | None]] = []
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.held.append((number, frame))
+        if len(self.held) > 1:
+            self.pass_on()
+
+    def pass_on(self) -> None:
+        number, frame = self.held[0]
+        handler = self.previous[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+
 @contextmanager
 def interrupt_deferred() -> Iterator[None]:
     """Hold back a first signal that asks to end until the block is done; a second one interrupts at once.
 
-    Keeps a write from being torn in two. Outside the main thread it does nothing.
+    Keeps a write from being torn in two. A signal that came is passed on even where the block fails: who
+    catches the failure shall not go on. In another such block, and outside the main thread, it does nothing.
     """
-    if threading.current_thread() is not threading.main_thread():
+    hold = _Hold()
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or any(isinstance(handler, _Hold) for handler in hold.previous.values()):
         yield
         return
-    held: list[tuple[int, FrameType | None]] = []
-    previous = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
-
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        handler = previous[signal.Signals(number)]
-        if callable(handler):
-            handler(number, frame)
-
-    def hold(number: int, frame: FrameType | None) -> None:
-        if held:
-            pass_on(number, frame)
-        held.append((number, frame))
-
-    with ExitStack() as restored:
-        for number, handler in previous.items():
-            if callable(handler):
-                signal.signal(number, hold)
-                restored.callback(signal.signal, number, handler)
-        yield
-    if held:
-        pass_on(*held[0])
+    try:
+        with ExitStack() as restored:
+            for number, handler in hold.previous.items():
+                if callable(handler):
+                    signal.signal(number, hold)
+                    restored.callback(signal.signal, number, handler)
+            yield
+    finally:
+        if hold.held:
+            hold.pass_on()
