@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 from ..values.errors import OutputLostError
@@ -28,21 +29,30 @@ _PLAIN = str.maketrans(
 )
 
 
+_BYTES = "\udc80", "\udcff"  # how Python holds what of a path is no text in its encoding
+
+
 def plain(text: str, encoding: str) -> str:
     """A text in signs that an encoding has: `8×512` is `8x512` in ASCII; what has no such form is `?`."""
     simple = unicodedata.normalize("NFKD", text.translate(_PLAIN))
-    return simple.encode(encoding, errors="replace").decode(encoding)
+    return "".join(
+        sign if _BYTES[0] <= sign <= _BYTES[1] else sign.encode(encoding, errors="replace").decode(encoding)
+        for sign in simple
+        if not unicodedata.combining(sign)  # the dots of ö
+    )
 
 
 class GuardedStream:
     """A text stream that takes every text, in plain signs where its encoding lacks them.
 
     is_result: a stream whose loss the user must hear of; of another one what cannot be written is left out.
+    From a loss on each call raises: click tries a stream with an empty text, and ignores what comes of it.
     Raises: OutputLostError where a result cannot be written; BrokenPipeError where nobody reads it.
     """
 
     def __init__(self, stream: TextIO, *, is_result: bool) -> None:
         self._stream, self._is_result = stream, is_result
+        self._loss: OSError | None = None
 
     @property
     def encoding(self) -> str:
@@ -50,31 +60,34 @@ class GuardedStream:
         return "utf-8"
 
     def write(self, text: str) -> int:
-        with self._guarded():
-            try:
-                return self._stream.write(text)
-            except UnicodeEncodeError:
-                return self._stream.write(plain(text, self._stream.encoding))
+        self._guard(lambda: self._write(text))
         return len(text)
 
     def flush(self) -> None:
-        with self._guarded():
-            self._stream.flush()
+        self._guard(self._stream.flush)
 
-    @contextlib.contextmanager
-    def _guarded(self) -> Iterator[None]:
+    def _write(self, text: str) -> None:
         try:
-            yield
-        except OSError as error:
-            _discard(self._stream)  # or the interpreter fails once more when it ends
-            if not self._is_result:
+            self._stream.write(text)
+        except UnicodeEncodeError:
+            self._stream.write(plain(text, self._stream.encoding))
+
+    def _guard(self, call: Callable[[], None]) -> None:
+        if self._loss is None:
+            try:
+                call()
                 return
-            if isinstance(error, BrokenPipeError):
-                raise
-            raise OutputLostError(
-                f"standard output: expected room for what this command prints, got: {error.strerror}; "
-                "make room or send it elsewhere, and run it again"
-            ) from error
+            except OSError as error:
+                self._loss = error
+                _discard(self._stream)  # or the interpreter fails once more when it ends
+        if not self._is_result:
+            return
+        if isinstance(self._loss, BrokenPipeError):
+            raise self._loss
+        raise OutputLostError(
+            f"standard output: expected room for what this command prints, got: {self._loss.strerror}; "
+            "make room or send it elsewhere, and run it again"
+        ) from self._loss
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -95,14 +108,17 @@ def guarded_streams() -> Iterator[None]:
         try:
             os.fstat(descriptor)
         except OSError:  # closed: the next file that is opened would be taken for a standard stream
-            os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     before = sys.stdout, sys.stderr
-    # A closed stream is None, and print and click.echo leave it alone.
-    if sys.stdout is not None:
-        sys.stdout = GuardedStream(before[0], is_result=True)
-    if sys.stderr is not None:
-        sys.stderr = GuardedStream(before[1], is_result=False)
-    try:
-        yield
-    finally:
-        sys.stdout, sys.stderr = before
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.ExitStack() as restored:
+        for stream in before:
+            if isinstance(stream, io.TextIOWrapper):
+                restored.callback(stream.reconfigure, errors=stream.errors)
+                stream.reconfigure(errors="surrogateescape")  # a path is printed with the bytes it has
+        # A stream that was closed when Python began is None there, which `print` takes for standard output.
+        sys.stdout = GuardedStream(before[0] or nowhere, is_result=True)
+        sys.stderr = GuardedStream(before[1] or nowhere, is_result=False)
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = before
