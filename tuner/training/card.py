@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
+from ..machine.nvml import open_nvml
 from ..measuring.memory import PINNED, cap_bytes
+from ..predict.rate.calibration import known_profile
 from ..values.errors import UserInputError
 from ..values.sizes import format_mb
 from ..worker.cuda_accounting import OpenedCuda, device_used_bytes, open_cuda
 
+_MOST_LIBRARIES_BYTES = 1 << 30  # beside the context; 290 MiB were seen on an H200 with a captured graph
 _CLIFF = 0.5  # tokens/s below this share of the best so far, with a full card, are a spill's
 
 
@@ -19,28 +24,38 @@ class HeldCard:
     """
 
     def __init__(self, budget_bytes: int | None, reserve_bytes: int = 0) -> None:
-        """Raises: RuntimeError (torch's) for no usable card; UserInputError where the budget leaves
-        nothing."""
+        """Raises: RuntimeError (torch's) for no usable card; UserInputError where the budget leaves none."""
         self._opened: OpenedCuda = open_cuda()
         self._others_bytes = max(device_used_bytes() - self._opened.context_bytes, 0)
         self._capacity_bytes = self._opened.info.total_bytes
         self.budget_bytes = min(budget_bytes or self._capacity_bytes, self._capacity_bytes)
         self._reserve_bytes = reserve_bytes
         self._best_rate, self._is_told = 0.0, False
-        self._cap(self._opened.context_bytes)
+        profile = known_profile(self._opened.info.name)
+        later = 0 if profile is None else int(profile.libraries_bytes.value + profile.graph_bytes.value)
+        self._outside_bytes = self._opened.context_bytes + later
+        self._cap(self._outside_bytes)
 
     def settle(self) -> None:
         """Once all kernels and libraries are loaded: what they take is no longer the allocator's to have."""
-        self._cap(self.process_bytes() - torch.cuda.memory_reserved())
+        used = self._used_by_process() or device_used_bytes() - self._others_bytes
+        seen = used - torch.cuda.memory_reserved()
+        # More, or less than the bare context, is another program's memory that came or went since the start.
+        if 0 <= seen - self._opened.context_bytes <= _MOST_LIBRARIES_BYTES:
+            self._outside_bytes = seen
+        self._cap(self._outside_bytes)
 
-    def process_bytes(self) -> int:
-        """What this process has of the card now, as far as others did not change theirs since it began."""
-        return device_used_bytes() - self._others_bytes
+    def _used_by_process(self) -> int | None:
+        """What the driver says that this process has of the card; None where it does not (WSL,
+        containers)."""
+        nvml = open_nvml().nvml
+        card = None if nvml is None else nvml.find(str(self._opened.info.uuid))
+        listed = None if card is None else card.processes()
+        return None if listed is None else listed.get(os.getpid())
 
     def peak_bytes(self) -> int:
-        """The most that this process had of the card: what is outside torch now, and torch's own peak."""
-        outside = self.process_bytes() - torch.cuda.memory_reserved()
-        return outside + self.reserved_peak_bytes()
+        """The most that this process had of the card: what is outside torch, and torch's own peak."""
+        return self._outside_bytes + self.reserved_peak_bytes()
 
     def reserved_peak_bytes(self) -> int:
         """The most that torch's allocator had reserved."""

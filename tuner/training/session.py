@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,7 +85,7 @@ def run_session(request: Request) -> SessionResult | None:
         check_text(source, force=request.force)
     tokenizer = load_tokenizer(request.tokenizer)
     check_disk(request.output, settings.to_config().parameter_count())
-    with _locked(request.output):
+    with _alone_at(request.output):
         tokens = open_tokens(
             sources,
             tokenizer,
@@ -110,37 +110,43 @@ class _Tokenizing:
             click.echo(f"tokenised {share:.0%}", err=True)
 
 
-class _locked:
-    """Only one training writes to an output at a time."""
+@contextmanager
+def _alone_at(output: Path) -> Iterator[None]:
+    """Only one training writes to an output at a time.
 
-    def __init__(self, output: Path) -> None:
-        self._output = output
-
-    def __enter__(self) -> None:
-        path = lock_path(self._output)
-        try:
-            self._lock = ProcessLock.take(path)
-        except LockedError as error:
-            raise UserInputError(
-                f"--output {self._output}: expected to be the only training that writes there, got process "
-                f"{error.owner}; wait for it, stop it, or choose another --output"
-            ) from None
-        except OSError as error:
-            raise UserInputError(
-                f"--output: expected a folder that can be written, got {path.parent}: {error.strerror}; "
-                "choose another"
-            ) from None
-
-    def __exit__(self, *ended: object) -> None:
-        self._lock.close(remove=True)
+    Raises: UserInputError where another process does.
+    """
+    path = lock_path(output)
+    try:
+        lock = ProcessLock.take(path)
+    except LockedError as error:
+        raise UserInputError(
+            f"--output {output}: expected to be the only training that writes there, got process "
+            f"{error.owner}; wait for it, stop it, or choose another --output"
+        ) from None
+    except OSError as error:
+        raise UserInputError(
+            f"--output: expected a folder that can be written, got {path.parent}: {error.strerror}; "
+            "choose another"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.close(remove=True)
 
 
 def _train(
     request: Request, settings: TrainingSettings, tokenizer: Tokenizer, tokens: Tokens
 ) -> SessionResult | None:
     training_tokens, held_out = split(tokens, settings.n_seq)
-    if note := check_vocabulary(tokens.array, tokenizer, settings.vocab_size):
-        click.echo(note)
+
+    def count_parameters(vocab_size: int) -> int:
+        return settings.model_copy(update={"vocab_size": vocab_size}).to_config().parameter_count()
+
+    notes = tokens.note, check_vocabulary(tokens.array, tokenizer, settings.vocab_size, count_parameters)
+    for note in notes:
+        if note is not None:
+            click.echo(note)
     on_gpu = _uses_gpu(request.device)
     if not on_gpu:
         settings = _for_cpu(settings)

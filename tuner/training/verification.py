@@ -71,54 +71,71 @@ def verify(
             f"{path}: expected a recommended file, with what it promises under measured: or predicted:, "
             "got none; train with it, or verify a file of runs/*/recommended"
         )
-    text = data or str(Path(sysconfig.get_paths()["stdlib"]) / "*.py")
     with tempfile.TemporaryDirectory(prefix="phase8-verify-") as folder:
-        request: dict[str, Any] = {
-            "settings_file": str(path),
-            "output": str(Path(folder) / "verified.safetensors"),
-            "data": [text],
-            "field": "text",
-            "force": False,
-            "tokenizer": "bytes",
-            "steps": steps,
-            "max_time_s": None,
-            "tokens_per_update": None,
-            "learning_rate": 1e-3,
-            "warmup": None,
-            "evaluate_every": steps,
-            "save_every": steps,
-            "log_every": 10,
-            "device": device,
-            "vram_bytes": promise.budget_bytes,
-            "resume": True,
-            "seed": None,
-            "tensorboard": None,
-        }
-        first = _live(path, request)
+        request = life_request(
+            path, Path(folder), promise.budget_bytes, steps=steps, data=data, device=device
+        )
+        first = live(path, request)
         # Another process, which reads what the first has written and then only trains.
-        later = request | {
-            "steps": 10**9,
-            "max_time_s": steady_s,
-            "evaluate_every": 10**9,
-            "save_every": 10**9,
-        }
-        second = _live(path, later)
+        later = {"steps": 10**9, "max_time_s": steady_s, "evaluate_every": 10**9, "save_every": 10**9}
+        second = live(path, request | later)
     rate = second.answer["tokens_per_s"] or first.answer["tokens_per_s"]
     if rate is None:
         raise UserInputError(f"--seconds: expected time for some steady steps, got {steady_s:g}; raise it")
     highest = max((first, second), key=lambda life: life.peak_bytes)
-    return _judge(path, promise, settings, rate, highest, first.answer["held_out_loss"])
+    return _judge(path, promise, rate, highest, first.answer["held_out_loss"])
+
+
+def life_request(
+    settings_file: Path,
+    folder: Path,
+    budget_bytes: int,
+    *,
+    steps: int,
+    data: str | None = None,
+    device: Literal["auto", "cuda", "cpu"] = "auto",
+) -> dict[str, Any]:
+    """What a process of `live` is asked: steps, then evaluation and a checkpoint in the folder.
+
+    data: the text, None for the modules of Python's standard library.
+    """
+    return {
+        "settings_file": str(settings_file),
+        "output": str(folder / "life.safetensors"),
+        "data": [data or str(Path(sysconfig.get_paths()["stdlib"]) / "*.py")],
+        "field": "text",
+        "force": False,
+        "tokenizer": "bytes",
+        "steps": steps,
+        "max_time_s": None,
+        "tokens_per_update": None,
+        "learning_rate": 1e-3,
+        "warmup": None,
+        "evaluate_every": steps,
+        "save_every": steps,
+        "log_every": 10,
+        "device": device,
+        "vram_bytes": budget_bytes,
+        "resume": True,
+        "seed": None,
+        "tensorboard": None,
+    }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Life:
+class Life:
+    """What one process said of itself, and the most that it had of the device, by whom."""
+
     answer: dict[str, Any]
     peak_bytes: int
     peak_source: str
 
 
-def _live(path: Path, request: dict[str, Any]) -> _Life:
-    """One process's whole life, watched from outside."""
+def live(path: Path, request: dict[str, Any]) -> Life:
+    """One process's whole life, watched from outside.
+
+    Raises: what its session raised, as one line.
+    """
     with subprocess.Popen(
         _LIFE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -142,7 +159,7 @@ def _live(path: Path, request: dict[str, Any]) -> _Life:
         outside = None
     if outside is not None and answer["reserved_bytes"] is not None and outside >= peak_bytes:
         peak_bytes, source = outside, "nvml, from outside"
-    return _Life(answer=answer, peak_bytes=peak_bytes, peak_source=source)
+    return Life(answer=answer, peak_bytes=peak_bytes, peak_source=source)
 
 
 def _card(device: str) -> Card | None:
@@ -188,9 +205,8 @@ def to_verified(found: Verification, *, steps: int, steady_s: float) -> Verified
 def _judge(
     path: Path,
     promise: Measured | Predicted,
-    settings: TrainingSettings,
     rate: float,
-    life: _Life,
+    life: Life,
     held_out_loss: float | None,
 ) -> Verification:
     low, high = promised_rates(promise)
