@@ -47,7 +47,7 @@ def _processor() -> dict[str, Any]:
 def _output(command: list[str]) -> str | None:
     """Standard output of a command, or None where it is not there or fails."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=20)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip().splitlines()[0] if done.stdout.strip() else None

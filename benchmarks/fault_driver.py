@@ -77,7 +77,7 @@ def main() -> None:
         step_clock()
     study = folder / "faults.yaml"
     if not study.exists():
-        study.write_text(study_text(arguments.rows))
+        study.write_text(study_text(arguments.rows), encoding="utf-8")
     if arguments.file_limit is not None:  # a write beyond it fails, as on a full disk
         _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (arguments.file_limit, hard))

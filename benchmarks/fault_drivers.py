@@ -34,7 +34,7 @@ class _End:
 
 def _start(folder: Path, rows: int, *options: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", _MODULE, str(folder), str(rows), f"slow:{_TRIAL_S}", *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
 
 
 def _run(folder: Path, rows: int, *options: str) -> _End:
@@ -201,7 +201,7 @@ def _driven(
 
 def _whole_lines(journal: Path) -> list[str]:
     """The records that are on the disk: a last line without its end was never acknowledged."""
-    return journal.read_text().split("\n")[:-1] if journal.exists() else []
+    return journal.read_text(encoding="utf-8").split("\n")[:-1] if journal.exists() else []
 
 
 def add_up(tallies: list[Tally], *, injected: int, unexpected: list[str]) -> Tally:

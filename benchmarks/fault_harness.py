@@ -110,7 +110,7 @@ class FaultyMeasurer:
         found = self.inner.measure(replace(candidate, workload="workloads:RUNS", model=how, n_seq=8))
         self.attempts[digest] += 1
         self.misbehaved += how.partition(":")[0] not in _GOOD
-        with self.noted.open("a") as noted:
+        with self.noted.open("a", encoding="utf-8") as noted:
             noted.write(f"{digest}\n")
             noted.flush()
             os.fsync(noted.fileno())
@@ -140,7 +140,7 @@ def study_of(rows: int) -> StudyDefinition:
 
 def notes(path: Path) -> list[str]:
     """The digests of all that was measured, in order."""
-    return path.read_text().split() if path.exists() else []
+    return path.read_text(encoding="utf-8").split() if path.exists() else []
 
 
 def run_case(

@@ -165,10 +165,10 @@ def read_tallies(folder: Path | None, ran_on: dict[str, Any]) -> list[Tally]:
     """What an earlier run left in the folder; nothing where it ran on something else."""
     if folder is None or not (folder / "results.json").exists():
         return []
-    then = json.loads((folder / "environment.json").read_text())
+    then = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
     if any(then[key] != ran_on[key] for key in ("gpu", "driver", "torch", "triton")):
         return []
-    cases = json.loads((folder / "results.json").read_text())["cases"]
+    cases = json.loads((folder / "results.json").read_text(encoding="utf-8"))["cases"]
     return [Tally.from_dict(case) for case in cases]
 
 
@@ -186,9 +186,9 @@ def write_results(tallies: Sequence[Tally], folder: Path, ran_on: dict[str, Any]
     """results.json, environment.json and report.md of what is known so far."""
     folder.mkdir(parents=True, exist_ok=True)
     results = {"cases": [tally.to_dict() for tally in tallies]}
-    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    (folder / "environment.json").write_text(json.dumps(ran_on, indent=1) + "\n")
-    (folder / "report.md").write_text(report_of(tallies, ran_on))
+    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    (folder / "environment.json").write_text(json.dumps(ran_on, indent=1) + "\n", encoding="utf-8")
+    (folder / "report.md").write_text(report_of(tallies, ran_on), encoding="utf-8")
 
 
 def main() -> None:

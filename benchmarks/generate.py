@@ -281,9 +281,13 @@ def main() -> None:
     print(json.dumps(found))
     if arguments.output is not None:
         arguments.output.mkdir(parents=True, exist_ok=True)
-        (arguments.output / "environment.json").write_text(json.dumps(environment(), indent=1) + "\n")
-        (arguments.output / "results.json").write_text(json.dumps(found, indent=1) + "\n")
-        (arguments.output / "report.md").write_text(report_of(arguments.model, bench.on_gpu, found))
+        (arguments.output / "environment.json").write_text(
+            json.dumps(environment(), indent=1) + "\n", encoding="utf-8"
+        )
+        (arguments.output / "results.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        (arguments.output / "report.md").write_text(
+            report_of(arguments.model, bench.on_gpu, found), encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -181,10 +181,12 @@ def main() -> None:
             results["entries"] += measure(operation, name, ceiling, not arguments.no_anchors)
             if arguments.output is not None:  # what is measured is kept if a later one does not end
                 arguments.output.mkdir(parents=True, exist_ok=True)
-                (arguments.output / "results.json").write_text(json.dumps(results, indent=1))
+                (arguments.output / "results.json").write_text(
+                    json.dumps(results, indent=1), encoding="utf-8"
+                )
     table = tabulate([_row(entry) for entry in results["entries"]], headers=_HEADERS)
     if arguments.output is not None:
-        (arguments.output / "table.txt").write_text(table + "\n")
+        (arguments.output / "table.txt").write_text(table + "\n", encoding="utf-8")
     print(table)
     print(json.dumps(results))
 

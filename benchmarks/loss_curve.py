@@ -97,8 +97,8 @@ def main() -> None:
     }
     if arguments.output is not None:
         arguments.output.mkdir(parents=True, exist_ok=True)
-        (arguments.output / "results.json").write_text(json.dumps(results, indent=1))
-        (arguments.output / "table.txt").write_text(table + "\n")
+        (arguments.output / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+        (arguments.output / "table.txt").write_text(table + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def main() -> None:
             "results": results,
         }
         options.output.mkdir(parents=True, exist_ok=True)
-        (options.output / "results.json").write_text(json.dumps(data, indent=2) + "\n")
+        (options.output / "results.json").write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -96,8 +96,10 @@ def main() -> None:
             "processes": processes,
         }
         arguments.output.mkdir(parents=True, exist_ok=True)
-        (arguments.output / "results.json").write_text(json.dumps(results, indent=1))
-        (arguments.output / "environment.json").write_text(json.dumps(environment(), indent=1))
+        (arguments.output / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+        (arguments.output / "environment.json").write_text(
+            json.dumps(environment(), indent=1), encoding="utf-8"
+        )
         (arguments.output / "report.md").write_text(report + "\n", encoding="utf-8")
 
 

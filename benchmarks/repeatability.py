@@ -142,10 +142,13 @@ def read_pairs(folder: Path | None, ran_on: dict[str, Any]) -> list[Pair]:
     """What an earlier run of the same command left; nothing where it ran on another GPU or software."""
     if folder is None or not (folder / "results.json").exists():
         return []
-    then = json.loads((folder / "environment.json").read_text())
+    then = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
     if any(then[key] != ran_on[key] for key in ("gpu", "driver", "torch", "triton")):
         return []
-    return [Pair.from_dict(pair) for pair in json.loads((folder / "results.json").read_text())["pairs"]]
+    return [
+        Pair.from_dict(pair)
+        for pair in json.loads((folder / "results.json").read_text(encoding="utf-8"))["pairs"]
+    ]
 
 
 def write_results(
@@ -154,9 +157,9 @@ def write_results(
     """results.json, environment.json and report.md of the pairs so far."""
     folder.mkdir(parents=True, exist_ok=True)
     results = {**settings, "summary": summary_of(pairs), "pairs": [pair.to_dict() for pair in pairs]}
-    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    (folder / "environment.json").write_text(json.dumps(ran_on, indent=1) + "\n")
-    (folder / "report.md").write_text(report_of(pairs, ran_on["gpu"], BUDGET_BYTES))
+    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    (folder / "environment.json").write_text(json.dumps(ran_on, indent=1) + "\n", encoding="utf-8")
+    (folder / "report.md").write_text(report_of(pairs, ran_on["gpu"], BUDGET_BYTES), encoding="utf-8")
 
 
 def main() -> None:

@@ -138,12 +138,14 @@ def main() -> None:
             rows.append(_row(label, found, ceiling))
             if arguments.output is not None:  # what is measured is kept if a later run does not end
                 arguments.output.mkdir(parents=True, exist_ok=True)
-                (arguments.output / "results.json").write_text(json.dumps(results, indent=1))
+                (arguments.output / "results.json").write_text(
+                    json.dumps(results, indent=1), encoding="utf-8"
+                )
     headers = ["run", "batch", "tokens/s", "peak reserved MB", "KB a token", "of roofline (factored / dense)"]
     table = tabulate(rows, headers=headers)
     print(table)
     if arguments.output is not None:
-        (arguments.output / "table.txt").write_text(table + "\n")
+        (arguments.output / "table.txt").write_text(table + "\n", encoding="utf-8")
     print(json.dumps(results))
 
 

@@ -49,7 +49,7 @@ def ask_child(
             stderr=subprocess.PIPE,
             env={**os.environ, **(environment or {})},
             start_new_session=True,
-            text=True,
+            encoding="utf-8",
             errors="replace",
         )
     except OSError as error:

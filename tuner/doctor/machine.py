@@ -56,7 +56,7 @@ def process_name(pid: int, proc: Path = Path("/proc")) -> str | None:
     if namespace != _INITIAL_PID_NAMESPACE:
         return None
     try:
-        return (proc / str(pid) / "comm").read_text().strip() or None
+        return (proc / str(pid) / "comm").read_text(encoding="utf-8", errors="replace").strip() or None
     except OSError:
         return None
 

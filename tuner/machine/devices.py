@@ -46,7 +46,8 @@ def probe_cuda(gpus: tuple[str, ...] = ()) -> CudaProbe:
         done = subprocess.run(
             [sys.executable, "-c", _PROBE, str(len(gpus) or 1)],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=PROBE_TIMEOUT_S,
             check=True,
             stdin=subprocess.DEVNULL,

@@ -118,7 +118,7 @@ def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """The processor's name for people, with the number of logical processors this process may use."""
     name = platform.processor() or platform.machine()
     try:
-        for line in cpuinfo.read_text(errors="replace").splitlines():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
             key, _, value = line.partition(":")
             if key.strip() == "model name" and value.strip():
                 name = value.strip()
@@ -140,7 +140,7 @@ def host_memory_bytes(limits: tuple[Path, ...] = _CGROUP_LIMITS) -> int:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for path in limits:
         try:
-            text = path.read_text().strip()
+            text = path.read_text(encoding="utf-8").strip()
         except OSError:
             continue  # this control-group version is not mounted here
         if text.isdigit():  # the second version writes "max" for no limit

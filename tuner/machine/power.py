@@ -31,6 +31,6 @@ def power_source(supplies: Path = Path("/sys/class/power_supply")) -> PowerSourc
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text().strip()
+        return path.read_text(encoding="utf-8").strip()
     except OSError:
         return ""

@@ -10,7 +10,7 @@ from pathlib import Path
 def read_status_bytes(status: Path, key: str) -> int | None:
     """A memory figure of a /proc/PID/status file, None where there is no such file or line."""
     try:
-        text = status.read_text()
+        text = status.read_text(encoding="utf-8")
     except OSError:
         return None
     for line in text.splitlines():

@@ -137,7 +137,12 @@ def live(path: Path, request: dict[str, Any]) -> Life:
     Raises: what its session raised, as one line.
     """
     with subprocess.Popen(
-        _LIFE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        _LIFE,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
     ) as process:
         try:
             with TrialMonitor(_card(request["device"]), process.pid) as monitor:

@@ -106,7 +106,8 @@ class HostAccount:
         if read_status_bytes(self._proc / "status", "VmHWM") is None:
             return False
         try:
-            (self._proc / "clear_refs").write_text("5")  # 5: reset the peak resident set size, proc(5)
+            # 5: reset the peak resident set size, proc(5)
+            (self._proc / "clear_refs").write_text("5", encoding="utf-8")
         except OSError:
             return False
         return True
