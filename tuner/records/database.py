@@ -73,9 +73,7 @@ def _connect(path: Path) -> optuna.storages.RDBStorage:
 
     # Connected here and not by the URL, in which Optuna and the versions of SQLAlchemy give different
     # meanings to `?`, `#`, `{` and `%` in a path.
-    return optuna.storages.RDBStorage(
-        "sqlite:///study.db", engine_kwargs={"pool_pre_ping": True, "creator": connect}
-    )
+    return optuna.storages.RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connect})
 
 
 class StudyStore:
@@ -99,7 +97,7 @@ class StudyStore:
         Raises: UserInputError where the database cannot be used, or a later version of this program made it.
         """
         self._space, self._pause, self._name = space, pause, name
-        self._open: dict[str, Trial] = {}
+        self._open: dict[Candidate, Trial] = {}
         self._stored = self._retried(
             lambda: optuna.create_study(
                 storage=storage, study_name=name, directions=DIRECTIONS, load_if_exists=True
@@ -141,24 +139,23 @@ class StudyStore:
         A candidate whose trial is open may come again; its trial remains the first.
         """
         candidate, trial = self._ask()
-        if candidate.digest() in self._open:
+        if candidate in self._open:
             self._fail(trial.number)
         else:
-            self._open[candidate.digest()] = trial
+            self._open[candidate] = trial
         return candidate
 
     def trial_of(self, candidate: Candidate) -> int:
         """Number of the open trial of a candidate, opened now where the sampler did not choose it itself."""
-        digest = candidate.digest()
-        if digest not in self._open:
+        if candidate not in self._open:
             self._study.enqueue_trial(self._space.parameters_of(candidate))
             asked, trial = self._ask()
             # First in, first out: a candidate that a dead driver left in the queue may come before.
             while asked != candidate:
                 self._fail(trial.number)
                 asked, trial = self._ask()
-            self._open[digest] = trial
-        return self._open[digest].number
+            self._open[candidate] = trial
+        return self._open[candidate].number
 
     def show_running(self, candidate: Candidate) -> None:
         """Open the trial of a candidate where it is not, and have it in the database while it is measured."""
@@ -176,7 +173,7 @@ class StudyStore:
 
         The database has it then, but for what an earlier trial was told already: that comes with the next.
         """
-        if not self._finish(self._open.pop(record.digest), record, knowledge):
+        if not self._finish(self._open.pop(record.to_candidate()), record, knowledge):
             self._write()
 
     def abandon(self) -> None:

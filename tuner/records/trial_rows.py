@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 from optuna.distributions import distribution_to_json
 from optuna.trial import FrozenTrial
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 _PARAMS, _VALUES = "trial_params", "trial_values"
 _USER_ATTRIBUTES, _SYSTEM_ATTRIBUTES = "trial_user_attributes", "trial_system_attributes"
@@ -22,7 +22,7 @@ _ADD = (
     "INSERT INTO trials (study_id, number, state, datetime_start, datetime_complete) VALUES (?, ?, ?, ?, ?)"
 )
 _CHANGE = "UPDATE trials SET state = ?, datetime_start = ?, datetime_complete = ? WHERE trial_id = ?"
-_COUNT_BEFORE = "SELECT COUNT(*) FROM trials WHERE study_id = ? AND trial_id < ?"
+_COUNT = "SELECT COUNT(*) FROM trials WHERE study_id = ? AND trial_id <= ?"
 _IDS = "SELECT trial_id FROM trials WHERE study_id = ? ORDER BY trial_id"
 _PUT = {
     _PARAMS: "(trial_id, param_name, param_value, distribution_json) VALUES (?, ?, ?, ?)",
@@ -68,11 +68,15 @@ class TrialRows:
                 if number < len(self._ids):
                     connection.exec_driver_sql(_CHANGE, (*found[_TRIAL], ids[number]))
                 else:
-                    ids.append(self._add(connection, number, found[_TRIAL]))
+                    cells = self._study_id, number, *found[_TRIAL]
+                    ids.append(connection.exec_driver_sql(_ADD, cells).lastrowid)
                 known = self._open.get(number, {})
                 for (table, key), cells in found.items():
                     if table != "trials" and known.get((table, key)) != cells:
                         put.setdefault(table, []).append((ids[number], key, *cells))
+            # Trials are numbered by how many were there before them.
+            if connection.exec_driver_sql(_COUNT, (self._study_id, ids[-1])).scalar_one() != len(ids):
+                raise RuntimeError("another program has added trials to the study of a running search")
             for table, new in put.items():
                 connection.exec_driver_sql(f"INSERT OR REPLACE INTO {table} {_PUT[table]}", new)
         self._ids = ids
@@ -80,13 +84,6 @@ class TrialRows:
             self._open[number] = found
             if trials[number].state.is_finished():
                 del self._open[number]
-
-    def _add(self, connection: Connection, number: int, cells: _Cells) -> int:
-        trial_id = connection.exec_driver_sql(_ADD, (self._study_id, number, *cells)).lastrowid
-        before = connection.exec_driver_sql(_COUNT_BEFORE, (self._study_id, trial_id)).scalar_one()
-        if before != number:  # so Optuna numbers them
-            raise RuntimeError("another program has added trials to the study of a running search")
-        return trial_id
 
 
 def _rows(trial: FrozenTrial) -> _Rows:

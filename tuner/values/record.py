@@ -29,10 +29,10 @@ def _checked_time(text: str) -> str:
 class Record(Border):
     """A finished measurement, as written (and fsynced) to `records.jsonl` before Optuna is told.
 
-    `attempt`: which measuring of the candidate it was, from 1 over all sessions of the run; 0: rejected before
-    launch, nothing was measured. `trial_number`: Optuna's, of the trial that was open then; the attempts of one
-    session share a trial. `started_at`: UTC in ISO 8601 to the millisecond (earlier records: to the second),
-    empty where it was not noted; times are compared by `started`, never as texts.
+    `attempt`: which measuring of the candidate it was, from 1 over all sessions of the run; 0: nothing was
+    measured, it was rejected before launch. `trial_number`: Optuna's, of the trial that was open then; the
+    attempts of one session share a trial. `started_at`: UTC in ISO 8601 to the millisecond (to the second in
+    earlier records), empty where it was not noted; times are compared by `started`, never as texts.
     """
 
     format_version: Literal[1] = RECORD_FORMAT_VERSION
