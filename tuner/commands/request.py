@@ -56,7 +56,7 @@ def run_root(request: RunRequest, definition: StudyDefinition, device: str) -> P
     name = request.run_name
     if name is None:
         return request.runs_dir / f"{definition.name}-{format_size(request.vram_bytes)}-{device}"
-    if not name.strip() or name in (".", "..") or any(c in name for c in "/\\\0"):
+    if not name.strip() or name in (".", "..") or any(c in "/\\" or c < " " for c in name):
         raise UserInputError(f"--run: expected a plain folder name such as my-laptop, got {name!r}")
     return request.runs_dir / name
 

@@ -13,6 +13,7 @@ from ..records.results import Results
 from ..search.decisions import PlanSummary
 from ..training.recommended import to_settings, to_yaml
 from ..values.record import Record
+from ..values.shell_words import shell_path
 from ..values.sizes import format_budget, format_duration, format_mb
 from ..values.timing import MINIMUM_SAMPLES
 from .facts import RunFacts, describe_device, describe_gpus, format_range
@@ -177,7 +178,8 @@ def _outcomes(settled: Sequence[Record]) -> str:
 
 
 def _reproduction(facts: RunFacts) -> str:
-    return f"## Reproduce\n\n```bash\n{facts.command}\nphase8-tune frontier {facts.run_root}\n```\n"
+    again = f"phase8-tune frontier {shell_path(facts.run_root)}"
+    return f"## Reproduce\n\n```bash\n{facts.command}\n{again}\n```\n"
 
 
 def _section(title: str, lines: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from ..records.frontier import Point
 from ..search.decisions import PlanSummary
 from ..values.outcome import Outcome
 from ..values.record import Record
+from ..values.shell_words import shell_path
 from ..values.sizes import format_budget
 from .facts import describe_device, describe_gpus
 from .tables import frontier_table, shared_settings
@@ -87,5 +88,5 @@ def render_files(run_root: Path, recommended: Sequence[Path]) -> str:
     lines = [f"Report:       {run_root / 'report.md'}", f"All trials:   {run_root / 'trials.csv'}"]
     lines.extend(f"Recommended:  {path}" for path in recommended)
     if recommended:
-        lines += ["", f"Next:  phase8-train {recommended[0]} --data FILE"]
+        lines += ["", f"Next:  phase8-train {shell_path(recommended[0])} --data FILE"]
     return "\n".join(lines) + "\n"
