@@ -10,6 +10,7 @@ import click
 
 from ..values.candidate import Candidate
 from ..values.errors import UserInputError
+from ..values.nearest import one_of
 from ..values.sizes import format_budget, format_mb, parse_size
 from . import options
 
@@ -60,7 +61,7 @@ def predict(
         ("--kernel", chosen["kernel_version"], KERNEL_VERSIONS),
     ):
         if value not in known:
-            raise UserInputError(f"{option}: expected one of {', '.join(known)}, got {value!r}")
+            raise UserInputError(f"{option}: {one_of(known, value)}")
     if calibrate and gpu is not None:
         raise UserInputError("--calibrate: measures the card that is here; leave out --gpu")
     profile = calibrate_present() if calibrate else present_profile() if gpu is None else gpu_profile(gpu)

@@ -21,7 +21,9 @@ from ..values.candidate import FORMAT_1_FIELDS, Candidate, Mode, Precision
 from ..values.errors import UserInputError
 from ..values.format_versions import identity
 from ..values.measurement import Border
+from ..values.nearest import nearest, one_of
 from ..values.timing import FORMAT_1_TIMING, Timing
+from ..values.yaml_dialect import Dumper
 from ..values.yaml_reading import explain, parse_mapping, read_text_file, shown
 
 DOCUMENTED_VERSIONS: tuple[str, ...] = ("reference", "v1", "v2", "fast")
@@ -42,7 +44,7 @@ def _without_duplicates(values: tuple[Hashable, ...]) -> tuple[Hashable, ...]:
 def _known(names: Sequence[str]) -> AfterValidator:
     def check(name: str) -> str:
         if name not in names:
-            raise ValueError(f"expected one of {', '.join(names)}, got {shown(name)}")
+            raise ValueError(one_of(names, name))
         return name
 
     return AfterValidator(check)
@@ -232,9 +234,11 @@ def read_definition_text(name_or_path: str) -> tuple[str, str]:
     path = Path(name_or_path)
     is_name = path.suffix not in (".yaml", ".yml") and len(path.parts) <= 1 and not path.exists()
     if is_name:
+        meant = nearest(name_or_path, packaged_studies())
+        hint = "" if meant is None else f"; did you mean {meant}?"
         raise UserInputError(
             f"study {shown(name_or_path)}: expected one of {', '.join(packaged_studies())}, "
-            "or the path of a YAML file"
+            f"or the path of a YAML file{hint}"
         )
     return read_text_file(path, "study definition"), str(path)
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from ...values.errors import UserInputError
 from ...values.measurement import Border
+from ...values.nearest import one_of
 from ...values.yaml_reading import explain
 from ..trace.events import Workspaces
 
@@ -115,7 +116,7 @@ def gpu_profile(name: str) -> GpuProfile:
     """
     profiles = gpu_profiles()
     if name not in profiles:
-        raise UserInputError(f"--gpu: expected one of {', '.join(profiles)}, got {name!r}")
+        raise UserInputError(f"--gpu: {one_of(profiles, name)}")
     return profiles[name]
 
 
