@@ -201,7 +201,7 @@ class StudyDefinition(Border):
 
     def to_yaml(self) -> str:
         """The definition as a YAML text that `parse_definition` reads back to an equal one."""
-        return yaml.safe_dump(json.loads(self.model_dump_json(exclude_unset=True)), sort_keys=False)
+        return yaml.dump(json.loads(self.model_dump_json(exclude_unset=True)), Dumper=Dumper, sort_keys=False)
 
 
 def parse_definition(text: str, source: str) -> StudyDefinition:

@@ -16,6 +16,7 @@ from ..values.candidate import Candidate
 from ..values.errors import UserInputError
 from ..values.measurement import Measurement
 from ..values.sizes import MIB, format_budget
+from ..values.yaml_dialect import Dumper
 from .settings import Measured, Predicted, TrainingSettings, load_settings
 
 VARIANTS: dict[str, Variant] = {"phase8": "phase8", "phase7": "phase7"}
@@ -167,7 +168,7 @@ def write_recommendations(points: Iterable[Point], folder: Path) -> list[Path]:
     return written
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(Dumper):
     """Mappings a key a line, lists such as htt_dims on one line."""
 
     def represent_list(self, data: Any) -> yaml.SequenceNode:

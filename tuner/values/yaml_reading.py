@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import re
+import unicodedata
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,23 +12,20 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from .errors import UserInputError
+from .nearest import nearest
+from .yaml_dialect import Loader, is_decimal, is_invisible
 
 _SHOWN_CHARS = 60
+_NUMBER_LIKE = re.compile(r"[-+]?[0-9.][0-9a-fA-FoxX_:.+-]*")
+_QUOTED_OR_COMMENT = re.compile(r"""\"(?:\\.|[^"\\])*\"|'(?:''|[^'])*'|(?:^|(?<=\s))#.*""")
 
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys without a word; a repeated key in a file is a mistake."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[object] = set()
-        for key_node, _ in node.value:
-            key = key_node.value
-            if isinstance(key_node, yaml.ScalarNode) and key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is given twice", key_node.start_mark
-                )
-            seen.add(key if isinstance(key, Hashable) else id(key_node))
-        return super().construct_mapping(node, deep=deep)
+_IN_OTHER_WORDS = {
+    "mapping values are not allowed": "a ':' where no key can stand; give each key a line of its own, "
+    "indented like its neighbours",
+    "expected <block end>": "a line that is indented unlike its neighbours; indent keys of one level alike",
+    "expected ',' or": "a list or keys in brackets that do not end; close the bracket",
+    "found unexpected end of stream": "a quote that does not end; close it",
+}
 
 
 def read_text_file(path: Path, what: str) -> str:
@@ -57,19 +55,22 @@ def parse_mapping(text: str, source: str) -> dict[str, Any]:
 
     Raises: UserInputError, with the line, for broken YAML, a key given twice, or no mapping with text keys.
     """
+    _refuse_invisible(text, source)
     try:
-        data = yaml.load(text, Loader=_UniqueKeyLoader)
+        data = yaml.load(text, Loader=Loader)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        mark, problem = error.problem_mark or error.context_mark, error.problem or ""
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "unknown line"
-        raise UserInputError(f"{source}: {where}: expected valid YAML: {error.problem}") from None
+        other = next((words for raw, words in _IN_OTHER_WORDS.items() if problem.startswith(raw)), None)
+        problem = f"expected valid YAML: {problem}" if other is None else f"expected valid YAML, got {other}"
+        raise UserInputError(f"{source}: {where}: {problem}") from None
     except yaml.YAMLError as error:
         raise UserInputError(f"{source}: expected valid YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
         raise UserInputError(
             f"{source}: expected a few levels of YAML, got too many inside each other"
         ) from None
-    except ValueError as error:  # an impossible date, an integer of thousands of digits
+    except ValueError as error:  # an integer of thousands of digits
         raise UserInputError(f"{source}: expected valid YAML values: {error}") from None
     if not isinstance(data, dict):
         raise UserInputError(f"{source}: expected keys with values, got {shown(data)}")
@@ -77,6 +78,19 @@ def parse_mapping(text: str, source: str) -> dict[str, Any]:
         if not isinstance(key, str):
             raise UserInputError(f"{source}: {shown(key)}: expected a text as key, got {shown(key)}")
     return data
+
+
+def _refuse_invisible(text: str, source: str) -> None:
+    """Raises: UserInputError for a tab, a no-break space and the like, outside of quotes and comments."""
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", text.removeprefix("\ufeff")), start=1):
+        bare = _QUOTED_OR_COMMENT.sub(lambda found: " " * len(found[0]), line)
+        for column, sign in enumerate(bare, start=1):
+            if is_invisible(sign):
+                name = "a tab" if sign == "\t" else unicodedata.name(sign, "a control sign").lower()
+                raise UserInputError(
+                    f"{source}: line {number}, column {column}: expected plain spaces, got {name} "
+                    f"(U+{ord(sign):04X}); replace it by spaces"
+                )
 
 
 def shown(value: object) -> str:
@@ -123,8 +137,11 @@ def explain(error: ValidationError, source: str, model: type[BaseModel]) -> User
     first = min(details, key=lambda detail: detail["type"] != "extra_forbidden")
     came = ", but it is missing" if first["type"] == "missing" else f", got {shown(first['input'])}"
     if first["type"] == "extra_forbidden":
-        place = first["loc"][:-1]
-        text = f"unknown key; expected one of {', '.join(_known_keys(model, place))}"
+        *place, key = first["loc"]
+        known = _known_keys(model, tuple(place))
+        text = f"unknown key; expected one of {', '.join(known)}"
+        if meant := nearest(str(key), known):
+            text += f"; did you mean {meant}?"
     elif first["type"] == "value_error":  # our own validators, whose sentences tell what came
         text = first["msg"].removeprefix("Value error, ")
     else:
@@ -137,9 +154,9 @@ def _expectation(detail: ErrorDetails) -> str:
     context = detail.get("ctx", {})
     return {
         "missing": "expected this key",
-        "int_type": "expected a whole number",
+        "int_type": f"expected a whole number{_form(detail['input'])}",
         "int_from_float": "expected a whole number",
-        "float_type": "expected a number",
+        "float_type": f"expected a number{_form(detail['input'])}",
         "string_type": "expected a text",
         "bool_type": "expected true or false",
         "model_type": "expected keys with values",
@@ -152,3 +169,10 @@ def _expectation(detail: ErrorDetails) -> str:
         "less_than": f"expected a number less than {context.get('lt')}",
         "string_pattern_mismatch": f"expected a text like {context.get('pattern')}",
     }.get(detail["type"], detail["msg"])
+
+
+def _form(value: object) -> str:
+    """What else to say of a text where a number belongs."""
+    if not isinstance(value, str) or not _NUMBER_LIKE.fullmatch(value):
+        return ""
+    return " without quotes" if is_decimal(value) else " in decimal digits, such as 90"
