@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +14,10 @@ import pytest
 from phase8_tune.tuner.predict.fits import RECOMMEND
 from phase8_tune.tuner.predict.prediction import Forecast, Predictor, Rate
 from phase8_tune.tuner.predict.rate.profiles import gpu_profile
-from phase8_tune.tuner.predict.rate.throughput import StepEstimate, correct
+from phase8_tune.tuner.predict.rate.throughput import Correction, MeasuredStep, StepEstimate, correct
 from phase8_tune.tuner.predict.store import PredictionStore
 from phase8_tune.tuner.records.knowledge import Knowledge
+from phase8_tune.tuner.search import foresight
 from phase8_tune.tuner.search.foresight import (
     Forecasts,
     LikelyBestFirst,
@@ -195,6 +197,27 @@ def test_where_the_likely_best_ran_out_of_memory_the_next_is_taken() -> None:
     failed = make_record(CELLS[256, "fast"], outcome=Outcome.OOM, peak_bytes=None)
     done = [make_record(CELLS[n, "fast"], tokens_per_s=1000.0 - n / 100) for n in (512, 1024)]
     assert proposed(failed, *done) == CELLS[256, "v2"]
+
+
+def test_a_correction_is_made_again_the_less_often_the_more_it_is_made_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[int] = []
+
+    def count_and_correct(steps: Sequence[MeasuredStep]) -> Correction:
+        made.append(len(steps))
+        return correct(steps)
+
+    monkeypatch.setattr(foresight, "correct", count_and_correct)
+    candidates = [make_candidate(batch_size=batch) for batch in range(1, 301)]
+    forecasts = {c.digest(): forecast(1.0 / c.batch_size) for c in candidates}
+    strategy, knowledge = LikelyBestFirst(candidates[:1], forecasts, RowOrder(candidates)), Knowledge()
+    for candidate in candidates:
+        assert strategy.propose(knowledge, knowledge.is_available) == candidate
+        knowledge.add(make_record(candidate))
+    assert made[:66] == [*range(65), 66]
+    assert all(after <= before * 65 / 64 + 1 for before, after in itertools.pairwise(made))
+    assert len(made) < 64 + 64 * math.log(300 / 64) + 2
 
 
 def test_a_correction_follows_from_measured_records_alone() -> None:

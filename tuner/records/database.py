@@ -227,7 +227,8 @@ class StudyStore:
             # The first write wins, with a warning: a driver may have died between it and tell.
             if key not in trial.constraints:
                 trial.set_constraint(key, value)
-        self._study.tell(trial, values, state, skip_if_finished=True)
+        # Not `Study.tell`, which returns a deep copy (0.3 ms); TPE has nothing to do after a trial.
+        trial.storage.set_trial_state_values(trial._trial_id, state, values)
         return is_repeated
 
     def _fail(self, number: int) -> None:

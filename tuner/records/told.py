@@ -19,7 +19,7 @@ _CONSTRAINT = "vram"
 def state_and_values(record: Record, point: Point | None) -> tuple[TrialState, list[float] | None]:
     """COMPLETE with the three objectives of a point, PRUNED where it does not fit, FAIL otherwise."""
     if point is not None:
-        return TrialState.COMPLETE, [point.tokens_per_s, point.peak_bytes, point.parameters]
+        return TrialState.COMPLETE, [point.tokens_per_s, float(point.peak_bytes), float(point.parameters)]
     return (TrialState.PRUNED if record.measurement.outcome.is_memory else TrialState.FAIL), None
 
 
