@@ -117,7 +117,8 @@ def plan_in(
         device=planned_device(predictor.profile),
     ) as directory:
         paths = directory.paths
-        summary = read_summary(paths.plan)
+        # A plan whose records were lost is made again, of what is in the cache.
+        summary = read_summary(paths.plan) if read_records(paths.journal) else None
         if summary is not None and summary.basis != basis_of(predictor):
             raise UserInputError(
                 f"{root}: expected a plan of this version with these figures of the card and this --reserve, "

@@ -27,6 +27,7 @@ from ..values.atomic_write import write_atomically
 from ..values.errors import UserInputError
 from ..values.format_versions import later_json_format
 from ..values.measurement import Border, DeviceInfo, DeviceKind
+from .agreement import check_agreement
 
 FORMAT_VERSION: Final = 1
 
@@ -128,6 +129,7 @@ def check_run_directory(root: Path, definition: StudyDefinition, budget_bytes: i
                 f"{root}: expected a run with the budget of {budget_bytes} bytes, got one "
                 f"with {info.budget_bytes}; give that budget, or name another run directory"
             )
+        check_agreement(root, paths.journal, paths.database)
     elif paths.journal.exists() or paths.database.exists():
         raise UserInputError(
             f"{root}: expected a new folder or a run directory, got records without run.json; "
