@@ -24,6 +24,7 @@ import yaml
 from tabulate import tabulate
 
 from ..phase8.config import PRESETS
+from ..tuner.predict.fits import SKIP
 from ..tuner.predict.prediction import Predictor
 from ..tuner.predict.rate.calibration import present_profile
 from ..tuner.predict.store import PredictionStore
@@ -34,6 +35,7 @@ from ..tuner.values.errors import Phase8TuneError
 from ..tuner.values.sizes import MIB, parse_size
 from .environment import environment
 
+_NEAR = 0.9  # of the budget; the largest batch of long rows may leave more
 _SEQUENCES = (256, 512, 1024, 2048, 4096)
 _VERSIONS = (
     "fast",
@@ -47,12 +49,12 @@ _VERSIONS = (
 
 
 def draw(predictor: Predictor, budget_bytes: int, count: int, seed: int) -> list[tuple[Candidate, int]]:
-    """(candidate, predicted peak in bytes), every one within 5 % below the largest batch that fits."""
-    chosen: list[Candidate] = []
-    for number in range(10 * count):
-        if len(chosen) == count:
-            break
+    """(candidate, predicted peak in bytes), each its line's largest batch that fits or within 5 % below."""
+    lines: dict[Candidate, float] = {}  # and by how much its batch is below the largest
+    number = 0
+    while len(lines) < count:
         draws = random.Random(f"{seed} {number}")
+        number += 1
         version = draws.choice(_VERSIONS)
         line = Candidate(
             model=draws.choice(PRESETS if version == "fast" else PRESETS[:3]),
@@ -62,13 +64,17 @@ def draw(predictor: Predictor, budget_bytes: int, count: int, seed: int) -> list
             gradient_checkpointing=draws.random() < 0.3,
             mixed_precision=draws.choice(("bf16", "bf16", "fp16")),
         )
-        largest = predictor.largest_batch(line, budget_bytes)
-        batch = largest - draws.randint(0, largest // 20)
-        candidate = replace(line, batch_size=batch)
-        if batch and candidate not in chosen:
-            chosen.append(candidate)
+        lines.setdefault(line, draws.uniform(0.0, 0.05))
+    predictor.survey(list(lines), budget_bytes, SKIP)  # traces them side by side
+    with ThreadPoolExecutor() as pool:
+        largest = list(pool.map(lambda line: predictor.largest_batch(line, budget_bytes), lines))
+    chosen = [
+        replace(line, batch_size=batch - int(batch * below))
+        for (line, below), batch in zip(lines.items(), largest, strict=True)
+        if batch
+    ]
     predictions = predictor.predict_all(chosen, budget_bytes)
-    return [(p.candidate, p.peak_bytes) for p in predictions if p.peak_bytes > 0.9 * budget_bytes]
+    return [(p.candidate, p.peak_bytes) for p in predictions if p.peak_bytes > _NEAR * budget_bytes]
 
 
 def run(candidate: Candidate, predicted_bytes: int, budget_bytes: int, steps: int) -> dict[str, Any]:

@@ -103,6 +103,7 @@ def verify_files(
     from ..training.verification import to_verified
     from ..training.verification import verify as verify_one
     from ..values.atomic_write import write_atomically
+    from ..values.sizes import format_mb
 
     found = []
     for path in paths:
@@ -110,6 +111,11 @@ def verify_files(
         click.echo(f"verifying {path}: {steps} steps, evaluation, checkpoint, {seconds:g} s more", err=True)
         one = verify_one(path, settings, data=data, steps=steps, steady_s=seconds, device=device)
         found.append(one)
+        verdict = "holds" if one.held else "; ".join(one.problems)
+        click.echo(
+            f"{path.stem}: {one.tokens_per_s:,.0f} tokens/s, {format_mb(one.peak_bytes)} MB: {verdict}",
+            err=True,
+        )
         if write:
             verified = to_verified(one, steps=steps, steady_s=seconds)
             write_atomically(path, to_yaml(settings.model_copy(update={"verified": verified})))

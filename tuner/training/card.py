@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 
 from ..machine.nvml import open_nvml
@@ -11,7 +9,7 @@ from ..measuring.memory import PINNED, cap_bytes
 from ..predict.rate.calibration import known_profile
 from ..values.errors import UserInputError
 from ..values.sizes import format_mb
-from ..worker.cuda_accounting import OpenedCuda, device_used_bytes, open_cuda
+from ..worker.cuda_accounting import OpenedCuda, device_used_bytes, open_cuda, used_by_this_process
 
 _MOST_LIBRARIES_BYTES = 1 << 30  # beside the context; 290 MiB were seen on an H200 with a captured graph
 _CLIFF = 0.5  # tokens/s below this share of the best so far, with a full card, are a spill's
@@ -38,20 +36,13 @@ class HeldCard:
 
     def settle(self) -> None:
         """Once all kernels and libraries are loaded: what they take is no longer the allocator's to have."""
-        used = self._used_by_process() or device_used_bytes() - self._others_bytes
+        own = used_by_this_process(open_nvml().nvml, str(self._opened.info.uuid))
+        used = device_used_bytes() - self._others_bytes if own is None else own
         seen = used - torch.cuda.memory_reserved()
         # More, or less than the bare context, is another program's memory that came or went since the start.
         if 0 <= seen - self._opened.context_bytes <= _MOST_LIBRARIES_BYTES:
             self._outside_bytes = seen
         self._cap(self._outside_bytes)
-
-    def _used_by_process(self) -> int | None:
-        """What the driver says that this process has of the card; None where it does not (WSL,
-        containers)."""
-        nvml = open_nvml().nvml
-        card = None if nvml is None else nvml.find(str(self._opened.info.uuid))
-        listed = None if card is None else card.processes()
-        return None if listed is None else listed.get(os.getpid())
 
     def peak_bytes(self) -> int:
         """The most that this process had of the card: what is outside torch, and torch's own peak."""

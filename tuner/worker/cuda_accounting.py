@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -43,8 +44,11 @@ def open_cuda() -> OpenedCuda:
     uuid = str(info.uuid)
     after = _used_by_uuid(nvml)
     driver = nvml.driver_version() if nvml is not None else None
+    own = used_by_this_process(nvml, uuid)
     taken = after.get(uuid, 0) - before.get(uuid, 0)
-    if taken > 0:
+    if own is not None:  # whatever other programs took or gave back meanwhile
+        taken, source = own, "nvml process used, with the bare context"
+    elif taken > 0:
         source = "nvml device used, before and after the bare context"
     else:
         taken, source = _context_by_probe()
@@ -75,6 +79,13 @@ def _used_by_uuid(nvml: Nvml | None) -> dict[str, int]:
         return {}
     memories = {card.uuid: card.memory() for card in nvml.cards()}
     return {uuid: memory.used_bytes for uuid, memory in memories.items() if memory is not None}
+
+
+def used_by_this_process(nvml: Nvml | None, uuid: str) -> int | None:
+    """What the driver says that this process has of a card; None where it does not (WSL, containers)."""
+    card = None if nvml is None else nvml.find(uuid)
+    listed = None if card is None else card.processes()
+    return None if listed is None else listed.get(os.getpid()) or None
 
 
 def device_used_bytes() -> int:
