@@ -5,6 +5,7 @@ Runs outside the driver: it imports torch.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import os
@@ -88,7 +89,8 @@ def answer(job: LineJob) -> list[Answer]:
         if not answers[question].fits:
             refused[limits] = answers[question]
     if len(line.traced) != known:
-        write_line(job.path, line)
+        with contextlib.suppress(OSError):  # the driver says so, whose answers go to the same folder
+            write_line(job.path, line)
     if next(_JOBS) % _JOBS_A_COLLECTION == 0:
         gc.collect()
         gc.freeze()  # what is left is kept for good: the next collection need not go through it

@@ -7,13 +7,12 @@ torch's own version.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import fields
 from importlib.metadata import version
@@ -21,9 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from ..machine.cache_folder import cache_folder
+from ..machine.cache_folder import warn_not_kept, writable_cache_folder
 from ..values.atomic_write import write_atomically
-from ..values.errors import UserInputError
 from ..values.interrupt import interrupt_deferred
 from .jobs import LineJob, answer, prepare_process
 from .lines import Answer, LineKey, Question, answer_for, traced_key
@@ -31,6 +29,7 @@ from .lines import Answer, LineKey, Question, answer_for, traced_key
 MODEL_ROOMS = ("kernels", "phase8")
 """Sources that a training step runs."""
 _TRACING_ROOMS = ("tuner/predict",)
+_NAME = "predictions"
 _FORMAT = 1
 """Of a file of answers: one of another format counts as not there."""
 
@@ -61,9 +60,10 @@ class PredictionStore:
     """
 
     def __init__(self, folder: Path | None = None, processes: int | None = None) -> None:
-        self._folder = (folder or cache_folder()) / "predictions"
+        self._folder = writable_cache_folder(_NAME) if folder is None else folder / _NAME
         self._processes = processes or os.cpu_count() or 1
         self._pool: ProcessPoolExecutor | None = None
+        self._is_warned = False
 
     def __enter__(self) -> Self:
         return self
@@ -87,8 +87,7 @@ class PredictionStore:
     ) -> list[Answer]:
         """The answers, in order. on_progress: told (lines done, lines to do) of those not known already.
 
-        Raises: UnsupportedVersionError (kernels.versions) where a version does not take a model;
-        UserInputError where answers cannot be kept.
+        Raises: UnsupportedVersionError (kernels.versions) where a version does not take a model.
         """
         by_line: dict[LineKey, list[Question]] = {}
         for key, question in questions:
@@ -106,21 +105,19 @@ class PredictionStore:
             on_progress(0, len(waiting))
         for done, future in enumerate(as_completed(waiting), start=1):
             job = waiting[future]
-            with self._writing():
-                known[job.key] |= {q.name(): a for q, a in zip(job.questions, future.result(), strict=True)}
-                self._write(job.key, known[job.key])
+            known[job.key] |= {q.name(): a for q, a in zip(job.questions, future.result(), strict=True)}
+            self._keep(job.key, known[job.key])
             on_progress(done, len(waiting))
         return [answer_for(key, known[traced_key(key)][question.name()]) for key, question in questions]
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _keep(self, key: LineKey, answers: dict[str, Answer]) -> None:
+        """Write answers down; a disk that is full costs the next run time, and this one nothing."""
         try:
-            yield
+            self._write(key, answers)
         except OSError as error:
-            raise UserInputError(
-                f"{self._folder}: expected a folder in which predictions can be kept, got: {error.strerror}; "
-                "make room, or name another with PHASE8_TUNE_CACHE"
-            ) from error
+            if not self._is_warned:
+                warn_not_kept(self._folder, error)
+            self._is_warned = True
 
     def _submit(self, job: LineJob) -> Future[list[Answer]]:
         return self._processes_ready().submit(answer, job)

@@ -59,9 +59,14 @@ def calibrate_present() -> GpuProfile:
         raise DeviceError(f"--calibrate: expected a usable CUDA GPU, got: {last}") from error
     except (OSError, subprocess.TimeoutExpired, ValidationError, IndexError) as error:
         raise DeviceError(f"--calibrate: the measuring process failed: {error}") from error
+    from ...machine.cache_folder import warn_not_kept
     from ...values.atomic_write import write_atomically
 
-    write_atomically(_path(profile.title), profile.model_dump_json(indent=1).encode())
+    path = _path(profile.title)
+    try:
+        write_atomically(path, profile.model_dump_json(indent=1))
+    except OSError as error:
+        warn_not_kept(path.parent, error)
     return profile
 
 
