@@ -68,6 +68,10 @@ class Checkpoint:
     tokenizer: Tokenization
     progress: Progress
 
+    def weights(self) -> dict[str, Tensor]:
+        """The model's, by the names of its state."""
+        return _weights(self.tensors)
+
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write all that going on needs. Takes no memory of the card: tensors are copied to the host one by one.
@@ -79,7 +83,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 def write_weights(path: Path, checkpoint: Checkpoint) -> None:
     """Write the model's weights alone. Raises: as `write_checkpoint`."""
-    _write(path, _weights(checkpoint.tensors), checkpoint, progress=None)
+    _write(path, checkpoint.weights(), checkpoint, progress=None)
 
 
 def read_weights(path: Path) -> Weights:

@@ -9,14 +9,19 @@ from typing import NoReturn
 import click
 from tqdm import tqdm as ProgressBar
 
+from ..values.errors import OutputLostError
 from ..values.sizes import MIB, format_duration
 
 
 class TrainingDisplay:
-    """Shows a training on standard output, or as a bar on standard error where that is a terminal."""
+    """Shows a training on standard output, or as a bar on standard error where that is a terminal.
+
+    Output that is lost costs no step: `lost` says why nothing is shown any more, for who ends the training.
+    """
 
     def __init__(self, *, first: int, steps: int) -> None:
         self._steps = steps
+        self.lost: BrokenPipeError | OutputLostError | None = None
         self._began_s, self._first = time.monotonic(), first
         self._bar: ProgressBar[NoReturn] | None = None
         if sys.stderr is not None and sys.stderr.isatty():
@@ -32,7 +37,7 @@ class TrainingDisplay:
         """The state at a step. tokens_per_s: 0 where nothing steady was timed yet."""
         rate = f"  {tokens_per_s:,.0f} tokens/s" if tokens_per_s else ""
         if self._bar is None:
-            click.echo(f"step {step}/{self._steps}  loss {loss:.4f}{rate}")
+            self._say(f"step {step}/{self._steps}  loss {loss:.4f}{rate}")
             return
         parts = [f"loss {loss:.4f}", rate.strip()]
         if memory_bytes is not None:
@@ -46,10 +51,16 @@ class TrainingDisplay:
 
     def tell(self, text: str) -> None:
         """A line; the bar, if any, goes on below it."""
-        if self._bar is None:
-            click.echo(text)
-        else:
-            self._bar.write(text, file=sys.stdout)
+        self._say(text)
+
+    def _say(self, text: str) -> None:
+        try:
+            if self._bar is None:
+                click.echo(text)
+            else:
+                self._bar.write(text, file=sys.stdout)
+        except (BrokenPipeError, OutputLostError) as error:
+            self.lost = error
 
     def close(self) -> None:
         """Take the bar away; may be called more than once."""

@@ -33,6 +33,7 @@ class Ending(StrEnum):
     DONE = "done"
     TIME = "time"
     INTERRUPTED = "interrupted"
+    UNHEARD = "unheard"  # nobody reads what is printed, or it cannot be written
 
 
 class DivergedError(Phase8TuneError):
@@ -100,6 +101,7 @@ class Training:
         settings = identity.settings
         self._tokens_per_step = settings.batch_size * settings.n_seq * wanted.parts
         self._steady_s, self._steady_steps = 0.0, 0
+        self._is_torn = False
 
     @property
     def tokens_per_s(self) -> float | None:
@@ -114,11 +116,14 @@ class Training:
     def run(self) -> Ending:
         """Train until the steps are done, the time is up, or a signal asks to end; then save.
 
-        Raises: DivergedError; UserInputError where a checkpoint cannot be written; RuntimeError (torch's).
+        Raises: DivergedError; UserInputError where a checkpoint cannot be written; RuntimeError (torch's);
+        OutputLostError or BrokenPipeError, once all is saved, where standard output was lost.
         """
         try:
             ending = self._run()
         except KeyboardInterrupt:
+            if self._is_torn:
+                raise  # a second signal, in mid-step: the weights are of no step, the last checkpoint counts
             ending = Ending.INTERRUPTED
             if self.step > self._logged:
                 self._log()
@@ -126,32 +131,43 @@ class Training:
             self._save()
         if self.step > self._first or not self._identity.output.exists():
             write_weights(self._identity.output, self._checkpoint())
+        if self._display.lost is not None:
+            raise self._display.lost
         return ending
 
     def _run(self) -> Ending:
         wanted = self._wanted
         while self.step < wanted.steps:
+            if self._display.lost is not None:
+                return Ending.UNHEARD
             if wanted.max_time_s is not None and self._clock() - self._began_s >= wanted.max_time_s:
                 return Ending.TIME
-            self._take_step()
-            done = self.step - self._first
-            if done == self._setup_steps():
-                self._settle()
-            if self.step % wanted.log_every == 0 or self.step == wanted.steps:
-                self._log()
-            if self.step % wanted.evaluate_every == 0 or self.step == wanted.steps:
-                self._evaluate()
-            if self.step % wanted.save_every == 0:
-                self._save()
+            # A step, its count and what is due at it are one: a signal between them would make a checkpoint
+            # lie, or leave an evaluation out for good.
+            with interrupt_deferred():
+                self._take_step()
+                self._attend_to_step()
         return Ending.DONE
 
     def _take_step(self) -> None:
-        # The step and its count are one: a signal between them would make a checkpoint lie.
-        with interrupt_deferred():
-            self._trainer.set_learning_rate(self._wanted.schedule.rate(self.step))
-            loss = self._loss_of_step()
-            self._losses[self.step % self._wanted.log_every].copy_(loss)
-            self.step += 1
+        self._is_torn = True
+        self._trainer.set_learning_rate(self._wanted.schedule.rate(self.step))
+        loss = self._loss_of_step()
+        self._losses[self.step % self._wanted.log_every].copy_(loss)
+        self.step += 1
+        self._is_torn = False
+
+    def _attend_to_step(self) -> None:
+        """What is due at the step that was just taken."""
+        wanted = self._wanted
+        if self.step - self._first == self._setup_steps():
+            self._settle()
+        if self.step % wanted.log_every == 0 or self.step == wanted.steps:
+            self._log()
+        if self.step % wanted.evaluate_every == 0 or self.step == wanted.steps:
+            self._evaluate()
+        if self.step % wanted.save_every == 0:
+            self._save()
 
     def _loss_of_step(self) -> Tensor:
         parts = self._wanted.parts
@@ -225,8 +241,8 @@ class Training:
         self._metrics.add(self.step, held_out_loss=self.held_out_loss)
         self._display.tell(f"step {self.step}/{self._wanted.steps}  held-out loss {self.held_out_loss:.4f}")
         if self._best is None or self.held_out_loss < self._best:
-            self._best = self.held_out_loss
             write_weights(best_path(self._identity.output), self._checkpoint())
+            self._best = self.held_out_loss
         self._restart_clock()
 
     def _evaluate_batch(self, batch: NDArray[np.int64]) -> Tensor:

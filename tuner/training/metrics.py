@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +49,11 @@ class MetricsLog:
             self._events.close()
 
     def _append(self, line: dict[str, float]) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        with self._path.open("ab", buffering=0) as file:
+            size_bytes, text = file.tell(), json.dumps(line).encode() + b"\n"
+            if file.write(text) < len(text):  # the next line shall not go on with half of this one
+                file.truncate(size_bytes)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _guarded(self, write: Any) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from glob import escape
 from pathlib import Path
 
 
@@ -23,3 +24,14 @@ def metrics_path(output: Path) -> Path:
 def lock_path(output: Path) -> Path:
     """Held by the training that writes there."""
     return output.with_name(f".{output.name}.lock")
+
+
+def curve_path(output: Path) -> Path:
+    """The drawing of the losses."""
+    return output.with_suffix(".svg")
+
+
+def drafts(output: Path) -> list[Path]:
+    """What a training that was killed in the middle of a write left of its files."""
+    files = (output, resume_path(output), best_path(output), metrics_path(output), curve_path(output))
+    return [draft for path in files for draft in path.parent.glob(f".{escape(path.name)}.*.tmp")]

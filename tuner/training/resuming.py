@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from ..values.errors import UserInputError
-from .checkpoint import Checkpoint, Progress, Tokenization, read_checkpoint
+from .checkpoint import Checkpoint, Progress, Tokenization, read_checkpoint, read_weights, write_weights
 from .places import resume_path
 from .settings import TrainingSettings
 
@@ -21,6 +23,22 @@ def find_checkpoint(output: Path, settings: TrainingSettings) -> Checkpoint | No
         if path.exists():
             return read_checkpoint(path, settings)
     return None
+
+
+def complete_weights(output: Path, settings: TrainingSettings) -> None:
+    """Write the weights of a finished training that ended between its last checkpoint and them.
+
+    Raises: UserInputError where they cannot be written.
+    """
+    checkpoint = find_checkpoint(output, settings)
+    if checkpoint is None:
+        return
+    try:
+        found = read_weights(output).tensors
+    except UserInputError:
+        found = {}
+    if not all(name in found and torch.equal(found[name], t) for name, t in checkpoint.weights().items()):
+        write_weights(output, checkpoint)
 
 
 def agree(

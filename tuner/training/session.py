@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,9 +16,10 @@ from ..machine.cache_folder import cache_folder
 from ..machine.lock import LockedError, ProcessLock
 from ..machine.process_memory import process_peak_bytes
 from ..values.errors import DeviceError, InterruptedStudyError, UserInputError
+from ..values.interrupt import interrupt_deferred
 from .curve import draw_curve
 from .metrics import read_metrics
-from .places import lock_path, metrics_path, resume_path
+from .places import curve_path, drafts, lock_path, metrics_path, resume_path
 from .room import budget_of, check_disk, check_host_memory, largest_batch
 from .settings import TrainingSettings, load_settings
 from .sources import check_text, find_sources
@@ -130,6 +131,9 @@ def _alone_at(output: Path) -> Iterator[None]:
             "choose another"
         ) from None
     try:
+        for draft in drafts(output):
+            with suppress(OSError):
+                draft.unlink()
         yield
     finally:
         lock.close(remove=True)
@@ -152,6 +156,7 @@ def _train(
         settings = _for_cpu(settings)
         check_host_memory(settings)
     from .assembly import assemble
+    from .resuming import complete_weights
 
     parts = _parts(request, settings)
     try:
@@ -160,6 +165,7 @@ def _train(
                 request, settings, tokenizer, tokens.digest, training_tokens, held_out, parts, on_gpu, stack
             )
             if training is None:
+                complete_weights(request.output, settings)
                 return None
             ending = training.run()
             result = _result(training)
@@ -232,9 +238,10 @@ def _conclude(request: Request, training: Training) -> None:
     if training.metrics_problem is not None:
         click.echo(training.metrics_problem, err=True)
         return
-    curve = request.output.with_suffix(".svg")
+    curve = curve_path(request.output)
     try:
-        draw_curve(read_metrics(metrics_path(request.output)), request.output.stem, curve)
+        with interrupt_deferred():  # of an interrupt in its midst matplotlib makes other errors
+            draw_curve(read_metrics(metrics_path(request.output)), request.output.stem, curve)
     except OSError as error:
         click.echo(f"{curve}: cannot be written ({error.strerror})", err=True)
 
