@@ -14,7 +14,7 @@ import random
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any, Self
@@ -57,7 +57,7 @@ def fill_disk(room_bytes: int) -> None:
     os.pwrite = pwrite  # type: ignore[assignment]
 
 
-def main() -> None:
+def main(given: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("rows", type=int)
@@ -65,7 +65,8 @@ def main() -> None:
     parser.add_argument("--file-limit", type=int)
     parser.add_argument("--room", type=int, help="for records; then the disk is full")
     parser.add_argument("--step-clock", action="store_true")
-    arguments = parser.parse_args()
+    parser.add_argument("--silent", action="store_true", help="where nobody waits for the word that it began")
+    arguments = parser.parse_args(given)
     folder, plan = arguments.folder, [[arguments.how]] * arguments.rows
 
     def make(**settings: Any) -> FaultyMeasurer:
@@ -83,7 +84,8 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (arguments.file_limit, hard))
     if arguments.room is not None:
         fill_disk(arguments.room)
-    print("started", flush=True)
+    if not arguments.silent:
+        print("started", flush=True)
     tune(
         ["--vram", "1GB", "--device", "cpu", "--study", str(study), "--runs-dir", str(folder), "--run", "run"]
     )

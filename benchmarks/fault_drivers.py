@@ -19,33 +19,35 @@ from .fault_cases import FAKE, Bench
 from .fault_harness import Tally, account, notes
 
 _MODULE = "phase8_tune.benchmarks.fault_driver"
-_TRIAL_S = 0.04
+TRIAL_S = 0.04
 _MAX_RUNS = 500  # of one study: it gets on with every run, or something is wrong
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _End:
-    """How a driver ended. `is_hit`: the fault reached it before its study was done."""
+class End:
+    """How a driver ended. is_hit: the fault reached it before its study was done; is_always: it counts as one
+    where the study was done all the same."""
 
     code: int
     errors: str
     is_hit: bool
+    is_always: bool = False
 
 
-def _start(folder: Path, rows: int, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", _MODULE, str(folder), str(rows), f"slow:{_TRIAL_S}", *options]
+def start(folder: Path, rows: int, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", _MODULE, str(folder), str(rows), f"slow:{TRIAL_S}", *options]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
 
 
-def _run(folder: Path, rows: int, *options: str) -> _End:
-    with _start(folder, rows, *options) as driver:
+def run(folder: Path, rows: int, *options: str) -> End:
+    with start(folder, rows, *options) as driver:
         _, errors = driver.communicate()
-    return _End(code=driver.returncode, errors=errors, is_hit=True)
+    return End(code=driver.returncode, errors=errors, is_hit=True)
 
 
-def _signalled(folder: Path, rows: int, number: signal.Signals, moments_s: list[float]) -> _End:
+def signalled(folder: Path, rows: int, number: signal.Signals, moments_s: list[float]) -> End:
     """A driver that gets a signal so long after it began, and after each one before."""
-    with _start(folder, rows) as driver:
+    with start(folder, rows) as driver:
         assert driver.stdout is not None  # asked for just above
         driver.stdout.readline()  # "started"
         is_hit = False
@@ -59,20 +61,20 @@ def _signalled(folder: Path, rows: int, number: signal.Signals, moments_s: list[
         finally:
             os.close(ended)
         _, errors = driver.communicate()
-    return _End(code=driver.returncode, errors=errors, is_hit=is_hit)
+    return End(code=driver.returncode, errors=errors, is_hit=is_hit)
 
 
 def killed_driver_case(bench: Bench, kills: int, rows: int = 40) -> Tally:
     """A driver killed with SIGKILL at random moments, and started again each time, study after study."""
     chance = random.Random(bench.seed)
-    return _driven(
+    return driven(
         bench,
         "driver killed at random moments, and resumed",
         "driver-kill",
         kills,
         rows,
-        lambda folder: _signalled(folder, rows, signal.SIGKILL, [chance.uniform(0.0, 3.0)]),
-        lambda end: [] if end.code == -signal.SIGKILL else [f"exit code {end.code} after SIGKILL"],
+        lambda folder: signalled(folder, rows, signal.SIGKILL, [chance.uniform(0.0, 3.0)]),
+        lambda folder, end: [] if end.code == -signal.SIGKILL else [f"exit code {end.code} after SIGKILL"],
     )
 
 
@@ -80,18 +82,18 @@ def interrupted_driver_case(bench: Bench, times: int, *, is_twice: bool, rows: i
     """Ctrl-C once, or twice within a moment, at random moments, and the same command again."""
     chance = random.Random(bench.seed + 1 + is_twice)
 
-    def interrupt(folder: Path) -> _End:
+    def interrupt(folder: Path) -> End:
         moments_s = [chance.uniform(0.8, 3.0), *([chance.uniform(0.0, 0.05)] if is_twice else [])]
-        return _signalled(folder, rows, signal.SIGINT, moments_s)
+        return signalled(folder, rows, signal.SIGINT, moments_s)
 
-    return _driven(
+    return driven(
         bench,
         f"SIGINT {'twice' if is_twice else 'once'}, and resumed",
         f"interrupt-{1 + is_twice}",
         times,
         rows,
         interrupt,
-        lambda end: (
+        lambda folder, end: (
             []
             if end.code in (130, -signal.SIGINT)
             else [f"exit code {end.code} after SIGINT: {end.errors[-200:]}"]
@@ -109,16 +111,16 @@ def full_disk_case(bench: Bench, times: int, rows: int = 20) -> Tally:
         for index in itertools.count()
     )
 
-    def fill(folder: Path) -> _End:
-        return _run(folder, rows, *next(limits))
+    def fill(folder: Path) -> End:
+        return run(folder, rows, *next(limits))
 
-    def judge(end: _End) -> list[str]:
+    def judge(folder: Path, end: End) -> list[str]:
         lines = [line for line in end.errors.splitlines() if not line.startswith("[")]
         if end.code == 2 and "Traceback" not in end.errors and "expected" in lines[-1]:
             return []
         return [f"exit code {end.code} on a full disk: {lines[-1] if lines else 'nothing said'}"]
 
-    return _driven(bench, "disk full, and resumed with room", "disk", times, rows, fill, judge)
+    return driven(bench, "disk full, and resumed with room", "disk", times, rows, fill, judge)
 
 
 def stepping_clock_case(bench: Bench, rows: int = 20) -> Tally:
@@ -126,7 +128,7 @@ def stepping_clock_case(bench: Bench, rows: int = 20) -> Tally:
     started_s = time.monotonic()
     folder = bench.folder / "clock"
     folder.mkdir(parents=True)
-    end = _run(folder, rows, "--step-clock")
+    end = run(folder, rows, "--step-clock")
     records = read_records(folder / "run" / "records.jsonl")
     unexpected = [] if end.code == 0 else [f"exit code {end.code}: {end.errors[-200:]}"]
     unexpected += [f"{r.digest}: {r.measurement.outcome}" for r in records if not r.fits]
@@ -148,16 +150,20 @@ def stepping_clock_case(bench: Bench, rows: int = 20) -> Tally:
     )
 
 
-def _driven(
+def driven(
     bench: Bench,
     case: str,
     name: str,
     times: int,
     rows: int,
-    attack: Callable[[Path], _End],
-    judge: Callable[[_End], list[str]],
+    attack: Callable[[Path], End],
+    judge: Callable[[Path, End], list[str]],
+    finish: Callable[[Path, int], End] = run,
 ) -> Tally:
-    """Attack so many drivers, each one resuming its predecessor's study; then account for all studies."""
+    """Attack so many drivers, each one resuming its predecessor's study; then account for all studies.
+
+    finish: a driver that nobody attacks.
+    """
     unexpected: list[str] = []
     tallies: list[Tally] = []
     hits = runs = 0
@@ -173,15 +179,15 @@ def _driven(
             runs += 1
             if runs > _MAX_RUNS:
                 raise RuntimeError(f"{case}: {runs} runs and not done; see {folder}")
-            end = attack(folder) if hits < times else _run(folder, rows)
+            end = attack(folder) if hits < times else finish(folder, rows)
             now = _whole_lines(journal)
             lost += sum(mine != theirs for mine, theirs in zip(before, now, strict=False))
             lost += max(0, len(before) - len(now))
             before = now
             is_done = end.code == 0
-            if not is_done and hits < times and end.is_hit:
+            if hits < times and end.is_hit and (end.is_always or not is_done):
                 hits += 1
-                unexpected += judge(end)
+                unexpected += judge(folder, end)
             elif not is_done:
                 raise RuntimeError(f"{case}: exit code {end.code} without a fault: {end.errors[-500:]}")
         tallies.append(

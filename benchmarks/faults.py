@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 import uuid
@@ -44,11 +45,19 @@ from .fault_drivers import (
     killed_driver_case,
     stepping_clock_case,
 )
+from .fault_endings import ended_driver_case, lost_output_case, small_disk_case
 from .fault_harness import FAKES, Tally
 from .fault_kills import kill_case
 from .fault_processes import MARK
+from .fault_trainings import (
+    end_training_case,
+    full_training_case,
+    kill_training_case,
+    lost_output_training_case,
+)
 
 Case = Callable[[], Iterator[Tally]]
+ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +74,11 @@ class Counts:
     hangs: int = 3
     messages: int = len(MESSAGES)
     visits: int = 10
+    signals: int = 50
+    small_disks: int = 50
+    lost_outputs: int = 50
+    trainings: int = 50
+    training_steps: int = 40
 
 
 def cpu_cases(bench: Bench, counts: Counts) -> dict[str, Case]:
@@ -85,6 +99,20 @@ def cpu_cases(bench: Bench, counts: Counts) -> dict[str, Case]:
         ),
         "disk": lambda: one(full_disk_case(bench, counts.disks)),
         "clock": lambda: one(stepping_clock_case(bench)),
+        "end": lambda: iter(ended_driver_case(bench, counts.signals, number) for number in ENDING),
+        "small-disk": lambda: one(small_disk_case(bench, counts.small_disks)),
+        "output": lambda: one(lost_output_case(bench, counts.lost_outputs)),
+        **training_cases(bench, counts.trainings, counts.training_steps),
+    }
+
+
+def training_cases(bench: Bench, times: int, steps: int) -> dict[str, Case]:
+    """The cases of `phase8-train`, by the name to choose them with."""
+    return {
+        "train-kill": lambda: one(kill_training_case(bench, times, steps)),
+        "train-end": lambda: iter(end_training_case(bench, times, steps, number) for number in ENDING),
+        "train-disk": lambda: one(full_training_case(bench, times, steps)),
+        "train-output": lambda: one(lost_output_training_case(bench, times, steps)),
     }
 
 
