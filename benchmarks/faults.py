@@ -74,10 +74,10 @@ class Counts:
     hangs: int = 3
     messages: int = len(MESSAGES)
     visits: int = 10
-    signals: int = 50
+    signals: int = 50  # of each kind
     small_disks: int = 50
     lost_outputs: int = 50
-    trainings: int = 50
+    trainings: int = 50  # faults of each kind
     training_steps: int = 40
 
 
@@ -224,10 +224,22 @@ def main() -> None:
     parser.add_argument("--gpu", action="store_true", help="the cases of a real GPU, on it")
     parser.add_argument("--only", nargs="*", help="of the cases, these")
     parser.add_argument("--kills", type=int, default=Counts().worker_kills, help="SIGKILLs of a worker")
+    parser.add_argument(
+        "--times",
+        type=int,
+        default=Counts().trainings,
+        help="signals that end, disks of a run, lost outputs, of each",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
-    counts = Counts(worker_kills=arguments.kills)
+    counts = Counts(
+        worker_kills=arguments.kills,
+        signals=arguments.times,
+        small_disks=arguments.times,
+        lost_outputs=arguments.times,
+        trainings=arguments.times,
+    )
     prepare_environment()
     ran_on = environment()  # once, and before: it may open a context on the card
     tallies = read_tallies(arguments.output, ran_on)
