@@ -20,6 +20,7 @@ from tabulate import tabulate
 
 from ..phase8.config import preset
 from ..phase8.training import Trainer, TrainingOptions
+from ..tuner.training.card import HeldCard
 from .environment import environment
 from .timing import ceilings, summarise, time_calls
 from .transformer import VOCAB_SIZE, TransformerTrainer
@@ -118,13 +119,9 @@ def main() -> None:
     arguments = parser.parse_args()
     ceiling = ceilings()
     _free()
-    free, total = torch.cuda.mem_get_info()
-    # All that is taken on the card counts as ours: run alone on it
-    context = total - free - torch.cuda.memory_reserved()
-    cap = arguments.vram_gib * 2**30
-    if context >= cap:
-        raise SystemExit(f"training_step: {context / 2**30:.1f} GiB of the card are taken; run alone on it")
-    torch.cuda.set_per_process_memory_fraction((cap - context) / total)
+    # Both sides under the rule of a training: the budget holds the context and what libraries load later, too
+    cap = int(arguments.vram_gib * 2**30)
+    HeldCard(cap)
     results: dict[str, Any] = {
         "environment": environment(),
         "ceilings": ceiling,

@@ -162,29 +162,23 @@ class Trainer:
         return found
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from `tensors`, which may lie in host memory: the device holds none of them twice.
+        """Overwrite weights and optimizer state with `tensors`, which may lie in host memory, where they are.
 
-        Raises: RuntimeError (torch's) for weights of another shape.
+        A step must have been taken, on any tokens: then memory lies as it does in a training from the start,
+        takes no more than there, and what was captured stays valid.
+
+        Raises: KeyError for a tensor that is missing; RuntimeError (torch's) for one of another shape.
         """
-        parts: dict[str, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            part, _, rest = name.partition(".")
-            parts.setdefault(part, {})[rest] = tensor
-        self.model.load_state_dict(parts["model"])
-        moments = parts.get("optimizer", {})
-        kinds = {name.partition(".")[0] for name in moments}
-        state = {
-            number: {kind: moments[f"{kind}.{name}"] for kind in kinds}
-            for number, (name, _) in enumerate(self._parameters_in_order())
-            if kinds
-        }
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        # Captures hold the addresses of the state that was replaced.
-        self._captured.clear()
-        self._step_captured = None
-        if self.scaler.is_enabled() and "scaler" in parts:
-            self.scaler.load_state_dict({key: value.item() for key, value in parts["scaler"].items()})
+        with torch.no_grad():
+            for name, tensor in self.tensors().items():
+                if not name.startswith("scaler."):
+                    tensor.copy_(tensors[name])
+        if self.scaler.is_enabled():
+            kept = {
+                n.removeprefix("scaler."): t.item() for n, t in tensors.items() if n.startswith("scaler.")
+            }
+            if kept:  # none of a training that was begun in another precision
+                self.scaler.load_state_dict(kept)
 
     def _parameters_in_order(self) -> list[tuple[str, nn.Parameter]]:
         """Names and parameters in the order in which the optimizer numbers them."""

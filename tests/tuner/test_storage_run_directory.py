@@ -77,7 +77,7 @@ def test_the_lock_goes_with_the_process_that_held_it(tmp_path: Path) -> None:
     code = (
         "import os, sys, signal; from pathlib import Path\n"
         "from phase8_tune.tuner.records import run_directory\n"
-        "run_directory._lock(Path(sys.argv[1])); print('held', flush=True)\n"
+        "lock = run_directory._lock(Path(sys.argv[1])); print('held', flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run(

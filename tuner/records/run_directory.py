@@ -12,8 +12,6 @@ Imports no Optuna, so that reports can be made from a directory alone.
 
 from __future__ import annotations
 
-import fcntl
-import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +20,7 @@ from typing import Final, Literal, Self
 
 from pydantic import ValidationError
 
+from ..machine.lock import LockedError, ProcessLock
 from ..study.definition import StudyDefinition
 from ..values.atomic_write import write_atomically
 from ..values.errors import UserInputError
@@ -140,10 +139,10 @@ def check_run_directory(root: Path, definition: StudyDefinition, budget_bytes: i
 class RunDirectory:
     """An open run directory, locked against a second driver until it is closed."""
 
-    def __init__(self, root: Path, lock_fd: int, info: RunInfo) -> None:
+    def __init__(self, root: Path, lock: ProcessLock, info: RunInfo) -> None:
         self.paths = RunPaths(root=root)
         self.info = info
-        self._lock_fd = lock_fd
+        self._lock = lock
 
     @classmethod
     def open(
@@ -165,7 +164,7 @@ class RunDirectory:
         paths = RunPaths(root=root)
         try:
             root.mkdir(parents=True, exist_ok=True)
-            lock_fd = _lock(paths.lock)
+            lock = _lock(paths.lock)
         except OSError as error:
             raise UserInputError(
                 f"{root}: expected a folder that can be written, got: {error.strerror}; "
@@ -174,22 +173,20 @@ class RunDirectory:
         try:
             # Again under the lock: another driver may have made the run in between.
             check_run_directory(root, definition, budget_bytes)
-            return cls(root, lock_fd, _claim(paths, definition, definition_text, budget_bytes, device))
+            return cls(root, lock, _claim(paths, definition, definition_text, budget_bytes, device))
         except OSError as error:
-            os.close(lock_fd)
+            lock.close()
             raise UserInputError(
                 f"{root}: expected a folder that can be written, got: {error.strerror}; "
                 "make room, or name another run directory"
             ) from None
         except BaseException:
-            os.close(lock_fd)
+            lock.close()
             raise
 
     def close(self) -> None:
         """Let go of the lock; may be called more than once."""
-        if self._lock_fd >= 0:
-            os.close(self._lock_fd)
-            self._lock_fd = -1
+        self._lock.close()
 
     def __enter__(self) -> Self:
         return self
@@ -200,24 +197,14 @@ class RunDirectory:
         self.close()
 
 
-def _lock(path: Path) -> int:
-    """Take the lock; the system lets go of it when the process ends, however it ends."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+def _lock(path: Path) -> ProcessLock:
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = os.pread(fd, 32, 0).decode("ascii", errors="replace").strip() or "unknown"
-        os.close(fd)
+        return ProcessLock.take(path)
+    except LockedError as error:
         raise UserInputError(
-            f"{path.parent}: expected to be the only one in this run directory, got process {owner} there; "
-            "wait for it, stop it, or name another run directory"
+            f"{path.parent}: expected to be the only one in this run directory, got process {error.owner} "
+            "there; wait for it, stop it, or name another run directory"
         ) from None
-    except BaseException:
-        os.close(fd)
-        raise
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-    return fd
 
 
 def _claim(

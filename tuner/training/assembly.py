@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import click
 import torch
+from torch import Tensor
 
 from ...phase8.training import Trainer, TrainingOptions
 from .batches import HostBatches, PinnedBatches
@@ -73,8 +75,6 @@ def assemble(
         seed=progress.seed,
     )
     trainer = Trainer(settings.to_config(), options, device=device)
-    if earlier is not None:
-        trainer.load_tensors(earlier.tensors)
     sampler = WindowSampler(
         training_tokens, batch_size=settings.batch_size, n_seq=settings.n_seq, seed=progress.seed
     )
@@ -84,6 +84,9 @@ def assemble(
         shape = (settings.batch_size, settings.n_seq + 1)
         on_card = torch.empty(shape, dtype=torch.int64, device=device)
         batches = stack.enter_context(PinnedBatches(sampler, first=first, tokens=on_card))
+    if earlier is not None:
+        tokens = torch.from_numpy(sampler.batch(first))
+        _load(trainer, earlier.tensors, tokens if on_card is None else on_card.copy_(tokens), parts)
     display = TrainingDisplay(first=progress.step, steps=request.steps)
     stack.callback(display.close)
     metrics = MetricsLog(
@@ -118,3 +121,13 @@ def assemble(
         card,
         on_card,
     )
+
+
+def _load(trainer: Trainer, tensors: Mapping[str, Tensor], tokens: Tensor, parts: int) -> None:
+    """Go on from a checkpoint, after a step that is forgotten: its state lies where a new training's does."""
+    if parts == 1:
+        trainer.step(tokens)
+    else:
+        trainer.accumulate(tokens, parts)
+        trainer.update()
+    trainer.load_tensors(tensors)

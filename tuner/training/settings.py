@@ -23,9 +23,11 @@ from ...phase8.config import PRESETS, Phase8Config, Variant, preset
 from ..values.errors import UserInputError
 from ..values.format_versions import later_format
 from ..values.measurement import Border
+from ..values.nearest import nearest
 from ..values.yaml_reading import explain, parse_mapping, read_text_file
 
 FORMAT_VERSION: Final = 2
+_MISTYPED = 0.81  # of `nearest`: nanoo and smal are, xxl is not; nano2 and my-small are names of one's own
 
 Precision = Literal["bf16", "fp16", "none"]
 
@@ -149,6 +151,12 @@ class TrainingSettings(Border):
                 f"{str(self.use_triton_kernel).lower()}, got {self.triton_kernel_version!r}"
             )
         config = self.to_config()
+        is_own = self.model in PRESETS or not self.model.isalpha()
+        meant = None if is_own else nearest(self.model, PRESETS, alike=_MISTYPED)
+        if meant is not None:
+            raise ValueError(
+                f"model: expected {meant}, or a name unlike a preset's, got {self.model!r}; correct it"
+            )
         if self.model in PRESETS:
             named = preset(self.model, n_seq=self.n_seq, variant=self.variant)
             for key in ("d_model", "n_layers", "n_heads", "htt_rank"):
