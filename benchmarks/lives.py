@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, replace
@@ -132,6 +131,8 @@ def main() -> None:
         predictor = Predictor(profile=present_profile(), store=store)
         drawn = draw(predictor, budget_bytes, arguments.count, arguments.seed)
     arguments.output.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(environment(), indent=1)
+    (arguments.output / "environment.json").write_text(text, encoding="utf-8")
     print(f"{len(drawn)} drawn, {len(done)} done", flush=True)
     with ThreadPoolExecutor(arguments.at_once) as pool:
         waiting = [
@@ -141,9 +142,8 @@ def main() -> None:
         ]
         for future in as_completed(waiting):
             rows.append(future.result())
-            results = {"environment": environment(), "command": sys.argv, "rows": rows}
-            kept.write_text(json.dumps(results, indent=1), encoding="utf-8")
-            (arguments.output / "report.md").write_text(render(rows), encoding="utf-8")
+            kept.write_text(json.dumps({"rows": rows}, indent=1), encoding="utf-8")
+            (arguments.output / "report.md").write_text(f"# Whole lives\n\n{render(rows)}", encoding="utf-8")
             print(_line(rows[-1]), flush=True)
     print(render(rows))
 
