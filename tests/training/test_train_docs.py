@@ -31,7 +31,8 @@ def read() -> str:
 
 def section(begin: str, end: str | None) -> str:
     text = read()
-    assert begin in text and (end is None or end in text)
+    assert begin in text
+    assert end is None or end in text
     return text[text.index(begin) : None if end is None else text.index(end)]
 
 
