@@ -49,6 +49,7 @@ from .fault_endings import ended_driver_case, lost_output_case, small_disk_case
 from .fault_harness import FAKES, Tally
 from .fault_kills import kill_case
 from .fault_processes import MARK
+from .fault_training import WORKER
 from .fault_trainings import (
     end_training_case,
     full_training_case,
@@ -58,6 +59,13 @@ from .fault_trainings import (
 
 Case = Callable[[], Iterator[Tally]]
 ENDING = (signal.SIGTERM, signal.SIGHUP)
+TRAININGS = (
+    "Of `phase8-train` a record is the loss of a step. **Lost**: missing in metrics.jsonl, or of other bits than "
+    "in the training that nothing came between. **Double**: a step twice. **Rows unmeasured**: steps that are "
+    "not in the last checkpoint at the end. **Measured again**: steps that were done and not saved, and done "
+    "again. Every training is finished, and its weights, its best weights and its checkpoint are compared with "
+    "the undisturbed ones to the bit.\n\n"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,10 +83,11 @@ class Counts:
     messages: int = len(MESSAGES)
     visits: int = 10
     signals: int = 50  # of each kind
+    signalled_rows: int = 40
     small_disks: int = 50
     lost_outputs: int = 50
     trainings: int = 50  # faults of each kind
-    training_steps: int = 40
+    training_steps: int = 20
 
 
 def cpu_cases(bench: Bench, counts: Counts) -> dict[str, Case]:
@@ -99,7 +108,9 @@ def cpu_cases(bench: Bench, counts: Counts) -> dict[str, Case]:
         ),
         "disk": lambda: one(full_disk_case(bench, counts.disks)),
         "clock": lambda: one(stepping_clock_case(bench)),
-        "end": lambda: iter(ended_driver_case(bench, counts.signals, number) for number in ENDING),
+        "end": lambda: iter(
+            ended_driver_case(bench, counts.signals, number, counts.signalled_rows) for number in ENDING
+        ),
         "small-disk": lambda: one(small_disk_case(bench, counts.small_disks)),
         "output": lambda: one(lost_output_case(bench, counts.lost_outputs)),
         **training_cases(bench, counts.trainings, counts.training_steps),
@@ -184,6 +195,7 @@ def report_of(tallies: Sequence[Tally], ran_on: dict[str, Any]) -> str:
         "**Double**: the same attempt of a configuration twice, a record of nothing that was measured, or an "
         "Optuna trial too many, too few or left running. **Processes left**: of the case, after it. "
         "**Measured again**: measured, but its driver ended before the record was written.\n\n"
+        + (TRAININGS if any(tally.worker == WORKER for tally in tallies) else "")
         + ("Outcomes that were not the right ones:\n\n" + "\n".join(wrong) + "\n" if wrong else "")
         + "What it does not show: other ways to fail than these.\n"
     )

@@ -41,6 +41,12 @@ FEW = Counts(
     hangs=1,
     visits=1,
     messages=2,
+    signals=1,
+    signalled_rows=12,
+    small_disks=1,
+    lost_outputs=1,
+    trainings=1,
+    training_steps=6,
 )
 CASES = tuple(cpu_cases(Bench(folder=Path(), device="cpu", seed=0), FEW))
 
