@@ -60,11 +60,11 @@ from .fault_trainings import (
 Case = Callable[[], Iterator[Tally]]
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 TRAININGS = (
-    "Of `phase8-train` a record is the loss of a step. **Lost**: missing in metrics.jsonl, or of other bits than "
-    "in the training that nothing came between. **Double**: a step twice. **Rows unmeasured**: steps that are "
-    "not in the last checkpoint at the end. **Measured again**: steps that were done and not saved, and done "
-    "again. Every training is finished, and its weights, its best weights and its checkpoint are compared with "
-    "the undisturbed ones to the bit.\n\n"
+    "Of `phase8-train` a record is the loss of a step. **Lost**: missing in metrics.jsonl, or other "
+    "than in the training that nothing came between. **Double**: a step twice. **Rows unmeasured**: "
+    "steps that the last checkpoint does not have. **Measured again**: steps that were done and not "
+    "saved, and done again. Every training is finished, and its weights, its best weights and its "
+    "checkpoint are compared with those of the undisturbed one to the bit.\n\n"
 )
 
 
