@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 )
 @click.option("--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", show_default=True)
 @click.option("--write", is_flag=True, help="Add what was found to the file, under verified:.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON array, an object a file, instead of a table.")
 def verify(
     files: tuple[Path, ...],
     run: str | None,

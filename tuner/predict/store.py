@@ -26,8 +26,11 @@ from ..values.interrupt import interrupt_deferred
 from .jobs import LineJob, answer, prepare_process
 from .lines import Answer, LineKey, Question, answer_for, traced_key
 
-MODEL_ROOMS = ("kernels", "phase8")
-"""Sources that a training step runs."""
+MODEL_ROOMS = (
+    "kernels",
+    *(f"phase8/{n}.py" for n in ("capture", "config", "embedding", "mixers", "model", "training")),
+)
+"""Sources that a training step runs, folders and files: decoding is none of them."""
 _TRACING_ROOMS = ("tuner/predict",)
 _NAME = "predictions"
 _FORMAT = 1
@@ -43,11 +46,12 @@ def code_version() -> str:
 
 @functools.cache
 def sources_digest(rooms: tuple[str, ...]) -> str:
-    """A digest of all Python sources in some of the package's folders."""
+    """A digest of all Python sources in some of the package's folders, and of single files."""
     root = Path(__file__).resolve().parents[2]
     digest = hashlib.sha256()
     for room in rooms:
-        for path in sorted((root / room).rglob("*.py")):
+        place = root / room
+        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
             digest.update(str(path.relative_to(root)).encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -237,7 +237,10 @@ class Training:
         self._check_losses()
         self._take_rate_before_pause()
         losses = torch.stack([self._evaluate_batch(batch) for batch in self._held_out])
-        self.held_out_loss = float(losses.mean())
+        held_out_loss = float(losses.mean())
+        if not math.isfinite(held_out_loss):  # the last update's weights, which no training loss has seen
+            self._end_diverged(self.step - 1, held_out_loss)
+        self.held_out_loss = held_out_loss
         self._metrics.add(self.step, held_out_loss=self.held_out_loss)
         self._display.tell(f"step {self.step}/{self._wanted.steps}  held-out loss {self.held_out_loss:.4f}")
         if self._best is None or self.held_out_loss < self._best:
@@ -285,7 +288,7 @@ class Training:
         )
         raise DivergedError(
             f"the loss became {loss} at step {step + 1}; {kept}: lower --learning-rate "
-            f"(now {self._wanted.schedule.peak:g}) or raise --warmup, and start again"
+            f"(now {self._wanted.schedule.peak:g}) or raise --warmup, and start again with --no-resume"
         )
 
     def _synchronize(self) -> None:

@@ -66,7 +66,7 @@ def agree(
             f"--seed: expected {progress.seed} as in {name}, got {seed}, which would change nothing; leave "
             "it out, or start anew with --no-resume"
         )
-    if tokenizer != earlier.tokenizer:
+    if (tokenizer.json or tokenizer.name) != (earlier.tokenizer.json or earlier.tokenizer.name):
         raise UserInputError(
             f"--tokenizer: expected {earlier.tokenizer.name} as in {name}, got {tokenizer.name}; name that "
             "one, or start anew with --no-resume"

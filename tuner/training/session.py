@@ -230,6 +230,9 @@ def _parts(request: Request, settings: TrainingSettings) -> int:
 
 def _conclude(request: Request, training: Training) -> None:
     """Say what came of it, and draw the curve."""
+    click.echo(
+        f"{training.step} of {request.steps} steps are done; {resume_path(request.output)} goes on from there"
+    )
     rate = training.tokens_per_s
     if rate is not None:
         click.echo(f"{rate:,.0f} tokens/s over the steady steps")
