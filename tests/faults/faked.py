@@ -6,16 +6,15 @@ Everything is real but what runs in the worker. WORKER-OPTION: as `fakes/worker.
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import pytest
 
 from phase8_tune.tuner.cli import main
 from phase8_tune.tuner.measuring import worker_measurer
 
-WORKER = Path(__file__).resolve().parents[1] / "fakes" / "worker.py"
+WORKER = "phase8_tune.tests.fakes.worker"
 
 if __name__ == "__main__":
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(worker_measurer, "WORKER_COMMAND", (sys.executable, str(WORKER), sys.argv[1]))
+        patch.setattr(worker_measurer, "WORKER_COMMAND", (sys.executable, "-m", WORKER, sys.argv[1]))
         main(sys.argv[2:])

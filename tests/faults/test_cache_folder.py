@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from phase8_tune.tuner.machine import cache_folder as module
-from phase8_tune.tuner.machine.cache_folder import cache_folder, writable_cache_folder
+from phase8_tune.tuner.machine.cache_folder import cache_folder, compiler_caches, writable_cache_folder
 
 
 def test_a_folder_that_can_be_written_is_used(
@@ -66,3 +66,17 @@ def test_a_user_without_a_home_has_a_place(monkeypatch: pytest.MonkeyPatch) -> N
     for name in ("PHASE8_TUNE_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     assert os.fspath(cache_folder()) == "/nonexistent/.cache/phase8-tune"
+
+
+def test_triton_is_given_a_folder_where_its_own_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TRITON_CACHE_DIR", "TRITON_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PHASE8_TUNE_CACHE", str(tmp_path / "ours"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert compiler_caches() == {}
+    monkeypatch.setenv("HOME", "/proc/none")
+    assert compiler_caches() == {"TRITON_CACHE_DIR": str(tmp_path / "ours" / "triton")}
+    monkeypatch.setenv("TRITON_HOME", str(tmp_path))
+    assert compiler_caches() == {}

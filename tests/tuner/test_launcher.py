@@ -254,7 +254,7 @@ def test_close_twice(tmp_path: Path) -> None:
 
 def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserInputError, match="writable"):
+    with pytest.raises(UserInputError, match="expected a log that can be written"):
         measurer(tmp_path / "file" / "run")
 
 

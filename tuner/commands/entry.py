@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import click
 
+from ..machine.installation import find_unreadable
 from ..measuring.failures import exception_chain
 from ..values.errors import OutputLostError, Phase8TuneError, UserInputError
 from ..values.interrupt import EndRequest, end_requests
 from .streams import guarded_streams
 
 _ARGUMENTS = "phase8_tune.arguments"
+_SAFE_PATH = "PYTHONSAFEPATH"
 
 
 def command_line(context: click.Context) -> str:
@@ -28,7 +32,7 @@ def enter(program: str, command: click.Command, arguments: Sequence[str] | None 
     Raises: SystemExit with the command's exit code where that is not 0.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    with guarded_streams(), end_requests() as request:
+    with _children_import_alike(), guarded_streams(), end_requests() as request:
         try:
             code, message = _run(program, command, given, request)
             lost = _flush()
@@ -67,7 +71,32 @@ def _run(
         if interrupted and not error.is_interrupt:
             return request.exit_code(), "interrupted; what was done until then is kept"
         return request.exit_code() if error.is_interrupt else error.exit_code, str(error)
+    except (ImportError, PermissionError) as error:
+        lack = find_unreadable()
+        if lack is None:
+            raise
+        return UserInputError.exit_code, f"{type(error).__name__}: {error}; {lack}"
     return 0, None
+
+
+@contextlib.contextmanager
+def _children_import_alike() -> Iterator[None]:
+    """Keep the present folder out of what processes import that are started here, where this one does so.
+
+    Else a file random.py of the user's stands in for Python's in every worker.
+    """
+    try:
+        here = os.getcwd()
+    except OSError:  # it was removed
+        here = ""
+    if {"", here}.isdisjoint(sys.path) and _SAFE_PATH not in os.environ:
+        os.environ[_SAFE_PATH] = "1"
+        try:
+            yield
+        finally:
+            os.environ.pop(_SAFE_PATH, None)
+    else:
+        yield
 
 
 def _flush() -> OutputLostError | None:

@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from pydantic import ValidationError
 
+from ..machine.installation import find_unreadable
 from ..values.measurement import Border
 from .answers import FailedAnswer, SegmentsAnswer, TorchAnswer, TritonAnswer
 
@@ -108,7 +109,9 @@ class Children:
         self._environment = dict(environment or {})
 
     def ask_torch(self) -> Reply[TorchAnswer]:
-        return ask_child(_module("torch_probe"), TorchAnswer, environment=self._environment)
+        reply = ask_child(_module("torch_probe"), TorchAnswer, environment=self._environment)
+        lack = find_unreadable() if reply.answer is None else None
+        return reply if lack is None else replace(reply, failure=f"{reply.failure}; {lack}")
 
     def ask_triton(self) -> Reply[TritonAnswer]:
         """With an empty cache, so that the kernel and its launcher are really compiled."""

@@ -51,6 +51,21 @@ def _writable(folder: Path) -> Path:
     return Path(instead)
 
 
+def compiler_caches() -> dict[str, str]:
+    """What to add to the environment so that Triton can keep its kernels: nothing where its folder will do.
+
+    Triton compiles nothing where it cannot write: a home that is not there, one that root has written to.
+    """
+    if os.environ.get("TRITON_CACHE_DIR"):
+        return {}
+    base = os.environ.get("TRITON_HOME")
+    try:
+        try_folder((Path(base) if base else home()) / ".triton" / "cache")
+    except OSError:
+        return {"TRITON_CACHE_DIR": str(writable_cache_folder("triton"))}
+    return {}
+
+
 def try_folder(folder: Path) -> None:
     """Make a folder where it is missing, and a file in it for a moment.
 

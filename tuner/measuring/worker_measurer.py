@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from ..machine.devices import device_total_bytes, resolve_device
+from ..machine.installation import find_unreadable
 from ..machine.nvml import Card, open_nvml
 from ..machine.process_memory import read_status_bytes
 from ..values.candidate import Candidate
@@ -82,7 +83,8 @@ class WorkerMeasurer:
             self._log_path.open("ab").close()
         except OSError as error:
             raise UserInputError(
-                f"run folder: expected {log_dir} to be writable, got {error.strerror}; choose another folder"
+                f"{error.filename or log_dir}: expected a log that can be written, got: {error.strerror}; "
+                "ask whoever owns it, or name another run with --run or --runs-dir"
             ) from error
 
     def __enter__(self) -> Self:
@@ -226,9 +228,9 @@ class WorkerMeasurer:
             self._last_ready = self._worker.ready
             return self._worker
         said = " ".join(str(failure).split())  # CUDA's errors come with lines of advice
+        todo = find_unreadable() or f"see {self._log_path} and what `phase8-tune doctor` says"
         raise DeviceError(
-            f"no worker could be started, {START_TRIES} times in a row ({said}); "
-            f"see {self._log_path} and what `phase8-tune doctor` says"
+            f"no worker could be started, {START_TRIES} times in a row ({said}); {todo}"
         ) from failure
 
     def _start_worker(self) -> LiveWorker:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from ..machine.cache_folder import compiler_caches
 from ..values.candidate import Candidate
 from ..values.measurement import Measurement
 from ..values.outcome import Outcome
@@ -66,6 +67,8 @@ class LiveWorker:
         # Threads that wait sleep instead of spinning: on a computer with something else to do, spinning made
         # a step of small on two cores take 6-35 s instead of 2-3 s.
         environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+        if device == "cuda":
+            environment |= compiler_caches()
         if gpu_uuid is not None:
             environment["CUDA_VISIBLE_DEVICES"] = gpu_uuid
         try:
