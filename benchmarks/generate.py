@@ -242,7 +242,7 @@ def report_of(name: str, on_gpu: bool, found: Mapping[str, Any]) -> str:
         f"# Decoding with {name} by the length of the context, beside a transformer with a cache\n\n"
         f"Measured by `benchmarks/generate.py`: median of {found['samples']} steps, {how}. A step takes one "
         "token of each sequence and gives the logits of the next. The transformer has the same width and "
-        "depth, its cache of keys and values exactly the context's length; phase8's state is that of a prompt "
+        "depth, its cache of keys and values exactly the context's length; phase8's state that of a prompt "
         "whose position was moved to the context. Peak: what torch had allocated at most in an eager step, "
         "less the weights.\n\n"
         f"{table_of(found['results'], 'github')}\n\n{asked}\n"

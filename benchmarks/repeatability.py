@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
@@ -180,7 +180,7 @@ def main() -> None:
     left = [candidate for candidate in chosen if candidate.digest() not in known]
     if device == "cuda":
         compile_kernels(left)
-    settings = {"budget_bytes": BUDGET_BYTES, "seed": arguments.seed, "timing": asdict(timing)}
+    settings = {"budget_bytes": BUDGET_BYTES, "seed": arguments.seed, "timing": timing.model_dump()}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
 
         def make(earlier: Sequence[Record]) -> WorkerMeasurer:
