@@ -15,7 +15,7 @@ from phase8_tune.benchmarks.fault_endings import unfinished_files
 from phase8_tune.benchmarks.fault_forks import Stream, fork
 from phase8_tune.benchmarks.fault_harness import FAKES, run_case
 from phase8_tune.benchmarks.fault_processes import MARK
-from phase8_tune.benchmarks.fault_training import Course, compare, saved_step, undisturbed
+from phase8_tune.benchmarks.fault_training import Course, compare, saved_step, start, undisturbed
 from phase8_tune.benchmarks.fault_trainings import end_training_case
 from phase8_tune.tuner.training import loop
 from phase8_tune.tuner.values.errors import UserInputError
@@ -53,11 +53,13 @@ def test_what_is_planted_in_a_training_is_seen(trained: tuple[Path, Course]) -> 
 
     (folder / ".tiny.svg.abc.tmp").touch()
     assert compare(folder, course) == (0, 0, [".tiny.svg.abc.tmp: left behind"])
-    (folder / ".tiny.svg.abc.tmp").unlink()
 
     weights = folder / "tiny.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
-    assert compare(folder, course) == (0, 0, ["tiny.safetensors: other bits"])
+    torn = ["tiny.safetensors: other bits", ".tiny.svg.abc.tmp: left behind"]
+    assert compare(folder, course) == (0, 0, torn)
+    assert start(folder, STEPS).ended().code == 0  # all steps are done, and what a torn end left is mended
+    assert compare(folder, course) == (0, 0, [])
 
     checkpoint = folder / "tiny.resume.safetensors"
     assert saved_step(folder) == STEPS
