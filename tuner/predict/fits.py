@@ -46,7 +46,9 @@ class FitRule:
 
 RECOMMEND = FitRule(spare=0.03)
 """What is said to fit, and recommended by a plan, must not run out of memory: where the allocator's segments
-lie on other drivers costs reserved bytes that no trace shows."""
+lie on other drivers costs reserved bytes that no trace shows. Of the 1,716 candidates under a cap that were
+decided on an H200 and H100s this recommends 1,087, and all of these ran; also all of the 1,093 that it
+recommends with every segment replayed above the last."""
 SKIP = FitRule(more_room=0.01)
 """What a search does not launch must not fit. Of 512 decisions on an H100 all were right without a margin,
 and two of 357 launched ran out of memory with it (studies/results,

@@ -8,7 +8,9 @@ the start, which it keeps; the largest was the context's local memory, and is ro
 
 Seen in the addresses of all segments of 31 new processes (driver 580, H100, Linux: studies/results,
 2026-11-26-h100-segments). Drivers that place them otherwise give other reserved bytes, of what fragmentation
-takes.
+takes. What the rules are worth: of 159 runs in new processes all are within 0.8 % in reserved bytes; with
+every segment below the last 151 are within 2 % (the worst 8.4 %), above the last 121 (35 %). Whether a
+candidate fits hardly depends on them: none of the 512 decisions of new processes, 1 or 4 of the 1,204 others.
 """
 
 from __future__ import annotations
