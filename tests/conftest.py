@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 # One thread a test process: pytest runs two side by side, and spinning OpenMP teams slow each other tenfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
@@ -18,3 +20,35 @@ settings.load_profile("untimed")
 # the root, not in the kernels' folder, which pytest may collect after a folder that already imports triton.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+_TESTS = Path(__file__).parent
+# Folders and files whose tests start workers, trace steps or run kernels under the interpreter: `make quick`
+# leaves them out, `make test` does not.
+_SLOW = (
+    "benchmarks/",
+    "faults/",
+    "formats/",
+    "gpu/",
+    "kernels/",
+    "phase8/test_decoding",
+    "phase8/test_model",
+    "phase8/test_sampling",
+    "predict/",
+    "training/",
+    "house/test_rooms",
+    "house/test_public_names",
+    *(
+        f"tuner/test_{name}"
+        for name in (
+            *("cli", "doctor", "kernel_check", "launcher", "planning", "resume", "search"),
+            *("several_gpus", "storage", "worker"),
+        )
+    ),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        place = item.path.relative_to(_TESTS).as_posix()
+        if place.startswith(_SLOW):
+            item.add_marker("slow")
