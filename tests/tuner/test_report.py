@@ -116,7 +116,7 @@ def test_everything_from_a_cpu_is_marked() -> None:
     for title in ("# Phase 8 benchmark", "All rows", "## Findings", "## Frontier", "## Recommended"):
         (line,) = [line for line in report.splitlines() if line.startswith(title)]
         assert "device: cpu" in line
-    assert "device: cpu" in render_frontier(find_frontier(to_points(records)))
+    assert "device: cpu" in render_frontier(find_frontier(to_points(records)), Path("runs/mine"))
     assert "Synchronised with the GPU" not in report
 
 

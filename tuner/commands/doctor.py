@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -21,7 +22,9 @@ def doctor(context: click.Context, /, gpus: str | None, runs_dir: Path, as_json:
     """
     from ..doctor.diagnosis import diagnose, render
     from ..doctor.gather import gather_facts
+    from ..values.terminal import terminal_width
 
     diagnosis = diagnose(gather_facts(runs_dir=runs_dir, gpu=gpus))
-    click.echo(diagnosis.model_dump_json(indent=2) if as_json else render(diagnosis))
+    width = terminal_width(sys.stdout)
+    click.echo(diagnosis.model_dump_json(indent=2) if as_json else render(diagnosis, width=width))
     context.exit(diagnosis.exit_code)

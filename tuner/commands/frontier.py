@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ def frontier(run: str, runs_dir: Path, as_csv: bool, **chosen: Any) -> None:
     from ..report.terminal import render_frontier
     from ..report.trials_csv import render_csv
     from ..values.errors import NothingFitsError
+    from ..values.terminal import terminal_width
 
     root = Path(run) if os.path.isdir(run) else runs_dir / run  # False for a folder that may not be entered
     read_run_info(root)
@@ -33,4 +35,7 @@ def frontier(run: str, runs_dir: Path, as_csv: bool, **chosen: Any) -> None:
     if not points:
         raise NothingFitsError(f"{root}: nothing that was measured in this run fits its budget")
     front = find_frontier(FrontierFilter(**chosen).select(points))
-    click.echo(render_csv([p.record for p in front], front) if as_csv else render_frontier(front), nl=False)
+    if as_csv:
+        click.echo(render_csv([p.record for p in front], front), nl=False)
+    else:
+        click.echo(render_frontier(front, root, width=terminal_width(sys.stdout)), nl=False)

@@ -38,6 +38,7 @@ from ..values.errors import (
 from ..values.interrupt import interrupt_deferred
 from ..values.measurement import DeviceInfo
 from ..values.sizes import format_budget
+from ..values.terminal import fill, terminal_width
 from ..values.timing import Timing
 from .planned_run import plan
 from .request import RunRequest, read_study, run_root, settle_budget, tell
@@ -186,10 +187,10 @@ def _print_results(
     stream: TextIO,
 ) -> None:
     ended = "it failed; what was measured is kept" if reason is None else reason.sentence
-    print(f"\nSearch ended: {ended}.", file=stream)
-    print(f"{render_outcomes(results.settled)}", file=stream)
+    width = terminal_width(stream)
+    print(fill(f"\nSearch ended: {ended}.\n{render_outcomes(results.settled)}", width), file=stream)
     if results.frontier:
-        print(render_frontier(results.frontier), file=stream)
+        print(render_frontier(results.frontier, facts.run_root, width=width), file=stream)
     print(render_files(facts.run_root, recommended), end="", file=stream, flush=True)
 
 

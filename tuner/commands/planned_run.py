@@ -35,6 +35,7 @@ from ..values.errors import InterruptedStudyError, NothingFitsError, UserInputEr
 from ..values.interrupt import interrupt_deferred
 from ..values.record import Record
 from ..values.sizes import format_budget
+from ..values.terminal import fill, terminal_width
 from .request import RunRequest, read_study, run_root, settle_budget, tell
 
 DEFAULT_STUDY = "default"
@@ -91,9 +92,10 @@ def plan(request: RunRequest, profile: GpuProfile) -> None:
     results = Results.of(records)
     with interrupt_deferred():
         recommended = write_outputs(results, facts)
-    print(f"\n{render_plan(summary, len(records))}")
+    width = terminal_width(sys.stdout)
+    print(f"\n{fill(render_plan(summary, len(records)), width)}")
     if results.frontier:
-        print(render_frontier(results.frontier, is_short=True))
+        print(render_frontier(results.frontier, root, is_short=True, width=width))
     print(render_files(root, recommended), end="", flush=True)
     if not results.frontier:
         raise NothingFitsError(

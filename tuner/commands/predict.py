@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..values.errors import UserInputError
 from ..values.nearest import one_of
 from ..values.sizes import format_budget, format_mb, parse_size
 from . import options
+from .entry import command_line
 
 _PHASE_NAMES = {
     "setup": "while the model is built",
@@ -38,7 +40,10 @@ _PHASE_NAMES = {
 @click.option("--variant", type=click.Choice(["phase8", "phase7"]), default="phase8", show_default=True)
 @click.option("--calibrate", is_flag=True, help="Measure the card that is here first, and keep its figures.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+@click.pass_context
 def predict(
+    context: click.Context,
+    /,
     gpu: str | None,
     vram: str | None,
     reserve: str | None,
@@ -87,21 +92,29 @@ def predict(
         }
         click.echo(json.dumps(data, indent=2))
         return
-    from tabulate import tabulate
+    from ..report.fitted_table import fit_table
+    from ..values.terminal import fill, terminal_width
 
-    click.echo(f"{candidate.describe()} on {profile.title}: predicted, not measured")
+    width = terminal_width(sys.stdout)
+
+    def tell(text: str) -> None:
+        click.echo(fill(text, width))
+
+    tell(f"{candidate.describe()} on {profile.title}: predicted, not measured")
     rows = [(line.name, format_mb(line.size_bytes), line.source) for line in prediction.ledger]
     rows.append(("peak of the process", format_mb(prediction.peak_bytes), "sum"))
     click.echo(
-        tabulate(
+        fit_table(
+            ("memory", "MB", "source"),
             rows,
-            headers=("memory", "MB", "source"),
-            colalign=("left", "right", "left"),
-            disable_numparse=True,
+            align="lrl",
+            width=width,
+            order=("source",),
+            shows_all=f"{command_line(context)} --json",
         )
     )
     where = f"{prediction.peak_op} {_PHASE_NAMES[prediction.peak_phase]}"
-    click.echo(
+    tell(
         f"torch: {format_mb(prediction.peak_allocated_bytes)} MB allocated at the peak ({where}), "
         f"{format_mb(prediction.peak_reserved_bytes)} MB reserved"
     )
@@ -112,9 +125,9 @@ def predict(
     largest = f"not even a batch of 1 fits {RECOMMEND.condition}"
     if largest_batch:
         largest = f"largest batch that fits {RECOMMEND.condition}: {largest_batch}"
-    click.echo(f"budget {format_budget(budget_bytes)}: {verdict}; {largest}")
+    tell(f"budget {format_budget(budget_bytes)}: {verdict}; {largest}")
     rate = prediction.tokens_per_s
-    click.echo(
+    tell(
         f"throughput: {rate.expected:,.0f} tokens/s (90 %: {rate.low:,.0f} to {rate.high:,.0f}), "
         f"limited by {prediction.limited_by}"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from ..values.errors import PromiseBrokenError, UserInputError
+from ..values.shell_words import shell_path
+from ..values.terminal import fill, terminal_width
 from . import options
 
 if TYPE_CHECKING:
@@ -67,7 +70,7 @@ def report_verified(found: Sequence[Verification], *, as_json: bool) -> None:
         rows = [asdict(one) | {"path": str(one.path), "held": one.held} for one in found]
         click.echo(json.dumps(rows, indent=2))
     else:
-        click.echo(render(found))
+        click.echo(render(found, width=terminal_width(sys.stdout)))
     broken = [str(one.path) for one in found if not one.held]
     if broken:
         raise PromiseBrokenError(f"{', '.join(broken)}: what was promised did not hold; see above")
@@ -122,10 +125,12 @@ def verify_files(
     return found
 
 
-def render(found: Sequence[Verification]) -> str:
-    """A table, and a line for each thing that did not hold or differs from the file's machine."""
-    from tabulate import tabulate
+def render(found: Sequence[Verification], *, width: int | None = None) -> str:
+    """A table, and a line for each thing that did not hold or differs from the file's machine.
 
+    width: columns of the terminal; None: no limit.
+    """
+    from ..report.fitted_table import fit_table
     from ..values.sizes import format_mb
 
     rows = [
@@ -141,9 +146,16 @@ def render(found: Sequence[Verification]) -> str:
         for one in found
     ]
     headers = ("file", "tokens/s", "promised", "peak (MB)", "promised (MB)", "budget (MB)", "promise")
-    align = ("left", "right", "right", "right", "right", "right", "left")
-    lines = [tabulate(rows, headers=headers, colalign=align, disable_numparse=True)]
+    table = fit_table(
+        headers,
+        rows,
+        align="lrrrrrl",
+        width=width,
+        order=("budget (MB)", "promised (MB)", "promised"),
+        shows_all=f"phase8-tune verify {' '.join(shell_path(one.path) for one in found)} --json",
+    )
+    lines = []
     for one in found:
         lines += [f"{one.path}: {problem}" for problem in one.problems]
         lines += [f"{one.path}: differs: {difference}" for difference in one.differences]
-    return "\n".join(lines)
+    return "\n".join([table, *(fill(line, width) for line in lines)])

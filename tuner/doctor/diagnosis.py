@@ -6,6 +6,7 @@ import time
 
 from ..machine.environment import Environment
 from ..values.sizes import format_mb
+from ..values.terminal import fill
 from .facts import Diagnosis, Facts, Finding
 from .rules import judge
 
@@ -31,19 +32,21 @@ def diagnose(facts: Facts) -> Diagnosis:
     )
 
 
-def render(diagnosis: Diagnosis) -> str:
-    """The report for a terminal: the environment's table, what was checked, findings, and the verdict."""
+def render(diagnosis: Diagnosis, *, width: int | None = None) -> str:
+    """The report for a terminal: the environment's table, what was checked, findings, and the verdict.
+
+    width: columns of the terminal, None for no limit; where the table is wider, it is a line for each fact.
+    """
     from tabulate import tabulate
 
-    table = tabulate(
-        [*diagnosis.environment.items(), *_checks(diagnosis.facts)],
-        tablefmt="plain",
-        disable_numparse=True,
-    )
+    rows = [*diagnosis.environment.items(), *_checks(diagnosis.facts)]
+    table = tabulate(rows, tablefmt="plain", disable_numparse=True)
+    if width is not None and max(map(len, table.split("\n"))) > width:
+        table = "\n".join(f"{name}: {value}" for name, value in rows)
     lines = [table, ""]
     lines += [_line(finding) for finding in diagnosis.findings] or ["Nothing is wrong."]
     lines += ["", _verdict(diagnosis)]
-    return "\n".join(lines)
+    return fill("\n".join(lines), width)
 
 
 def _checks(facts: Facts) -> list[tuple[str, str]]:

@@ -6,22 +6,34 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from tabulate import tabulate
-
 from ..records.frontier import Point
 from ..search.decisions import PlanSummary
 from ..values.outcome import Outcome
 from ..values.record import Record
 from ..values.shell_words import shell_path
 from ..values.sizes import format_budget
+from ..values.terminal import fill
 from .facts import describe_device, describe_gpus
+from .fitted_table import SPREAD, fit_table
 from .tables import frontier_table, shared_settings
 
+_LESS_IMPORTANT = (
+    "Parameters",
+    f"Tokens/s{SPREAD}",
+    "Checkpointing",
+    "Precision",
+    "Variant",
+    "Kernels",
+    "Mode",
+)
 
-def render_frontier(front: Sequence[Point], *, is_short: bool = False) -> str:
+
+def render_frontier(
+    front: Sequence[Point], run_root: Path, *, is_short: bool = False, width: int | None = None
+) -> str:
     """The frontier as a table for a terminal, with its device and what all rows share above it.
 
-    is_short: of each model and sequence only the fastest.
+    is_short: of each model and sequence only the fastest. width: columns of the terminal; None: no limit.
     Raises: ValueError for an empty frontier, which has no device.
     """
     if not front:
@@ -31,18 +43,24 @@ def render_frontier(front: Sequence[Point], *, is_short: bool = False) -> str:
     title = "Frontier" if device is None else f"Frontier {describe_device(device)}"
     shown = _fastest_of_cells(front) if is_short else front
     headers, rows, align = frontier_table(shown)
-    sides = ["right" if letter == "r" else "left" for letter in align]
-    table = tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True, colalign=sides)
+    table = fit_table(
+        headers,
+        rows,
+        align=align,
+        width=width,
+        order=_LESS_IMPORTANT,
+        shows_all=f"phase8-tune frontier {shell_path(run_root)} --csv",
+    )
     shared = shared_settings([p.record for p in shown], kind)
     budget = format_budget(front[0].record.budget_bytes)
-    notes = [f"All rows: {shared}. 1 MB = 2^20 bytes."]
+    notes = [f"{title}, budget {budget}", f"All rows: {shared}. 1 MB = 2^20 bytes."]
     if kind == "predicted":
         notes.append("Tokens/s with the interval that should hold nine of ten.")
     if len(shown) < len(front):
         notes.append(
             f"The fastest of each model and sequence; the report has all {len(front)} of the frontier."
         )
-    return f"{title}, budget {budget}\n" + "\n".join(notes) + f"\n\n{table}\n"
+    return fill("\n".join(notes), width) + f"\n\n{table}\n"
 
 
 def _fastest_of_cells(front: Sequence[Point]) -> list[Point]:
