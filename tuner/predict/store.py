@@ -14,6 +14,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any, Self
 
 from ..machine.cache_folder import warn_not_kept, writable_cache_folder
 from ..values.atomic_write import write_atomically
+from ..values.errors import DeviceError
 from ..values.interrupt import interrupt_deferred
 from .jobs import LineJob, answer, prepare_process
 from .lines import Answer, LineKey, Question, answer_for, traced_key
@@ -91,8 +93,20 @@ class PredictionStore:
     ) -> list[Answer]:
         """The answers, in order. on_progress: told (lines done, lines to do) of those not known already.
 
-        Raises: UnsupportedVersionError (kernels.versions) where a version does not take a model.
+        Raises: UnsupportedVersionError (kernels.versions) where a version does not take a model;
+        DeviceError where a process that traces was ended from outside.
         """
+        try:
+            return self._ask(questions, on_progress)
+        except BrokenProcessPool as error:
+            raise DeviceError(
+                "a process that predicts was ended from outside, for want of memory perhaps; close other "
+                "programs and run the same command again: what was predicted is kept"
+            ) from error
+
+    def _ask(
+        self, questions: Sequence[tuple[LineKey, Question]], on_progress: Callable[[int, int], None]
+    ) -> list[Answer]:
         by_line: dict[LineKey, list[Question]] = {}
         for key, question in questions:
             by_line.setdefault(traced_key(key), []).append(question)

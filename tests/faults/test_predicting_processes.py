@@ -1,0 +1,70 @@
+"""The processes that trace: they end with the command, at once, and one that is ended is one line."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from phase8_tune.tuner.predict import store as module
+from phase8_tune.tuner.predict.lines import LineKey, Question, line_key
+from phase8_tune.tuner.predict.rate.profiles import gpu_profile
+from phase8_tune.tuner.predict.store import PredictionStore
+from phase8_tune.tuner.values.candidate import Candidate
+from phase8_tune.tuner.values.errors import DeviceError
+
+
+def prepare() -> None:
+    """Instead of what imports torch."""
+
+
+def die(job: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang(job: object) -> None:
+    threading.Event().wait()
+
+
+@pytest.fixture
+def question() -> tuple[LineKey, Question]:
+    candidate = Candidate(
+        model="nano",
+        n_seq=32,
+        batch_size=1,
+        kernel_version="reference",
+        gradient_checkpointing=False,
+        mixed_precision="none",
+    )
+    profile = gpu_profile("rtx-3060")
+    return line_key(candidate, profile), Question(
+        batch_size=1, cap_bytes=None, workspaces=profile.workspaces()
+    )
+
+
+def test_one_that_was_ended_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, question: tuple[LineKey, Question]
+) -> None:
+    monkeypatch.setattr(module, "prepare_process", prepare)
+    monkeypatch.setattr(module, "answer", die)
+    with PredictionStore(tmp_path, processes=1) as store, pytest.raises(DeviceError, match="from outside"):
+        store.ask([question])
+    assert multiprocessing.active_children() == []
+
+
+def test_an_interrupt_waits_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, question: tuple[LineKey, Question]
+) -> None:
+    monkeypatch.setattr(module, "prepare_process", prepare)
+    monkeypatch.setattr(module, "answer", hang)
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), PredictionStore(tmp_path, processes=1) as store:
+        store.ask([question], interrupt)
+    assert multiprocessing.active_children() == []
