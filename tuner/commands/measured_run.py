@@ -81,12 +81,25 @@ def execute(request: RunRequest) -> list[Path]:
     measurers = _make_measurers(request, kind, gpus, budget_bytes=budget_bytes, root=root, timing=timing)
     problem: Phase8TuneError | None = None
     reason: StopReason | None = None
-    with (
-        ProgressDisplay(sys.stderr) as progress,
-        MeasurerPool(measurers, on_loss=lambda text: progress.tell(f"phase8-tune: {text}")) as pool,
-    ):
-        forecasts = _look_ahead(definition, pool.device, budget_bytes, request.reserve_bytes)
-        try:
+    facts: RunFacts | None = None
+    forecasts: Forecasts | None = None
+    try:
+        with (
+            ProgressDisplay(sys.stderr) as progress,
+            MeasurerPool(measurers, on_loss=lambda text: progress.tell(f"phase8-tune: {text}")) as pool,
+        ):
+            facts = RunFacts(
+                run_root=root,
+                study_name=definition.name,
+                budget_bytes=budget_bytes,
+                reserve_bytes=request.reserve_bytes,
+                device=pool.device,
+                versions=pool.versions,
+                timing=timing,
+                command=request.command,
+                missing_versions=definition.missing_versions,
+            )
+            forecasts = _look_ahead(definition, pool.device, budget_bytes, request.reserve_bytes)
             reason = run_search(
                 definition,
                 pool,
@@ -96,19 +109,12 @@ def execute(request: RunRequest) -> list[Path]:
                 definition_text=text,
                 forecasts=forecasts,
             ).stop_reason
-        except Phase8TuneError as error:  # no device is left, or nothing can be written any more
-            problem = error
-        facts = RunFacts(
-            run_root=root,
-            study_name=definition.name,
-            budget_bytes=budget_bytes,
-            reserve_bytes=request.reserve_bytes,
-            device=pool.device,
-            versions=pool.versions,
-            timing=timing,
-            command=request.command,
-            missing_versions=definition.missing_versions,
-        )
+    except Phase8TuneError as error:  # no device is left, or nothing can be written any more
+        problem = error
+    except KeyboardInterrupt:  # before the search began, or while workers were being ended after it
+        reason = StopReason.INTERRUPTED
+    if facts is None:  # no device was ever there, so that nothing was measured in this session
+        raise problem or KeyboardInterrupt
     results = Results.of(read_records(RunPaths(root=root).journal))
     if forecasts is not None:
         facts = replace(facts, skips=count_skips(results.settled, forecasts))
