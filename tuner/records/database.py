@@ -107,7 +107,7 @@ class StudyStore:
         self._study, self._rows = self._stored, None
         if isinstance(storage, optuna.storages.RDBStorage):
             self._study = self._retried(lambda: _copy(self._stored))
-            study_id = storage.get_study_id_from_name(name)
+            study_id = self._retried(lambda: storage.get_study_id_from_name(name))
             self._rows = self._retried(lambda: TrialRows(storage.engine, study_id, self.trials))
         # A resumed study goes on with other random numbers than it began with, or it would begin again. The
         # lie is that what runs on other devices turns out bad: so the next one is asked elsewhere.

@@ -1,0 +1,300 @@
+"""What the driver of a search takes for itself: milliseconds a candidate, early and late in a study.
+
+    python -m phase8_tune.benchmarks.driver [--candidates 1050] [--before RESULTS] [--output DIR]
+
+Whole searches in real run directories, with a database and a journal, of measurements that are made up: each
+is a little faster than the last, so that no rule of stopping ends a search and the frontier always grows.
+Three of them: the rows of a table, which need no sampler; Optuna's TPE; and TPE after forecasts.
+
+The driver's thread is watched: what it does between two records, on the clock and in processor time, less the
+wait for the device and the time inside of the sampler, which stands apart. Prints a table and one line of
+JSON; --output writes them with their report into DIR, beside the figures of an earlier run where --before
+names its results.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import json
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from optuna.samplers import TPESampler
+from tabulate import tabulate
+
+from ..tuner.measuring.pool import MeasurerPool
+from ..tuner.measuring.testing import FormulaMeasurer, formula
+from ..tuner.predict.prediction import Forecast, Rate
+from ..tuner.predict.rate.throughput import StepEstimate
+from ..tuner.records.database import StudyStore
+from ..tuner.records.journal import Journal
+from ..tuner.records.knowledge import Knowledge
+from ..tuner.search.foresight import Forecasts, LikelyBestFirst, PredictedMemoryRule
+from ..tuner.search.progress import SearchEvent
+from ..tuner.search.proposals import SamplerChoice
+from ..tuner.search.search import run_search
+from ..tuner.search.strategy import DisqualifiedVersionRule, LargerBatchRule, RowOrder
+from ..tuner.study.definition import Row, SearchSettings, Stall, StudyDefinition, load_definition
+from ..tuner.study.space import SearchSpace
+from ..tuner.values.candidate import Candidate
+from ..tuner.values.measurement import Measurement
+from .environment import environment
+
+WINDOWS = ((50, 150), (950, 1050))
+"""Candidates between which the mean is taken: from, to."""
+LIMIT_MS = 10.0
+SAMPLER, DEVICE, REST = "sampler", "device", "rest"
+_BUDGET_BYTES, _NO_BUDGET_BYTES = 8 * 2**30, 2**50
+_STALL = Stall(measurements=48, growth=0.0)
+
+_PARTS: dict[str, Sequence[tuple[type, Sequence[str]]]] = {
+    SAMPLER: [
+        (
+            TPESampler,
+            (
+                "before_trial",
+                "infer_relative_search_space",
+                "sample_relative",
+                "sample_independent",
+                "after_trial",
+            ),
+        )
+    ],
+    DEVICE: [(MeasurerPool, ("wait",))],
+    "ask": [(StudyStore, ("ask",))],
+    "open": [(StudyStore, ("trial_of", "show_running"))],
+    "tell": [(StudyStore, ("tell",))],
+    "journal": [(Journal, ("append",))],
+    "knowledge": [(Knowledge, ("add", "begin"))],
+    "propose": [
+        (RowOrder, ("propose",)),
+        (SamplerChoice, ("propose",)),
+        (LikelyBestFirst, ("propose",)),
+    ],
+    "filters": [
+        (LargerBatchRule, ("reject",)),
+        (DisqualifiedVersionRule, ("reject",)),
+        (PredictedMemoryRule, ("reject",)),
+    ],
+}
+"""Whose time it is: methods by the names of the parts. What is in none of them is the rest."""
+
+Spent = tuple[float, float, int]
+"""Seconds on the clock, seconds of the driver's thread on a processor, and calls."""
+_NOTHING: Spent = (0.0, 0.0, 0)
+
+
+@dataclass
+class Meter:
+    """Where the time of one thread goes: to each part without the parts that it calls itself."""
+
+    spent: dict[str, Spent] = field(default_factory=dict)
+    _open: list[str] = field(default_factory=lambda: [REST])
+    _since: tuple[float, float] = field(default_factory=lambda: (time.perf_counter(), time.thread_time()))
+
+    def settle(self, *, calls: int = 0) -> dict[str, Spent]:
+        """What every part has had until now; `calls` more of the one whose time it is."""
+        now, part = (time.perf_counter(), time.thread_time()), self._open[-1]
+        wall_s, cpu_s, called = self.spent.get(part, _NOTHING)
+        self.spent[part] = wall_s + now[0] - self._since[0], cpu_s + now[1] - self._since[1], called + calls
+        self._since = now
+        return dict(self.spent)
+
+    def watched(self, part: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        """A method whose time is a part's."""
+
+        @functools.wraps(method)
+        def watched_method(*args: Any, **kwargs: Any) -> Any:
+            self.settle()
+            self._open.append(part)
+            try:
+                return method(*args, **kwargs)
+            finally:
+                self.settle(calls=1)
+                self._open.pop()
+
+        return watched_method
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """All parts, for as long as the block lasts."""
+        with contextlib.ExitStack() as patches:
+            for part, owners in _PARTS.items():
+                for owner, names in owners:
+                    for name in names:
+                        method = self.watched(part, getattr(owner, name))
+                        patches.enter_context(mock.patch.object(owner, name, method))
+            yield
+
+
+@dataclass
+class EverFaster(FormulaMeasurer):
+    """Measurements from formulas, each a thousandth faster than the last."""
+
+    def measure(self, candidate: Candidate) -> Measurement:
+        found = super().measure(candidate)
+        faster = 1 + len(self.measured) / 1000
+        return found.model_copy(update={"samples_s": tuple(s / faster for s in found.samples_s)})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Case:
+    """A search to watch."""
+
+    name: str
+    definition: StudyDefinition
+    budget_bytes: int
+    forecasts: Forecasts | None = None
+
+
+def cases(candidates: int) -> list[Case]:
+    """The searches: each over a space of the default study's candidates, or over as many of them as rows."""
+    default = load_definition("default")
+    settings = SearchSettings(stall=_STALL)
+    axes = default.model_copy(update={"search": settings})
+    every = list(SearchSpace(default).enumerate())
+    rows = [
+        Row(**{name: getattr(candidate, name) for name in Row.model_fields})
+        for candidate in random.Random(0).sample(every, candidates)
+    ]
+    table = StudyDefinition(name="rows", rows=tuple(rows), search=settings)
+    return [
+        Case(name="rows", definition=table, budget_bytes=_NO_BUDGET_BYTES),
+        Case(name="TPE", definition=axes, budget_bytes=_BUDGET_BYTES),
+        Case(name="forecasts, TPE", definition=axes, budget_bytes=_BUDGET_BYTES, forecasts=_forecasts(every)),
+    ]
+
+
+def _forecasts(candidates: Sequence[Candidate]) -> Forecasts:
+    """Forecasts that say what the formula does."""
+    return {candidate.digest(): _forecast(candidate) for candidate in candidates}
+
+
+def _forecast(candidate: Candidate) -> Forecast:
+    step_s, peak_bytes, _ = formula(candidate)
+    rate = candidate.tokens_per_step / step_s
+    return Forecast(
+        is_over=peak_bytes > 1.01 * _BUDGET_BYTES,
+        peak_bytes=peak_bytes,
+        tokens_per_s=Rate(low=rate / 2, expected=rate, high=rate * 2),
+        limited_by="memory traffic",
+        step=StepEstimate(traffic_s=step_s, arithmetic_s=0.0, floor_s=0.0, host_s=0.0),
+    )
+
+
+def watch(case: Case, root: Path, candidates: int) -> list[dict[str, Spent]]:
+    """Search until so many candidates are settled; what each part had had when each one was."""
+    meter, seen = Meter(), []
+
+    def note(event: SearchEvent) -> None:
+        if event.last is not None:
+            seen.append(meter.settle())
+            if len(seen) == candidates:
+                raise KeyboardInterrupt
+
+    measurer = EverFaster(case.budget_bytes)
+    with meter.watching(), MeasurerPool({"made up": measurer}, on_loss=print) as pool:
+        run_search(
+            case.definition,
+            pool,
+            root,
+            budget_bytes=case.budget_bytes,
+            on_event=note,
+            forecasts=case.forecasts,
+        )
+    return seen
+
+
+def summarise(case: str, seen: Sequence[Mapping[str, Spent]]) -> list[dict[str, Any]]:
+    """Means over the windows, in milliseconds a candidate; `asked`: how often the sampler was, for each."""
+    results = []
+    for first, last in WINDOWS:
+        if last > len(seen):
+            continue
+        wall_ms, cpu_ms, calls = (
+            {
+                part: (had[kind] - seen[first - 1].get(part, _NOTHING)[kind]) / (last - first) * unit
+                for part, had in seen[last - 1].items()
+            }
+            for kind, unit in ((0, 1000), (1, 1000), (2, 1))
+        )
+        mine = [part for part in sorted(wall_ms) if part not in (SAMPLER, DEVICE)]
+        results.append(
+            {
+                "search": case,
+                "candidates": f"{first} to {last}",
+                "asked": round(calls.get("ask", 0.0), 2),
+                "driver_ms": round(sum(wall_ms[part] for part in mine), 3),
+                "driver_cpu_ms": round(sum(cpu_ms[part] for part in mine), 3),
+                "sampler_ms": round(wall_ms.get(SAMPLER, 0.0), 3),
+                "sampler_cpu_ms": round(cpu_ms.get(SAMPLER, 0.0), 3),
+                "parts_ms": {part: round(wall_ms[part], 3) for part in mine},
+                "parts_cpu_ms": {part: round(cpu_ms[part], 3) for part in mine},
+            }
+        )
+    return results
+
+
+def table_of(results: Sequence[Mapping[str, Any]], *, form: str = "simple") -> str:
+    """The results for people: milliseconds a candidate, and every part's share of the processor's time."""
+    parts = [*[part for part in _PARTS if part not in (SAMPLER, DEVICE)], REST]
+    rows = []
+    for result in results:
+        shares = [result["parts_cpu_ms"].get(part, 0.0) / result["driver_cpu_ms"] for part in parts]
+        rows.append(
+            [
+                result["search"],
+                result["candidates"],
+                f"{result['asked']:.1f}",
+                f"{result['driver_cpu_ms']:.1f}",
+                f"{result['driver_ms']:.1f}",
+                f"{result['sampler_ms']:.1f}",
+                *(f"{share:.0%}" for share in shares),
+            ]
+        )
+    headers = ["search", "candidates", "asked", "driver's CPU ms", "on the clock", "sampler ms", *parts]
+    return tabulate(rows, headers=headers, tablefmt=form, disable_numparse=True)
+
+
+def report_of(results: Sequence[Mapping[str, Any]], before: Sequence[Mapping[str, Any]]) -> str:
+    """The figures in Markdown, under those of an earlier run where there is one."""
+    text = "# What the driver takes for a candidate\n\n"
+    if before:
+        text += f"Before:\n\n{table_of(before, form='github')}\n\nAfter:\n\n"
+    return f"{text}{table_of(results, form='github')}\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--candidates", type=int, default=WINDOWS[-1][1])
+    parser.add_argument("--before", type=Path)
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    before = (
+        [] if options.before is None else json.loads(options.before.read_text(encoding="utf-8"))["results"]
+    )
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number, case in enumerate(cases(options.candidates)):
+            results += summarise(case.name, watch(case, Path(folder) / str(number), options.candidates))
+    print(table_of(results))
+    print(json.dumps(results))
+    if options.output is not None:
+        options.output.mkdir(parents=True, exist_ok=True)
+        found = {"limit_ms": LIMIT_MS, "results": results, "before": before}
+        machine = json.dumps(environment(), indent=1) + "\n"
+        (options.output / "environment.json").write_text(machine, encoding="utf-8")
+        (options.output / "results.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        (options.output / "report.md").write_text(report_of(results, before), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
