@@ -278,9 +278,8 @@ def main() -> None:
     parser.add_argument("--before", type=Path)
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
-    before = (
-        [] if options.before is None else json.loads(options.before.read_text(encoding="utf-8"))["results"]
-    )
+    earlier = options.before
+    before = [] if earlier is None else json.loads(earlier.read_text(encoding="utf-8"))["results"]
     results = []
     with tempfile.TemporaryDirectory() as folder:
         for number, case in enumerate(cases(options.candidates)):
