@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ...kernels.versions import UnsupportedVersionError
-from ..machine.cache_folder import cache_folder
+from ..machine.cache_folder import cache_folder, compiler_caches
 from ..machine.lock import LockedError, ProcessLock
 from ..machine.process_memory import process_peak_bytes
 from ..values.errors import DeviceError, InterruptedStudyError, UserInputError
@@ -198,6 +199,7 @@ def _result(training: Training) -> SessionResult:
 def _uses_gpu(choice: str) -> bool:
     if choice == "cpu":
         return False
+    os.environ.update(compiler_caches())  # before Triton reads them
     import torch  # from here on: everything cheaper was checked before
 
     if choice == "cuda" and not torch.cuda.is_available():
