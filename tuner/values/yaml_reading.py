@@ -107,7 +107,11 @@ def key_path(location: tuple[int | str, ...]) -> str:
     """A place in nested data as people write it, for example `axes.batch_size[2]`."""
     path = ""
     for part in location:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+        if isinstance(part, int):
+            path += f"[{part}]"
+            continue
+        name = part if part.isprintable() else repr(part)  # a key may hold what begins a new line
+        path += f".{name}" if path else name
     return path
 
 
