@@ -1,4 +1,4 @@
-"""The shape of a Phase 8 model: a frozen configuration, the presets, and the exact parameter count.
+"""The shape of a Phase 8 model: a frozen configuration, the names of sizes, and the exact parameter count.
 
 Imports no torch, so that the tuner's driver can read it.
 """
@@ -6,10 +6,14 @@ Imports no torch, so that the tuner's driver can read it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal
 
 Variant = Literal["phase8", "phase7"]
+VOCAB_SIZE = 50257
+"""Tokens of GPT-2's tokenizer: the vocabulary of a model whose own is not said."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +33,7 @@ class Phase8Config:
     htt_rank: int
     ar_ssm_rank: int = 32
     window: int = 64
-    vocab_size: int = 50257
+    vocab_size: int = VOCAB_SIZE
     htt_dims: tuple[int, int] | None = None
     low_rank_ffn: bool = False
     variant: Variant = "phase8"
@@ -126,21 +130,112 @@ _SIZES = {
     "xl": _Size(d_model=1536, n_layers=24, n_heads=24, htt_rank=48),
 }
 PRESETS: tuple[str, ...] = tuple(_SIZES)
+SIZE_KEYS: tuple[str, ...] = tuple(field.name for field in fields(_Size))
+_NAME = re.compile(r"(\d{1,5})[xX×](\d{1,5})(?:h(\d{1,5}))?(?:r(\d{1,5}))?", re.ASCII)
+_LARGEST = 99_999  # the bytes of such a model, and of all it takes to train it, are still counted in 64 bits
+# The rule of the presets, but for the rank of nano, which is twice that.
+_HEAD_DIM = 64
+_CHANNELS_A_RANK = 32
 
 
-def preset(name: str, *, n_seq: int, variant: Variant = "phase8") -> Phase8Config:
+def preset(
+    name: str, *, n_seq: int, variant: Variant = "phase8", vocab_size: int = VOCAB_SIZE
+) -> Phase8Config:
     """The configuration of a named size at a sequence length.
 
-    Raises: ValueError for a name that is not one of `PRESETS`.
+    name: one of `PRESETS`, or d_model x n_layers, for example 640x10: the preset of these two where there is
+    one, else with heads of 64 channels and an embedding of rank d_model/32. Others are said with it, as in
+    640x10h5r16.
+
+    Raises: ValueError for a name that is none, or, naming the field, for a shape that cannot be built.
     """
-    if name not in _SIZES:
-        raise ValueError(f"model: expected one of {', '.join(PRESETS)}, got {name!r}")
-    size = _SIZES[name]
-    return Phase8Config(
-        d_model=size.d_model,
-        n_layers=size.n_layers,
-        n_heads=size.n_heads,
-        htt_rank=size.htt_rank,
-        n_seq=n_seq,
-        variant=variant,
-    )
+    size = _size_of(name)
+    return Phase8Config(**asdict(size), n_seq=n_seq, variant=variant, vocab_size=vocab_size)
+
+
+def size_name(size: str | Mapping[str, object]) -> str:
+    """The one name of a size: a preset's where it is one, else d_model x n_layers and what differs from rule.
+
+    size: such a name in any spelling, or a mapping of `SIZE_KEYS`, of which d_model and n_layers are needed.
+
+    Raises: ValueError as `preset`; or, naming the key, for a mapping that is no size.
+    """
+    found = _size_of(size) if isinstance(size, str) else _completed(size)
+    Phase8Config(**asdict(found), n_seq=1)  # says what cannot be built
+    return next((name for name, known in _SIZES.items() if known == found), None) or _written(found)
+
+
+def is_size_name(name: str) -> bool:
+    """Whether `preset` knows a name, and it is how that size is always called."""
+    try:
+        return size_name(name) == name
+    except ValueError:
+        return False
+
+
+def size_name_of(config: Phase8Config) -> str | None:
+    """The name from which `preset` makes a configuration; None for one that differs in more than its size."""
+    name = size_name({key: getattr(config, key) for key in SIZE_KEYS})
+    named = preset(name, n_seq=config.n_seq, variant=config.variant, vocab_size=config.vocab_size)
+    is_same = replace(config, htt_dims=config.embedding_dims) == replace(named, htt_dims=named.embedding_dims)
+    return name if is_same else None
+
+
+def _size_of(name: str) -> _Size:
+    if name in _SIZES:
+        return _SIZES[name]
+    found = _NAME.fullmatch(name)
+    if found is None:
+        raise ValueError(
+            f"model: expected one of {', '.join(PRESETS)}, or d_model x n_layers such as 640x10, got {name!r}"
+        )
+    stated = zip(SIZE_KEYS, found.groups(), strict=True)
+    return _completed({key: int(digits) for key, digits in stated if digits is not None})
+
+
+def _completed(size: Mapping[str, object]) -> _Size:
+    """The size with its heads and its rank where they are not said: a preset's, or by rule."""
+    for key in size:
+        if key not in SIZE_KEYS:
+            raise ValueError(f"{key}: unknown key; expected one of {', '.join(SIZE_KEYS)}")
+    for key in ("d_model", "n_layers"):
+        if key not in size:
+            raise ValueError(f"{key}: expected this key, but it is missing")
+    values: dict[str, int] = {}
+    for key, value in size.items():
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST:
+            raise ValueError(f"{key}: expected a whole number from 1 to {_LARGEST}, got {value!r}")
+        values[key] = value
+    if values.keys() == {"d_model", "n_layers"}:
+        known = _preset_of(values["d_model"], values["n_layers"])
+        if known is not None:
+            return known
+    for key, by_rule in _by_rule(values["d_model"]).items():
+        if key not in values and by_rule is None:
+            raise ValueError(
+                f"d_model: expected a multiple of {_HEAD_DIM}, or n_heads and htt_rank beside it "
+                f"(as in 600x10h10r20), got {values['d_model']}"
+            )
+        values.setdefault(key, by_rule or 0)
+    return _Size(**values)
+
+
+def _preset_of(d_model: int, n_layers: int) -> _Size | None:
+    shape = d_model, n_layers
+    return next((size for size in _SIZES.values() if (size.d_model, size.n_layers) == shape), None)
+
+
+def _by_rule(d_model: int) -> dict[str, int | None]:
+    """Heads and rank of a width; None where it has none of its own."""
+    heads, no_heads = divmod(d_model, _HEAD_DIM)
+    rank, no_rank = divmod(d_model, _CHANNELS_A_RANK)
+    return {"n_heads": None if no_heads else heads, "htt_rank": None if no_rank else rank}
+
+
+def _written(size: _Size) -> str:
+    rule = _by_rule(size.d_model)
+    heads = "" if size.n_heads == rule["n_heads"] else f"h{size.n_heads}"
+    rank = "" if size.htt_rank == rule["htt_rank"] else f"r{size.htt_rank}"
+    if not heads and not rank and _preset_of(size.d_model, size.n_layers) is not None:
+        rank = f"r{size.htt_rank}"  # without it the name would be the preset's
+    return f"{size.d_model}x{size.n_layers}{heads}{rank}"

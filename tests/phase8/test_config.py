@@ -1,9 +1,21 @@
 """The parameter counts of docs/model.md, to the digit, from the formula and from the model itself."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from phase8_tune.phase8.config import PRESETS, Phase8Config, preset
+from phase8_tune.phase8.config import (
+    PRESETS,
+    SIZE_KEYS,
+    Phase8Config,
+    is_size_name,
+    preset,
+    size_name,
+    size_name_of,
+)
 from phase8_tune.phase8.model import Phase8Model
 
 COUNTS = [
@@ -70,3 +82,106 @@ def test_impossible_shapes_are_named(change, named):
 def test_unknown_preset_lists_the_known():
     with pytest.raises(ValueError, match="nano, small, base, medium, large, xl"):
         preset("tiny", n_seq=8)
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("640x10", "640x10"),
+        ("640×10", "640x10"),
+        ("0640X010h10r20", "640x10"),
+        ("640x10h5", "640x10h5"),
+        ("640x10r24", "640x10r24"),
+        ("600x10h10r20", "600x10h10r20"),
+        ("512x8", "small"),
+        ("128x4", "nano"),
+        ("128x4r4", "128x4r4"),
+        ("1536x24h24r48", "xl"),
+        ({"d_model": 640, "n_layers": 10, "n_heads": 10, "htt_rank": 20}, "640x10"),
+        ({"d_model": 640, "n_layers": 10}, "640x10"),
+        ({"d_model": 128, "n_layers": 4, "n_heads": 2, "htt_rank": 8}, "nano"),
+        ({"d_model": 96, "n_layers": 3, "n_heads": 3}, "96x3h3"),
+    ],
+)
+def test_a_size_has_one_name(given, name):
+    assert size_name(given) == size_name(name) == name
+    assert is_size_name(name)
+    assert preset(name, n_seq=64) == preset(given, n_seq=64) if isinstance(given, str) else True
+
+
+def test_heads_and_rank_follow_the_rule_of_the_presets():
+    assert preset("640x10", n_seq=64) == Phase8Config(
+        d_model=640, n_layers=10, n_heads=10, n_seq=64, htt_rank=20
+    )
+    by_rule = [
+        name for name in PRESETS if preset(name, n_seq=1).htt_rank * 32 == preset(name, n_seq=1).d_model
+    ]
+    assert by_rule == [name for name in PRESETS if name != "nano"]
+    assert {preset(name, n_seq=1).head_dim for name in PRESETS} == {64}
+
+
+_SIZES = st.builds(
+    lambda heads, width, layers, rank: {
+        "d_model": heads * width * 4,
+        "n_layers": layers,
+        "n_heads": heads,
+        "htt_rank": rank,
+    },
+    *(st.integers(1, top) for top in (16, 40, 40, 64)),
+)
+
+
+@given(
+    st.one_of(
+        _SIZES, st.sampled_from([{k: getattr(preset(n, n_seq=1), k) for k in SIZE_KEYS} for n in PRESETS])
+    )
+)
+def test_a_name_says_the_whole_size(size):
+    name = size_name(size)
+    config = preset(name, n_seq=32, variant="phase7", vocab_size=300)
+    assert {key: getattr(config, key) for key in SIZE_KEYS} == size
+    assert (config.n_seq, config.variant, config.vocab_size) == (32, "phase7", 300)
+    assert is_size_name(name)
+    assert size_name_of(config) == size_name_of(replace(config, htt_dims=config.embedding_dims)) == name
+    assert size_name_of(replace(config, window=32)) is None
+
+
+@given(st.text(alphabet="0123456789xXhr× nao", max_size=12))
+def test_any_text_is_a_size_or_an_error(text):
+    try:
+        name = size_name(text)
+    except ValueError:
+        assert not is_size_name(text)
+        return
+    assert size_name(name) == name
+    assert preset(name, n_seq=8) == preset(text, n_seq=8)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        ("600x10", "d_model: expected a multiple of 64, or n_heads and htt_rank beside it"),
+        ("642x10h10r20", "d_model: expected a multiple of 4 and of n_heads=10, got 642"),
+        ("640x10h7", "d_model: expected a multiple of 4 and of n_heads=7, got 640"),
+        ("640x0", "n_layers: expected a whole number from 1 to 99999, got 0"),
+        ("123456x1", "model: expected one of nano, small, base, medium, large, xl, or d_model x n_layers"),
+        ({"n_layers": 10}, "d_model: expected this key, but it is missing"),
+        (
+            {"d_model": 640, "n_layers": 10, "heads": 5},
+            "heads: unknown key; expected one of d_model, n_layers",
+        ),
+        ({"d_model": 640.0, "n_layers": 10}, "d_model: expected a whole number from 1 to 99999, got 640.0"),
+        ({"d_model": 640, "n_layers": True}, "n_layers: expected a whole number from 1 to 99999, got True"),
+        ({"d_model": 10**6, "n_layers": 1}, "d_model: expected a whole number from 1 to 99999, got 1000000"),
+    ],
+)
+def test_what_is_no_size_is_named(size, text):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        size_name(size)
+    assert str(caught.value).startswith(text)
+
+
+@pytest.mark.parametrize(("name", "vocab_size"), [("640x10", 50257), ("96x2h3", 8192), ("nano", 256)])
+def test_formula_is_the_model_of_a_size_and_a_vocabulary_of_ones_own(name, vocab_size):
+    config = preset(name, n_seq=64, vocab_size=vocab_size)
+    assert config.parameter_count() == built_count(config)
