@@ -175,7 +175,10 @@ def is_size_name(name: str) -> bool:
 
 def size_name_of(config: Phase8Config) -> str | None:
     """The name from which `preset` makes a configuration; None for one that differs in more than its size."""
-    name = size_name({key: getattr(config, key) for key in SIZE_KEYS})
+    try:
+        name = size_name({key: getattr(config, key) for key in SIZE_KEYS})
+    except ValueError:  # larger than any that has a name
+        return None
     named = preset(name, n_seq=config.n_seq, variant=config.variant, vocab_size=config.vocab_size)
     is_same = replace(config, htt_dims=config.embedding_dims) == replace(named, htt_dims=named.embedding_dims)
     return name if is_same else None

@@ -186,13 +186,13 @@ def test_what_is_written_now_says_its_format(earlier: Path, devices: list[Device
         yaml.safe_load((run / "recommended" / "nano.yaml").read_text()),
         checkpoint,
     ]
-    assert [content["format_version"] for content in written] == [1, 1, 1, 2, 2]
+    assert [content["format_version"] for content in written] == [1, 2, 1, 2, 2]
     assert list(written[3])[:5] == ["d_model", "n_layers", "n_seq", "batch_size", "format_version"]
 
 
 def later_record(earlier: Path) -> None:
     path = earlier / "interrupted" / "records.jsonl"
-    line = json.loads(path.read_text()) | {"format_version": 2, "new_key": 1}
+    line = json.loads(path.read_text()) | {"format_version": 3, "new_key": 1}
     path.write_text(json.dumps(line) + "\n")
 
 
@@ -215,12 +215,12 @@ def later_plan(earlier: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "run", "options"),
+    ("change", "run", "options", "formats"),
     [
-        (later_record, "interrupted", ["--device", "cpu"]),
-        (later_run, "interrupted", ["--device", "cpu"]),
-        (later_database, "interrupted", ["--device", "cpu"]),
-        (later_plan, "planned", ["--gpu", "rtx-3080-laptop"]),
+        (later_record, "interrupted", ["--device", "cpu"], (3, 2)),
+        (later_run, "interrupted", ["--device", "cpu"], (2, 1)),
+        (later_database, "interrupted", ["--device", "cpu"], (2, 1)),
+        (later_plan, "planned", ["--gpu", "rtx-3080-laptop"], (2, 1)),
     ],
 )
 def test_a_run_of_a_later_version_is_refused(
@@ -229,24 +229,28 @@ def test_a_run_of_a_later_version_is_refused(
     change: Callable[[Path], None],
     run: str,
     options: list[str],
+    formats: tuple[int, int],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     change(earlier)
     before = (earlier / run / "records.jsonl").read_bytes()
     assert tune(run, *options) == 2
-    assert re.search(f"^phase8-tune: .*: {LATER.format(2, 1)}\\Z", capsys.readouterr().err, re.MULTILINE)
+    assert re.search(f"^phase8-tune: .*: {LATER.format(*formats)}\\Z", capsys.readouterr().err, re.MULTILINE)
     assert (earlier / run / "records.jsonl").read_bytes() == before
     assert not any(device.measured for device in devices)
 
 
-@pytest.mark.parametrize("change", [later_record, later_run])
+@pytest.mark.parametrize(("change", "formats"), [(later_record, (3, 2)), (later_run, (2, 1))])
 def test_frontier_refuses_a_run_of_a_later_version(
-    earlier: Path, change: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+    earlier: Path,
+    change: Callable[[Path], None],
+    formats: tuple[int, int],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     change(earlier)
     with pytest.raises(SystemExit, match="2"):
         main(["frontier", "interrupted"])
-    assert re.fullmatch(f"phase8-tune: .*: {LATER.format(2, 1)}", capsys.readouterr().err)
+    assert re.fullmatch(f"phase8-tune: .*: {LATER.format(*formats)}", capsys.readouterr().err)
 
 
 def test_settings_of_a_later_version_are_refused(

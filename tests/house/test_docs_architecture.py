@@ -155,7 +155,8 @@ def test_a_line_is_a_candidate_without_its_batch() -> None:
 
 def test_another_field_of_a_candidate_is_another_format_of_a_record() -> None:
     """Its earlier readers refuse what they do not know, and are to say that a later version made it."""
-    assert (set(CANDIDATE_FIELDS) == FORMAT_1_FIELDS) == (RECORD_FORMAT_VERSION == 1)
+    version: int = RECORD_FORMAT_VERSION
+    assert (set(CANDIDATE_FIELDS) == FORMAT_1_FIELDS) == (version == 1)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -29,6 +29,7 @@ def line(version: str, precision: str) -> LineKey:
         gradient_checkpointing=False,
         mixed_precision=precision,  # type: ignore[arg-type]
         mode="train",
+        vocab_size=50257,
         limits=LIMITS,
     )
 

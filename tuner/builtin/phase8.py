@@ -25,6 +25,7 @@ class Phase8Run:
             candidate.model,
             n_seq=candidate.n_seq,
             variant="phase7" if candidate.variant == "phase7" else "phase8",
+            vocab_size=candidate.vocab_size,
         )
         options = TrainingOptions(
             kernel_version=candidate.kernel_version,

@@ -26,7 +26,8 @@ def formula(candidate: Candidate) -> tuple[float, int, int]:
     Memory is affine in the tokens of a step, throughput saturates in them, checkpointing trades one for the
     other.
     """
-    parameters = preset(candidate.model, n_seq=candidate.n_seq).parameter_count()
+    config = preset(candidate.model, n_seq=candidate.n_seq, vocab_size=candidate.vocab_size)
+    parameters = config.parameter_count()
     tokens = candidate.tokens_per_step
     checkpointing = candidate.gradient_checkpointing
     token_bytes = parameters**0.5 * (20 if checkpointing else 100)

@@ -33,12 +33,16 @@ class LineKey:
     gradient_checkpointing: bool
     mixed_precision: Precision
     mode: Mode
+    vocab_size: int
     limits: Limits
 
     def config(self) -> Phase8Config:
         """Raises: ValueError for a model or a variant that does not exist."""
         return preset(
-            self.model, n_seq=self.n_seq, variant="phase7" if self.variant == "phase7" else "phase8"
+            self.model,
+            n_seq=self.n_seq,
+            variant="phase7" if self.variant == "phase7" else "phase8",
+            vocab_size=self.vocab_size,
         )
 
     def digest(self, version: str) -> str:
@@ -93,6 +97,7 @@ def line_under(candidate: Candidate, limits: Limits) -> LineKey:
         gradient_checkpointing=candidate.gradient_checkpointing,
         mixed_precision=candidate.mixed_precision,
         mode=candidate.mode,
+        vocab_size=candidate.vocab_size,
         limits=limits,
     )
 

@@ -131,13 +131,14 @@ def _trust(record: Record) -> tuple[bool, bool, int, datetime, int]:
     return record.fits, clean, record.attempt, record.started() or _NEVER, record.trial_number
 
 
-def _candidate_order(record: Record) -> tuple[str, str, str, str, int, str, str, bool, int, str]:
+def _candidate_order(record: Record) -> tuple[str, str, str, str, int, int, str, str, bool, int, str]:
     candidate = record.to_candidate()
     return (
         candidate.mode,
         candidate.workload,
         candidate.model,
         candidate.variant,
+        candidate.vocab_size,
         candidate.n_seq,
         candidate.kernel_version,
         candidate.mixed_precision,

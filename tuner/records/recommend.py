@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ...phase8.config import PRESETS
+from ...phase8.config import is_size_name
 from ..values.candidate import Candidate
 from .frontier import Point
 
 
 def recommend(points: Iterable[Point]) -> list[Point]:
-    """For each model and variant the fastest training configuration that fits, smallest model first."""
+    """For each model, variant and vocabulary the fastest training configuration that fits, smallest first."""
     best: dict[str, Point] = {}
     for point in points:
         if point.candidate.mode != "train":
             continue
         # Only what phase8-train can train; other workloads are measured to compare.
-        if point.candidate.workload != "phase8" or point.candidate.model not in PRESETS:
+        if point.candidate.workload != "phase8" or not is_size_name(point.candidate.model):
             continue
         name = recommendation_name(point.candidate)
         if name not in best or _goodness(point) > _goodness(best[name]):
@@ -25,8 +25,9 @@ def recommend(points: Iterable[Point]) -> list[Point]:
 
 
 def recommendation_name(candidate: Candidate) -> str:
-    """The stem of a recommendation's file: `small`, or `small-phase7` for the ablation."""
-    return candidate.model if candidate.variant == "phase8" else f"{candidate.model}-{candidate.variant}"
+    """The stem of a recommendation's file: `small`, `640x10`, `small-phase7` for the ablation, or
+    `small-vocab8192`."""
+    return "-".join(candidate.model_words)
 
 
 def _goodness(point: Point) -> tuple[float, int, str]:

@@ -96,7 +96,7 @@ def memory_findings(records: Sequence[Record], points: Sequence[Point]) -> list[
         if fitting:
             largest_model = max(fitting, key=lambda p: (p.parameters, p.tokens_per_s))
             lines.append(
-                f"Largest model that fits, {mode}: {largest_model.candidate.model} "
+                f"Largest model that fits, {mode}: {' '.join(largest_model.candidate.model_words)} "
                 f"with {largest_model.parameters:,} parameters ({_settings(largest_model.candidate)})"
             )
     lines.extend(_misfits(records, points))
@@ -161,8 +161,7 @@ def _by_mode_and_model(points: Sequence[Point]) -> list[tuple[tuple[str, str], l
     groups: dict[tuple[str, str], list[Point]] = defaultdict(list)
     for point in points:
         candidate = point.candidate
-        name = candidate.model if candidate.variant == "phase8" else f"{candidate.model} {candidate.variant}"
-        groups[candidate.mode, name].append(point)
+        groups[candidate.mode, " ".join(candidate.model_words)].append(point)
     return sorted(
         groups.items(), key=lambda g: (g[0][0] != "train", model_order(g[1][0].candidate.model), g[0][1])
     )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
 from tabulate import tabulate
 
-from ...phase8.config import PRESETS
+from ...phase8.config import is_size_name, preset
 from ..records.frontier import Point
 from ..training.recommended import to_config
-from ..values.candidate import Candidate
+from ..values.candidate import DEFAULT_VOCAB_SIZE, Candidate
 from ..values.outcome import Outcome
 from ..values.record import Record
 from ..values.sizes import format_mb
@@ -19,10 +21,12 @@ from .facts import MODE_TITLES, describe_rate, format_parameters, format_range, 
 # What may vary within one model and sequence: heading, and the text of a candidate's value.
 _COLUMNS: tuple[tuple[str, Callable[[Candidate], str]], ...] = (
     ("Variant", lambda c: c.variant),
+    ("Vocabulary", lambda c: str(c.vocab_size)),
     ("Kernels", lambda c: c.kernel_version),
     ("Precision", lambda c: c.mixed_precision),
     ("Checkpointing", lambda c: "yes" if c.gradient_checkpointing else "no"),
 )
+_USUAL = ("Vocabulary", str(DEFAULT_VOCAB_SIZE))  # goes without saying where all have it
 
 
 def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, align: str = "") -> str:
@@ -58,8 +62,9 @@ def shared_settings(records: Sequence[Record], device_kind: str) -> str:
     """The settings that all records share, so that their table needs no column for them."""
     varying = {name for name, _ in varying_columns(records)}
     candidate = records[0].to_candidate()
-    shared = [f"{name.lower()} {value(candidate)}" for name, value in _COLUMNS if name not in varying]
-    return ", ".join([f"device: {device_kind}", *shared])
+    shared = [(name, value(candidate)) for name, value in _COLUMNS if name not in varying]
+    said = [f"{name.lower()} {value}" for name, value in shared if (name, value) != _USUAL]
+    return ", ".join([f"device: {device_kind}", *said])
 
 
 def render_results(records: Sequence[Record], points: Sequence[Point], device_kind: str) -> str:
@@ -122,16 +127,17 @@ def varying_columns(records: Iterable[Record]) -> list[tuple[str, Callable[[Cand
     return [column for column in _COLUMNS if len({column[1](c) for c in candidates}) > 1]
 
 
-def model_order(model: str) -> tuple[int, str]:
-    """Presets by size, then other names."""
-    return (PRESETS.index(model), "") if model in PRESETS else (len(PRESETS), model)
+@functools.cache
+def model_order(model: str) -> tuple[float, str]:
+    """Models by size, then what is none of ours, by name."""
+    return (preset(model, n_seq=1).parameter_count() if is_size_name(model) else math.inf), model
 
 
 def _best_digests(points: Sequence[Point]) -> frozenset[str]:
-    """The fastest point of each mode, model and variant."""
-    best: dict[tuple[str, str, str], Point] = {}
+    """The fastest point of each mode, model, variant and vocabulary."""
+    best: dict[tuple[str, ...], Point] = {}
     for point in points:
-        key = (point.candidate.mode, point.candidate.model, point.candidate.variant)
+        key = point.candidate.mode, *point.candidate.model_words
         if key not in best or point.tokens_per_s > best[key].tokens_per_s:
             best[key] = point
     return frozenset(p.record.digest for p in best.values())
@@ -144,6 +150,6 @@ def _parameter_counts(records: Iterable[Record]) -> set[int]:
         candidate = record.to_candidate()
         if record.measurement.parameters is not None:
             counts.add(record.measurement.parameters)
-        elif candidate.workload == "phase8" and candidate.model in PRESETS:
+        elif candidate.workload == "phase8" and is_size_name(candidate.model):
             counts.add(to_config(candidate).parameter_count())
     return counts

@@ -23,6 +23,7 @@ _LESS_IMPORTANT = (
     "Checkpointing",
     "Precision",
     "Variant",
+    "Vocabulary",
     "Kernels",
     "Mode",
 )
@@ -64,10 +65,10 @@ def render_frontier(
 
 
 def _fastest_of_cells(front: Sequence[Point]) -> list[Point]:
-    best: dict[tuple[str, str, str, int], Point] = {}
+    best: dict[tuple[object, ...], Point] = {}
     for point in front:
         c = point.candidate
-        cell = c.mode, c.model, c.variant, c.n_seq
+        cell = c.mode, *c.model_words, c.n_seq
         if cell not in best or point.tokens_per_s > best[cell].tokens_per_s:
             best[cell] = point
     return [point for point in front if point in best.values()]

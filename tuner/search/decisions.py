@@ -32,8 +32,8 @@ from ..values.measurement import Border, DeviceInfo, Measurement, PredictedFigur
 from ..values.outcome import Outcome
 from ..values.record import Record
 
-Cell = tuple[str, str, str, int]
-"""Mode, model, variant and sequence: what a user asks the fastest of."""
+Cell = tuple[str, str, str, int, int]
+"""Mode, model, variant, vocabulary and sequence: what a user asks the fastest of."""
 
 PLAN_FORMAT_VERSION: Final = 1
 
@@ -160,7 +160,7 @@ def _of_cells(decided: Sequence[_Decided], fitting: Sequence[_Decided]) -> set[C
 
 
 def _cell(candidate: Candidate) -> Cell:
-    return candidate.mode, candidate.model, candidate.variant, candidate.n_seq
+    return candidate.mode, candidate.model, candidate.variant, candidate.vocab_size, candidate.n_seq
 
 
 def _is_near(one: Candidate, other: Candidate) -> bool:

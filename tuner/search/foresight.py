@@ -130,11 +130,12 @@ class LikelyBestFirst(Strategy):
         self._seen = 0  # settled records
         self._steps: list[MeasuredStep] = []
         self._correction, self._corrected_by = correct(()), 0  # of the steps, so many
-        cells: dict[tuple[str, str, int, str], list[tuple[Candidate, Forecast]]] = {}
+        cells: dict[tuple[str, str, int, int, str], list[tuple[Candidate, Forecast]]] = {}
         for candidate in candidates:
             forecast = forecasts.get(candidate.digest())
             if forecast is not None and not forecast.is_over:
-                cell = candidate.model, candidate.variant, candidate.n_seq, candidate.mode
+                c = candidate
+                cell = c.model, c.variant, c.vocab_size, c.n_seq, c.mode
                 cells.setdefault(cell, []).append((candidate, forecast))
         self._cells = [_Cell(cell) for cell in cells.values()]
 

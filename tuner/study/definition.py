@@ -15,9 +15,8 @@ import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from ...kernels.versions import KERNEL_VERSIONS
-from ...phase8.config import PRESETS
 from ...studies import packaged_studies, read_packaged
-from ..values.candidate import FORMAT_1_FIELDS, Candidate, Mode, Precision
+from ..values.candidate import DEFAULT_VOCAB_SIZE, FORMAT_1_FIELDS, Candidate, Mode, Precision
 from ..values.errors import UserInputError
 from ..values.format_versions import identity
 from ..values.measurement import Border
@@ -25,6 +24,7 @@ from ..values.nearest import nearest, one_of
 from ..values.timing import FORMAT_1_TIMING, Timing
 from ..values.yaml_dialect import Dumper
 from ..values.yaml_reading import explain, parse_mapping, read_text_file, shown
+from .model_names import read_model
 
 DOCUMENTED_VERSIONS: tuple[str, ...] = ("reference", "v1", "v2", "fast")
 
@@ -60,7 +60,10 @@ _List = Annotated[tuple[T, ...], BeforeValidator(_as_tuple), Field(min_length=1)
 _Axis = Annotated[
     tuple[T, ...], BeforeValidator(_as_tuple), Field(min_length=1), AfterValidator(_without_duplicates)
 ]
-_Model = Annotated[str, _known(PRESETS)]
+_Model = Annotated[str, BeforeValidator(read_model)]
+LARGEST_VOCABULARY = 2**24
+"""As many tokens as `torch.multinomial` draws from, by which the batches are made that are measured."""
+_Vocabulary = Annotated[int, Field(gt=0, le=LARGEST_VOCABULARY)]
 _Version = Annotated[str, _known(DOCUMENTED_VERSIONS)]
 _Positive = Annotated[int, Field(gt=0)]
 _Variant = Literal["phase8", "phase7"]
@@ -77,6 +80,7 @@ class Axes(Border):
     mixed_precision: _Axis[Precision]
     mode: _Axis[Mode] = ("train",)
     variant: _Axis[_Variant] = ("phase8",)
+    vocab_size: _Axis[_Vocabulary] = (DEFAULT_VOCAB_SIZE,)
 
 
 class Row(Border):
@@ -89,6 +93,7 @@ class Row(Border):
     gradient_checkpointing: bool | None = None
     mixed_precision: Precision | None = None
     variant: _Variant | None = None
+    vocab_size: _Vocabulary | None = None
 
 
 class Stall(Border):
@@ -166,6 +171,7 @@ class StudyDefinition(Border):
         for index, row in enumerate(self.rows or ()):
             stated = self.defaults.model_dump(exclude_none=True) | row.model_dump(exclude_none=True)
             stated.setdefault("variant", "phase8")
+            stated.setdefault("vocab_size", DEFAULT_VOCAB_SIZE)
             for key in Row.model_fields:
                 if key not in stated:
                     raise ValueError(f"rows[{index}].{key}: expected this key here or in defaults")

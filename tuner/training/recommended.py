@@ -29,7 +29,12 @@ def to_config(candidate: Candidate) -> Phase8Config:
     """
     if candidate.variant not in VARIANTS:
         raise ValueError(f"variant: expected one of {', '.join(VARIANTS)}, got {candidate.variant!r}")
-    return preset(candidate.model, n_seq=candidate.n_seq, variant=VARIANTS[candidate.variant])
+    return preset(
+        candidate.model,
+        n_seq=candidate.n_seq,
+        variant=VARIANTS[candidate.variant],
+        vocab_size=candidate.vocab_size,
+    )
 
 
 def to_settings(point: Point) -> TrainingSettings:
@@ -184,9 +189,11 @@ def _is_recommendation(path: Path) -> bool:
         settings = load_settings(path)
     except UserInputError:
         return False
-    name = settings.model if settings.variant == "phase8" else f"{settings.model}-{settings.variant}"
+    candidate = settings.to_candidate()
+    if candidate is None or candidate.model != settings.model:
+        return False
     is_ours = settings.measured is not None or settings.predicted is not None
-    return is_ours and path.stem == name
+    return is_ours and path.stem == recommendation_name(candidate)
 
 
 def _dump(data: dict[str, object]) -> str:

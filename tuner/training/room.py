@@ -5,13 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from ...phase8.config import PRESETS
 from ..machine.environment import host_memory_bytes
 from ..predict.prediction import Predictor
 from ..predict.rate.calibration import known_profile
 from ..predict.rate.profiles import DEFAULT_PROFILE, gpu_profile
 from ..predict.store import PredictionStore
-from ..values.candidate import Candidate
 from ..values.errors import Phase8TuneError, UserInputError
 from ..values.sizes import format_mb
 from .settings import TrainingSettings
@@ -75,20 +73,12 @@ def largest_batch(settings: TrainingSettings, budget_bytes: int, card: str | Non
 
     card: the GPU's name; None for the CPU, whose tensors are those of a card.
     """
-    if settings.model not in PRESETS:
+    candidate = settings.to_candidate()
+    if candidate is None:
         return None
     profile = gpu_profile(DEFAULT_PROFILE) if card is None else known_profile(card)
     if profile is None:
         return None
-    candidate = Candidate(
-        model=settings.model,
-        variant=settings.variant,
-        n_seq=settings.n_seq,
-        batch_size=1,
-        kernel_version=settings.triton_kernel_version,
-        gradient_checkpointing=settings.gradient_checkpointing,
-        mixed_precision=settings.mixed_precision,
-    )
     if card is None:  # a computer may have more memory than the card whose operations are followed
         profile = profile.model_copy(update={"capacity_bytes": max(profile.capacity_bytes, budget_bytes)})
     try:

@@ -19,7 +19,8 @@ from pydantic import (
 )
 
 from ...kernels.versions import KERNEL_VERSIONS
-from ...phase8.config import PRESETS, Phase8Config, Variant, preset
+from ...phase8.config import PRESETS, SIZE_KEYS, Phase8Config, Variant, is_size_name, preset, size_name_of
+from ..values.candidate import Candidate
 from ..values.errors import UserInputError
 from ..values.format_versions import later_format
 from ..values.measurement import Border
@@ -151,15 +152,16 @@ class TrainingSettings(Border):
                 f"{str(self.use_triton_kernel).lower()}, got {self.triton_kernel_version!r}"
             )
         config = self.to_config()
-        is_own = self.model in PRESETS or not self.model.isalpha()
+        is_known = is_size_name(self.model)
+        is_own = is_known or not self.model.isalpha()
         meant = None if is_own else nearest(self.model, PRESETS, alike=_MISTYPED)
         if meant is not None:
             raise ValueError(
                 f"model: expected {meant}, or a name unlike a preset's, got {self.model!r}; correct it"
             )
-        if self.model in PRESETS:
+        if is_known:
             named = preset(self.model, n_seq=self.n_seq, variant=self.variant)
-            for key in ("d_model", "n_layers", "n_heads", "htt_rank"):
+            for key in SIZE_KEYS:
                 if getattr(config, key) != getattr(named, key):
                     raise ValueError(
                         f"{key}: expected {getattr(named, key)} for model: {self.model} "
@@ -184,6 +186,22 @@ class TrainingSettings(Border):
             htt_dims=self.htt_dims,
             low_rank_ffn=self.low_rank_ffn,
             variant=self.variant,
+        )
+
+    def to_candidate(self) -> Candidate | None:
+        """What the tuner would call this training; None for a model that it has no name for."""
+        name = size_name_of(self.to_config())
+        if name is None:
+            return None
+        return Candidate(
+            model=name,
+            variant=self.variant,
+            n_seq=self.n_seq,
+            batch_size=self.batch_size,
+            kernel_version=self.triton_kernel_version,
+            gradient_checkpointing=self.gradient_checkpointing,
+            mixed_precision=self.mixed_precision,
+            vocab_size=self.vocab_size,
         )
 
 

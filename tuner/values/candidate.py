@@ -11,6 +11,8 @@ from .format_versions import identity
 
 Precision = Literal["bf16", "fp16", "none"]
 Mode = Literal["train", "forward"]
+DEFAULT_VOCAB_SIZE = 50257
+"""Tokens of GPT-2's tokenizer: the vocabulary where none is said, and of all before it could be."""
 
 FORMAT_1_FIELDS = frozenset(
     {
@@ -36,6 +38,7 @@ class Candidate:
 
     `mixed_precision` is the compute type beside the float32 master weights ("none": float32 throughout).
     `mode` "train" is forward, backward and optimizer step; "forward" is the loss under no_grad.
+    `model` and `vocab_size` (tokens) are the size of the model; what a model is called says `phase8.config`.
     """
 
     workload: str = "phase8"
@@ -47,6 +50,14 @@ class Candidate:
     gradient_checkpointing: bool
     mixed_precision: Precision
     mode: Mode = "train"
+    vocab_size: int = DEFAULT_VOCAB_SIZE
+
+    @property
+    def model_words(self) -> tuple[str, ...]:
+        """Which model it is: its name, then what is not as usual, for example `small`, `vocab8192`."""
+        variant = () if self.variant == "phase8" else (self.variant,)
+        vocabulary = () if self.vocab_size == DEFAULT_VOCAB_SIZE else (f"vocab{self.vocab_size}",)
+        return self.model, *variant, *vocabulary
 
     @property
     def tokens_per_step(self) -> int:
@@ -76,9 +87,8 @@ class Candidate:
     def describe(self) -> str:
         """One short line for people, for example `small 8×256 fast bf16 checkpointing train`."""
         checkpointing = " checkpointing" if self.gradient_checkpointing else ""
-        variant = "" if self.variant == "phase8" else f" {self.variant}"
         return (
-            f"{self.model}{variant} {self.batch_size}×{self.n_seq} {self.kernel_version} "
+            f"{' '.join(self.model_words)} {self.batch_size}×{self.n_seq} {self.kernel_version} "
             f"{self.mixed_precision}{checkpointing} {self.mode}"
         )
 

@@ -170,6 +170,7 @@ def _expectation(detail: ErrorDetails) -> str:
         "literal_error": f"expected {context.get('expected')}",
         "greater_than": f"expected a number greater than {context.get('gt')}",
         "greater_than_equal": f"expected a number of at least {context.get('ge')}",
+        "less_than_equal": f"expected a number of at most {context.get('le')}",
         "less_than": f"expected a number less than {context.get('lt')}",
         "string_pattern_mismatch": f"expected a text like {context.get('pattern')}",
     }.get(detail["type"], detail["msg"])
