@@ -50,7 +50,8 @@ def make_record(
     candidate = candidate or make_candidate()
     ok = outcome is Outcome.OK
     if parameters is None and ok:
-        parameters = preset(candidate.model, n_seq=candidate.n_seq).parameter_count()
+        config = preset(candidate.model, n_seq=candidate.n_seq, vocab_size=candidate.vocab_size)
+        parameters = config.parameter_count()
     return Record(
         digest=candidate.digest(),
         candidate=candidate.to_dict(),

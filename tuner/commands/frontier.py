@@ -26,6 +26,7 @@ def frontier(run: str, runs_dir: Path, as_csv: bool, **chosen: Any) -> None:
     from ..records.run_directory import RunPaths, read_run_info
     from ..report.terminal import render_frontier
     from ..report.trials_csv import render_csv
+    from ..study.model_names import known_or_same
     from ..values.errors import NothingFitsError
     from ..values.terminal import terminal_width
 
@@ -34,6 +35,7 @@ def frontier(run: str, runs_dir: Path, as_csv: bool, **chosen: Any) -> None:
     points = to_points(read_records(RunPaths(root=root).journal))
     if not points:
         raise NothingFitsError(f"{root}: nothing that was measured in this run fits its budget")
+    chosen["models"] = tuple(map(known_or_same, chosen["models"]))
     front = find_frontier(FrontierFilter(**chosen).select(points))
     if as_csv:
         click.echo(render_csv([p.record for p in front], front), nl=False)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ..values.candidate import Candidate
+from ..values.candidate import DEFAULT_VOCAB_SIZE, LARGEST_VOCAB_SIZE, Candidate
 from ..values.errors import UserInputError
 from ..values.nearest import one_of
 from ..values.sizes import format_budget, format_mb, parse_size
@@ -25,7 +25,7 @@ _PHASE_NAMES = {
 
 
 @click.command(context_settings=options.HELP)
-@click.option("--model", required=True, help="nano, small, base, medium, large or xl.")
+@click.option("--model", required=True, help="nano, small, base, medium, large, xl, or as 640x10.")
 @click.option("--seq", "n_seq", type=click.IntRange(min=1), required=True, help="Tokens a sequence.")
 @click.option("--batch", "batch_size", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option(
@@ -38,6 +38,13 @@ _PHASE_NAMES = {
 @click.option("--precision", type=click.Choice(["bf16", "fp16", "none"]), default="bf16", show_default=True)
 @click.option("--mode", type=click.Choice(["train", "forward"]), default="train", show_default=True)
 @click.option("--variant", type=click.Choice(["phase8", "phase7"]), default="phase8", show_default=True)
+@click.option(
+    "--vocab-size",
+    type=click.IntRange(1, LARGEST_VOCAB_SIZE),
+    default=DEFAULT_VOCAB_SIZE,
+    show_default=True,
+    help="Tokens of the model.",
+)
 @click.option("--calibrate", is_flag=True, help="Measure the card that is here first, and keep its figures.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 @click.pass_context
@@ -54,19 +61,16 @@ def predict(
 ) -> None:
     """Predict memory and throughput of one configuration; nothing is run on a GPU."""
     from ...kernels.versions import KERNEL_VERSIONS
-    from ...phase8.config import PRESETS
     from ..predict.fits import RECOMMEND, SKIP
     from ..predict.prediction import Predictor
     from ..predict.rate.calibration import calibrate_present, present_profile
     from ..predict.rate.profiles import gpu_profile
     from ..predict.store import PredictionStore
+    from ..study.model_names import model_option
 
-    for option, value, known in (
-        ("--model", chosen["model"], PRESETS),
-        ("--kernel", chosen["kernel_version"], KERNEL_VERSIONS),
-    ):
-        if value not in known:
-            raise UserInputError(f"{option}: {one_of(known, value)}")
+    [chosen["model"]] = model_option([chosen["model"]])
+    if chosen["kernel_version"] not in KERNEL_VERSIONS:
+        raise UserInputError(f"--kernel: {one_of(KERNEL_VERSIONS, chosen['kernel_version'])}")
     if calibrate and gpu is not None:
         raise UserInputError("--calibrate: measures the card that is here; leave out --gpu")
     profile = calibrate_present() if calibrate else present_profile() if gpu is None else gpu_profile(gpu)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ..study.changes import with_models, with_vocab_size
 from ..study.definition import StudyDefinition, parse_definition, read_definition_text
+from ..study.model_names import model_option
 from ..values.errors import UserInputError
 from ..values.sizes import format_budget, format_mb, format_size
 
@@ -25,6 +27,8 @@ class RunRequest:
     device: Literal["auto", "cuda", "cpu"] = "auto"
     gpu: str | None = None
     gpus: str | None = None
+    models: tuple[str, ...] = ()
+    vocab_size: int | None = None
     run_name: str | None = None
     runs_dir: Path = Path("runs")
     trials: int | None = None
@@ -41,6 +45,13 @@ def read_study(name_or_path: str, request: RunRequest) -> tuple[StudyDefinition,
     """
     text, source = read_definition_text(name_or_path)
     definition = parse_definition(text, source)
+    if request.models:
+        definition = with_models(definition, model_option(request.models))
+    if request.vocab_size is not None:
+        definition = with_vocab_size(definition, request.vocab_size)
+    if request.models or request.vocab_size is not None:  # another study than its text
+        text = definition.to_yaml()
+        definition = parse_definition(text, source)
     asked = {"seed": request.seed, "trials": request.trials, "time_limit_s": request.time_limit_s}
     changed = {key: value for key, value in asked.items() if value is not None}
     search = definition.search.model_copy(update=changed)
@@ -55,7 +66,10 @@ def run_root(request: RunRequest, definition: StudyDefinition, device: str) -> P
     """
     name = request.run_name
     if name is None:
-        return request.runs_dir / f"{definition.name}-{format_size(request.vram_bytes)}-{device}"
+        vocabulary = () if request.vocab_size is None else (f"vocab{request.vocab_size}",)
+        changed = *model_option(request.models), *vocabulary
+        name = "-".join((definition.name, *changed, format_size(request.vram_bytes), device))
+        return request.runs_dir / name
     if not name.strip() or name in (".", "..") or any(c in "/\\" or c < " " for c in name):
         raise UserInputError(f"--run: expected a plain folder name such as my-laptop, got {name!r}")
     return request.runs_dir / name

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from ..values.candidate import LARGEST_VOCAB_SIZE
 from ..values.errors import UserInputError
 from . import options
 from .entry import command_line
@@ -26,6 +27,16 @@ from .entry import command_line
 @click.option("--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", show_default=True)
 @click.option(
     "--gpus", metavar="WHICH", help="all, or 0,2 or UUIDs as `nvidia-smi -L` lists them. [the first]"
+)
+@click.option(
+    "--model",
+    "models",
+    metavar="NAME",
+    multiple=True,
+    help="Only this: small, or d_model x layers, 640x10; may be repeated. [by study]",
+)
+@click.option(
+    "--vocab-size", metavar="N", type=click.IntRange(1, LARGEST_VOCAB_SIZE), help="Of the models. [by study]"
 )
 @click.option("--run", "run_name", metavar="NAME", help="Name of the run. [study-budget-device]")
 @options.runs_dir

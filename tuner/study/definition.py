@@ -16,7 +16,14 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 
 from ...kernels.versions import KERNEL_VERSIONS
 from ...studies import packaged_studies, read_packaged
-from ..values.candidate import DEFAULT_VOCAB_SIZE, FORMAT_1_FIELDS, Candidate, Mode, Precision
+from ..values.candidate import (
+    DEFAULT_VOCAB_SIZE,
+    FORMAT_1_FIELDS,
+    LARGEST_VOCAB_SIZE,
+    Candidate,
+    Mode,
+    Precision,
+)
 from ..values.errors import UserInputError
 from ..values.format_versions import identity
 from ..values.measurement import Border
@@ -61,9 +68,7 @@ _Axis = Annotated[
     tuple[T, ...], BeforeValidator(_as_tuple), Field(min_length=1), AfterValidator(_without_duplicates)
 ]
 _Model = Annotated[str, BeforeValidator(read_model)]
-LARGEST_VOCABULARY = 2**24
-"""As many tokens as `torch.multinomial` draws from, by which the batches are made that are measured."""
-_Vocabulary = Annotated[int, Field(gt=0, le=LARGEST_VOCABULARY)]
+_Vocabulary = Annotated[int, Field(gt=0, le=LARGEST_VOCAB_SIZE)]
 _Version = Annotated[str, _known(DOCUMENTED_VERSIONS)]
 _Positive = Annotated[int, Field(gt=0)]
 _Variant = Literal["phase8", "phase7"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ...phase8.config import PRESETS, size_name
+from ...phase8.config import PRESETS, preset, size_name
 from ..values.errors import UserInputError
 from ..values.nearest import nearest
 
@@ -28,11 +28,20 @@ def read_model(value: object) -> object:
 
 
 def model_option(names: Iterable[str]) -> tuple[str, ...]:
-    """The models that were named by `--model`, each once, in order.
+    """The models that were named by `--model`, each once, the smallest first.
 
     Raises: UserInputError.
     """
     try:
-        return tuple(dict.fromkeys(str(read_model(name)) for name in names))
+        models = {str(read_model(name)) for name in names}
     except ValueError as error:
         raise UserInputError(f"--model: {error}") from None
+    return tuple(sorted(models, key=lambda model: (preset(model, n_seq=1).parameter_count(), model)))
+
+
+def known_or_same(name: str) -> str:
+    """A model's name as records have it; what names none is left as it is."""
+    try:
+        return size_name(name)
+    except ValueError:
+        return name

@@ -13,6 +13,8 @@ Precision = Literal["bf16", "fp16", "none"]
 Mode = Literal["train", "forward"]
 DEFAULT_VOCAB_SIZE = 50257
 """Tokens of GPT-2's tokenizer: the vocabulary where none is said, and of all before it could be."""
+LARGEST_VOCAB_SIZE = 2**24
+"""As many tokens as `torch.multinomial` draws from, by which the batches that are measured are made."""
 
 FORMAT_1_FIELDS = frozenset(
     {
