@@ -69,7 +69,7 @@ def tokenizer(data: tuple[str, ...], vocab_size: int, output: Path, field: str, 
     click.echo(f"{output}: {trained.vocab_size:,} tokens{fewer}, {rate:.2f} bytes a token on this text")
     click.echo(
         f"train with --tokenizer {shlex.quote(str(output))}, and `vocab_size: {trained.vocab_size}` in the "
-        "settings"
+        f"settings, as phase8-tune --vocab-size {trained.vocab_size} writes them"
     )
 
 
