@@ -27,6 +27,8 @@ class FakeNvml:
     name: str = "fake card"
     total: int = 16 << 30
     used: int = 1000 * MIB
+    reserved: int = 0  # of the used, the driver's own
+    display: int = 0
     processes: dict[int, int | None] = field(default_factory=dict)
     graphics: dict[int, int | None] = field(default_factory=dict)
     reasons: int = 0
@@ -43,6 +45,7 @@ class FakeNvml:
     called: threading.Condition = field(default_factory=threading.Condition)
 
     NVMLError = NVMLError
+    nvmlMemory_v2 = 2
 
     def answer(self, name: str, value: Any) -> Any:
         if name in self.refused or (self.dies_after is not None and self.calls > self.dies_after):
@@ -82,7 +85,10 @@ class FakeNvml:
     def nvmlDeviceGetName(self, handle: int) -> Any:
         return self.answer("nvmlDeviceGetName", self.name)
 
-    def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:
+    def nvmlDeviceGetMemoryInfo(self, handle: int, version: int | None = None) -> Any:
+        if version is not None:  # as in pynvml: its used bytes are without the driver's own
+            told = SimpleNamespace(total=self.total, used=self.used - self.reserved, reserved=self.reserved)
+            return self.answer("nvmlDeviceGetMemoryInfo_v2", told)
         with self.called:
             self.calls += 1
             self.called.notify_all()
@@ -107,6 +113,9 @@ class FakeNvml:
     def nvmlDeviceGetGraphicsRunningProcesses(self, handle: int) -> Any:
         listed = [SimpleNamespace(pid=p, usedGpuMemory=used) for p, used in self.graphics.items()]
         return self.answer("nvmlDeviceGetGraphicsRunningProcesses", listed)
+
+    def nvmlDeviceGetDisplayActive(self, handle: int) -> Any:
+        return self.answer("nvmlDeviceGetDisplayActive", self.display)
 
     def nvmlDeviceGetTotalEnergyConsumption(self, handle: int) -> Any:
         return self.answer("nvmlDeviceGetTotalEnergyConsumption", self.energy_mj)
@@ -148,4 +157,4 @@ class FakeMachine:
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("nvmlDevice"):
             raise AttributeError(name)
-        return lambda card, *arguments: getattr(card, name)(0, *arguments)
+        return lambda card, *arguments, **named: getattr(card, name)(0, *arguments, **named)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from phase8_tune.tuner.machine import devices, environment
-from phase8_tune.tuner.machine.devices import probe_cuda, resolve_device
+from phase8_tune.tuner.machine.devices import device_uuids, probe_cuda, resolve_device
 from phase8_tune.tuner.machine.process_memory import read_status_bytes
 from phase8_tune.tuner.measuring.protocol import MeasureRequest
 from phase8_tune.tuner.measuring.worker_measurer import device_total_bytes
@@ -29,6 +29,7 @@ VERSIONS = Versions(
     os="WSL Ubuntu",
 )
 CARD = DeviceInfo(kind="cuda", name="RTX", total_bytes=8 << 30)
+USABLE = '{"total_bytes": 8589934592, "uuids": ["GPU-a"], "built_for": "13.0"}'
 REQUEST = MeasureRequest(id=1, candidate={}, warmup=0, iterations=1, seed=0, budget_bytes=1, reserve_bytes=0)
 
 
@@ -115,14 +116,16 @@ def test_no_usable_gpu(monkeypatch: pytest.MonkeyPatch, answer: Any, version: st
 
 @pytest.mark.usefixtures("fresh_probe")
 def test_usable_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend(monkeypatch, '{"total_bytes": 8589934592, "built_for": "13.0"}')
+    pretend(monkeypatch, USABLE)
     assert resolve_device("auto") == "cuda"
     assert device_total_bytes("cuda") == 8 << 30
+    assert device_uuids() == ("GPU-a",)
+    assert device_uuids(("GPU-b", "GPU-c")) == ("GPU-b", "GPU-c")
 
 
 @pytest.mark.usefixtures("fresh_probe")
 def test_named_gpus_are_probed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend(monkeypatch, '{"total_bytes": 8589934592, "built_for": "13.0"}')
+    pretend(monkeypatch, USABLE)
     probed: list[tuple[str, str]] = []
     real = subprocess.run
 

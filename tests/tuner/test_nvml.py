@@ -40,6 +40,8 @@ def test_card_is_found_by_uuid_only() -> None:
 
 QUESTIONS = {
     "memory": "nvmlDeviceGetMemoryInfo",
+    "driver_bytes": "nvmlDeviceGetMemoryInfo_v2",
+    "drives_display": "nvmlDeviceGetDisplayActive",
     "processes": "nvmlDeviceGetComputeRunningProcesses",
     "graphics_processes": "nvmlDeviceGetGraphicsRunningProcesses",
     "name": "nvmlDeviceGetName",

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TextIO
 
-from ..machine.devices import device_total_bytes, resolve_device
+from ..machine.devices import device_total_bytes, device_uuids, resolve_device
 from ..machine.gpus import select_gpus
 from ..measuring.pool import MeasurerPool
 from ..measuring.worker_measurer import WorkerMeasurer
@@ -37,11 +37,12 @@ from ..values.errors import (
 )
 from ..values.interrupt import interrupt_deferred
 from ..values.measurement import DeviceInfo
+from ..values.record import Record
 from ..values.sizes import format_budget
 from ..values.terminal import fill, terminal_width
 from ..values.timing import Timing
 from .planned_run import plan
-from .request import RunRequest, read_study, run_root, settle_budget, tell
+from .request import RunRequest, read_study, run_root, settle_budget, settle_reserve, tell
 
 _DEFAULT_STUDIES = {"cuda": "default", "cpu": "cpu"}
 _OWNERS = {"cuda": "this GPU has", "cpu": "this computer's memory holds"}
@@ -78,7 +79,18 @@ def execute(request: RunRequest) -> list[Path]:
     tell(f"study {definition.name}, budget {format_budget(budget_bytes)}, device: {device}, run {root}")
     if definition.missing_versions:
         tell(f"not in this installation, left out: kernels {', '.join(definition.missing_versions)}")
-    measurers = _make_measurers(request, kind, gpus, budget_bytes=budget_bytes, root=root, timing=timing)
+    earlier = read_records(RunPaths(root=root).journal)
+    uuids = device_uuids(gpus) if kind == "cuda" else ()
+    reserve_bytes = settle_reserve(request, budget_bytes, uuids, earlier if uuids else ())
+    measurers = _make_measurers(
+        kind,
+        gpus,
+        budget_bytes=budget_bytes,
+        reserve_bytes=reserve_bytes,
+        root=root,
+        timing=timing,
+        earlier=earlier,
+    )
     problem: Phase8TuneError | None = None
     reason: StopReason | None = None
     facts: RunFacts | None = None
@@ -92,14 +104,14 @@ def execute(request: RunRequest) -> list[Path]:
                 run_root=root,
                 study_name=definition.name,
                 budget_bytes=budget_bytes,
-                reserve_bytes=request.reserve_bytes,
+                reserve_bytes=reserve_bytes,
                 device=pool.device,
                 versions=pool.versions,
                 timing=timing,
                 command=request.command,
                 missing_versions=definition.missing_versions,
             )
-            forecasts = _look_ahead(definition, pool.device, budget_bytes, request.reserve_bytes)
+            forecasts = _look_ahead(definition, pool.device, budget_bytes, reserve_bytes)
             reason = run_search(
                 definition,
                 pool,
@@ -137,21 +149,21 @@ def execute(request: RunRequest) -> list[Path]:
 
 
 def _make_measurers(
-    request: RunRequest,
     kind: Literal["cuda", "cpu"],
     gpus: tuple[str, ...],
     *,
     budget_bytes: int,
+    reserve_bytes: int,
     root: Path,
     timing: Timing,
+    earlier: Sequence[Record],
 ) -> dict[str, WorkerMeasurer]:
     """One for each GPU by its UUID, each with a log of its own; one for the device without any named."""
-    earlier = read_records(RunPaths(root=root).journal)
     return {
         uuid or kind: WorkerMeasurer(
             device=kind,
             budget_bytes=budget_bytes,
-            reserve_bytes=request.reserve_bytes,
+            reserve_bytes=reserve_bytes,
             log_dir=root,
             log_name=f"worker-{uuid}.log" if len(gpus) > 1 else "worker.log",
             timing=timing,

@@ -28,6 +28,16 @@ def size(context: click.Context, option: click.Parameter, text: str | None) -> i
     return None if text is None else parse_size(text, what=option.opts[0])
 
 
+def reserve(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
+    """Callback of --reserve: bytes, or None for auto, the default.
+
+    Raises: UserInputError.
+    """
+    if text is None or text.strip() == "auto":
+        return None
+    return 0 if text.strip() == "0" else parse_size(text, what=option.opts[0], least_bytes=0)
+
+
 def duration(context: click.Context, option: click.Parameter, text: str | None) -> float | None:
     """Callback of an option that takes a length of time: seconds.
 

@@ -71,7 +71,7 @@ def plan(request: RunRequest, profile: GpuProfile) -> None:
     if definition.missing_versions:
         tell(f"not in this installation, left out: kernels {', '.join(definition.missing_versions)}")
     with PredictionStore() as store:
-        predictor = Predictor(profile=profile, store=store, reserve_bytes=request.reserve_bytes)
+        predictor = Predictor(profile=profile, store=store, reserve_bytes=request.reserve_bytes or 0)
         try:
             summary, records = plan_in(root, definition, text, predictor, budget_bytes)
         except KeyboardInterrupt:
@@ -86,7 +86,7 @@ def plan(request: RunRequest, profile: GpuProfile) -> None:
         run_root=root,
         study_name=definition.name,
         budget_bytes=budget_bytes,
-        reserve_bytes=request.reserve_bytes,
+        reserve_bytes=request.reserve_bytes or 0,  # nobody is seen on a card that is not here
         device=planned_device(profile),
         versions=driver_versions(),
         timing=definition.timing,

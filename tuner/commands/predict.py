@@ -80,7 +80,7 @@ def predict(
         predictor = Predictor(
             profile=profile,
             store=store,
-            reserve_bytes=0 if reserve is None else parse_size(reserve, what="--reserve"),
+            reserve_bytes=0 if reserve is None else parse_size(reserve, what="--reserve", least_bytes=0),
         )
         prediction = predictor.predict(candidate, budget_bytes)
         is_launched = not predictor.survey([candidate], budget_bytes, SKIP)[0].is_over

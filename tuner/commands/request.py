@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ..machine.nvml import open_nvml
+from ..measuring.memory import MARGIN
+from ..measuring.reserve import reserve_for_others, see_other_use
 from ..study.changes import with_models, with_vocab_size
 from ..study.definition import StudyDefinition, parse_definition, read_definition_text
 from ..study.model_names import model_option
 from ..values.errors import UserInputError
+from ..values.record import Record
 from ..values.sizes import format_budget, format_mb, format_size
 
 
@@ -18,7 +23,7 @@ from ..values.sizes import format_budget, format_mb, format_size
 class RunRequest:
     """What the user asked for; None where the study or the device decides. `command` is the line typed.
 
-    gpu: plan for the card of this name instead of measuring.
+    gpu: plan for the card of this name instead of measuring. reserve_bytes: None for auto.
     """
 
     vram_bytes: int
@@ -34,7 +39,7 @@ class RunRequest:
     trials: int | None = None
     time_limit_s: float | None = None
     timeout_s: float | None = None
-    reserve_bytes: int = 0
+    reserve_bytes: int | None = None
     seed: int | None = None
 
 
@@ -87,12 +92,42 @@ def settle_budget(request: RunRequest, total_bytes: int, owner: str) -> int:
             f"its {format_mb(total_bytes)} MB are the budget"
         )
         budget_bytes = total_bytes
-    if request.reserve_bytes >= budget_bytes:
+    if request.reserve_bytes is not None and request.reserve_bytes >= budget_bytes:
         raise UserInputError(
             f"--reserve: expected less than the budget of {format_budget(budget_bytes)}, "
             f"got {format_budget(request.reserve_bytes)}"
         )
     return budget_bytes
+
+
+def settle_reserve(
+    request: RunRequest, budget_bytes: int, gpus: Sequence[str], earlier: Sequence[Record]
+) -> int:
+    """What of the budget is left to others: as asked for, or for auto what they need of these GPUs now.
+
+    gpus: UUIDs. earlier: the run's records, so that a run that is gone on with keeps to one reserve.
+    Raises: UserInputError where others leave nothing of the budget.
+    """
+    if request.reserve_bytes is not None:
+        return request.reserve_bytes
+    nvml = open_nvml().nvml
+    uses = [] if nvml is None else [see_other_use(nvml.find(uuid)) for uuid in gpus]
+    found = reserve_for_others(uses, budget_bytes=budget_bytes)
+    if found.size_bytes >= budget_bytes:
+        raise UserInputError(
+            f"{found.told}, which leaves nothing of {format_budget(budget_bytes)}; close other programs on "
+            "the card, or say with --reserve what they shall have"
+        )
+    ledgers = (record.measurement.ledger for record in earlier)
+    before_bytes = max(
+        (line.size_bytes for ledger in ledgers for line in ledger if line.name == MARGIN), default=0
+    )
+    if before_bytes > found.size_bytes:
+        tell(f"--reserve auto: {format_mb(before_bytes)} MB of the budget, as earlier in this run")
+        return before_bytes
+    if found.told is not None:
+        tell(found.told)
+    return found.size_bytes
 
 
 def tell(text: str) -> None:

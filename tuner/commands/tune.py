@@ -50,9 +50,9 @@ from .entry import command_line
 @click.option(
     "--reserve",
     "reserve_bytes",
-    metavar="SIZE",
-    callback=options.size,
-    help="Part left to other programs. [0]",
+    metavar="auto|SIZE",
+    callback=options.reserve,
+    help="Part left to a display and other programs, 0 for none. [auto: what they hold, and some more]",
 )
 @click.option(
     "--verify", "is_verified", is_flag=True, help="Then train with each recommended file for a while."
@@ -64,7 +64,6 @@ def tune(
     context: click.Context,
     /,
     vram_bytes: int | None,
-    reserve_bytes: int | None,
     is_verified: bool,
     **asked: Any,
 ) -> None:
@@ -86,11 +85,7 @@ def tune(
     from .measured_run import execute
     from .request import RunRequest
 
-    recommended = execute(
-        RunRequest(
-            vram_bytes=vram_bytes, reserve_bytes=reserve_bytes or 0, command=command_line(context), **asked
-        )
-    )
+    recommended = execute(RunRequest(vram_bytes=vram_bytes, command=command_line(context), **asked))
     if is_verified:
         from .verify import report_verified, verify_files
 

@@ -19,17 +19,25 @@ PROBE_TIMEOUT_S = 120.0  # importing torch from a cold disk under WSL takes tens
 _PROBE = """
 import json, sys, torch
 count = min(torch.cuda.device_count(), int(sys.argv[1])) if torch.cuda.is_available() else 0
-totals = [torch.cuda.get_device_properties(i).total_memory for i in range(count)]
-print(json.dumps({"total_bytes": min(totals, default=None), "built_for": torch.version.cuda}))
+found = [torch.cuda.get_device_properties(i) for i in range(count)]
+print(json.dumps({
+    "total_bytes": min((card.total_memory for card in found), default=None),
+    "uuids": [f"GPU-{card.uuid}" for card in found],
+    "built_for": torch.version.cuda,
+}))
 """
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CudaProbe:
-    """What a child process with torch found: the memory of the (smallest) card, or why there is none."""
+    """What a child process with torch found: the memory of the (smallest) card, or why there is none.
+
+    uuids: of the cards, by which NVML knows them.
+    """
 
     total_bytes: int | None
+    uuids: tuple[str, ...] = ()
     reason: str = ""
 
 
@@ -65,7 +73,7 @@ def probe_cuda(gpus: tuple[str, ...] = ()) -> CudaProbe:
         built_for = answer["built_for"]
         reason = "torch sees no CUDA device" if built_for else f"torch {version} is a build without CUDA"
         return CudaProbe(total_bytes=None, reason=reason)
-    return CudaProbe(total_bytes=int(answer["total_bytes"]))
+    return CudaProbe(total_bytes=int(answer["total_bytes"]), uuids=tuple(answer["uuids"]))
 
 
 def resolve_device(choice: Literal["auto", "cuda", "cpu"], gpus: tuple[str, ...] = ()) -> DeviceKind:
@@ -106,6 +114,11 @@ def device_total_bytes(device: Literal["cuda", "cpu"], gpus: tuple[str, ...] = (
     if probe.total_bytes is None:
         raise DeviceError(f"no usable GPU ({probe.reason}); see what `phase8-tune doctor` says")
     return probe.total_bytes
+
+
+def device_uuids(gpus: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """The same cards by the UUIDs of NVML; none without a usable GPU."""
+    return gpus or probe_cuda().uuids
 
 
 def _warn_of_unused_gpu(reason: str) -> None:

@@ -54,6 +54,22 @@ class Card:
             return None
         return CardMemory(total_bytes=int(info.total), used_bytes=int(info.used))
 
+    def driver_bytes(self) -> int | None:
+        """What of the used memory the driver keeps for itself, which no program can have or give back."""
+        version = getattr(self._library, "nvmlMemory_v2", None)  # the first that tells it apart
+        if version is None:
+            return None
+        info = self._ask(lambda: self._library.nvmlDeviceGetMemoryInfo(self._handle, version=version))
+        return None if info is None else int(info.reserved)
+
+    def drives_display(self) -> bool | None:
+        """Whether a screen has memory of the card, be a monitor plugged in or not.
+
+        Not the "display mode", which servers' cards without any screen have enabled too.
+        """
+        active = _whole(self._ask(lambda: self._library.nvmlDeviceGetDisplayActive(self._handle)))
+        return None if active is None else bool(active)
+
     def processes(self) -> Mapping[int, int | None] | None:
         """Bytes that each process with a CUDA context holds; None where NVML does not tell."""
         return _held(self._ask(lambda: self._library.nvmlDeviceGetComputeRunningProcesses(self._handle)))

@@ -13,6 +13,8 @@ from ..values.measurement import LedgerLine
 from ..values.outcome import Outcome
 from .protocol import CudaMemory, HostMemory
 
+MARGIN = "margin"
+"""The line of a ledger that is left to others."""
 PINNED = 0.98  # a card this full is at its capacity: the driver keeps the rest for itself
 # Below this, a change of the card's use is the driver's own bookkeeping (module loading, page tables).
 DRIFT_BYTES = 64 << 20
@@ -90,7 +92,7 @@ def settle_cuda(
             name="reserved", size_bytes=memory.reserved_peak_bytes, source="torch.cuda.max_memory_reserved"
         ),
         LedgerLine(name="other", size_bytes=other, source=f"{source} - context - reserved"),
-        LedgerLine(name="margin", size_bytes=reserve_bytes, source="--reserve"),
+        LedgerLine(name=MARGIN, size_bytes=reserve_bytes, source="--reserve"),
     )
     outcome, message = _judge(memory, seen, observed, footprint_bytes, budget_bytes)
     tainted: tuple[str, ...] = ()
@@ -143,7 +145,7 @@ def settle_host(memory: HostMemory, *, budget_bytes: int, reserve_bytes: int) ->
     ledger = (
         LedgerLine(name="process", size_bytes=memory.before_bytes, source="VmRSS before the trial"),
         LedgerLine(name="trial", size_bytes=added, source=f"{memory.source} - VmRSS before the trial"),
-        LedgerLine(name="margin", size_bytes=reserve_bytes, source="--reserve"),
+        LedgerLine(name=MARGIN, size_bytes=reserve_bytes, source="--reserve"),
     )
     over = peak > budget_bytes
     message = f"the peak of {peak} bytes is over the budget of {budget_bytes}" if over else ""

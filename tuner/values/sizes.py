@@ -22,17 +22,17 @@ _TIMES_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*([smhd]?)", re.IGNORECASE)
 
 
-def parse_size(text: str, *, what: str = "size") -> int:
+def parse_size(text: str, *, what: str = "size", least_bytes: int = 1) -> int:
     """Bytes of a size such as `8GB`; GB, GiB and G are all 2^30 bytes, as on a GPU's box.
 
     A fraction of a byte is cut off. `what` names the option in the error.
-    Raises: UserInputError where the text is not a size of at least one byte.
+    Raises: UserInputError where the text is not a size of at least `least_bytes`, which is 1 or 0.
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise UserInputError(f"{what}: {_SIZE_EXAMPLES}, got {_shown(text)}")
     size_bytes = int(Decimal(match[1]) * _UNITS[(match[2] or "").upper()])
-    if size_bytes < 1:
+    if size_bytes < least_bytes:
         raise UserInputError(f"{what}: {_SIZE_EXAMPLES}, more than nothing, got {_shown(text)}")
     if size_bytes > _LARGEST:
         raise UserInputError(f"{what}: {_SIZE_EXAMPLES}, at most 8191PB, got {_shown(text)}")
