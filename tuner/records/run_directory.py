@@ -120,7 +120,11 @@ def check_run_directory(root: Path, definition: StudyDefinition, budget_bytes: i
         if info.study != definition.name or info.definition_digest != definition.digest():
             raise UserInputError(
                 f"{root}: expected a run of this study {definition.name}, got one of "
-                + (f"study {info.study}" if info.study != definition.name else "another version of it")
+                + (
+                    f"study {info.study}"
+                    if info.study != definition.name
+                    else "another version of it, with other models, axes or timing"
+                )
                 + "; name another run directory, or remove this one"
             )
         if info.budget_bytes != budget_bytes:
