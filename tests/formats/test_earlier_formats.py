@@ -6,6 +6,9 @@ Each folder here holds what the version of that date wrote on a machine without 
     interrupted    the same with --run interrupted, killed while the second row was measured
     planned        phase8-tune --vram 4GB --gpu rtx-3080-laptop --study study.yaml
     checkpoint.pt  phase8-train settings.yaml --data text.txt --device cpu --steps 3
+
+and 2026-11-checkpoint-2, of a later date, the checkpoint and weights that the last of these left then, with
+`--evaluate-every 2 --output checkpoint.safetensors`, on the text of 2026-11-main.
 """
 
 from __future__ import annotations
@@ -31,11 +34,12 @@ from phase8_tune.tuner.commands.train import main as train
 from phase8_tune.tuner.measuring.testing import FormulaMeasurer
 from phase8_tune.tuner.records.journal import read_records
 from phase8_tune.tuner.records.run_directory import read_run_info
-from phase8_tune.tuner.training.checkpoint import read_checkpoint
+from phase8_tune.tuner.training.checkpoint import read_checkpoint, read_weights
 from phase8_tune.tuner.training.settings import load_settings
 from phase8_tune.tuner.values.measurement import DeviceInfo
 
 EARLIER = sorted(path.parent for path in Path(__file__).parent.glob("*/checkpoint.pt"))
+CHECKPOINT_2 = Path(__file__).parent / "2026-11-checkpoint-2"
 RUNS = ("finished", "interrupted", "planned")
 LATER = r"made by a later version of phase8-tune \(format {}, this one reads up to {}\); update phase8-tune\n"
 
@@ -173,6 +177,26 @@ def test_a_checkpoint_of_format_1_is_gone_on_with(earlier: Path, capsys: pytest.
     assert (earlier / "checkpoint.resume.safetensors").exists()
 
 
+def test_a_checkpoint_of_format_2_is_gone_on_with(earlier: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path(shutil.copytree(CHECKPOINT_2, earlier / "format-2"))
+    weights = read_weights(folder / "checkpoint.safetensors").tensors
+    read = read_checkpoint(folder / "checkpoint.resume.safetensors", load_settings(folder / "settings.yaml"))
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in read.weights().items())
+    assert read.progress.step == 3
+    assert read.progress.best_loss == pytest.approx(5.6424, abs=1e-4)
+    assert train_on(folder / "settings.yaml", 5, folder / "checkpoint.safetensors", earlier / "text.txt") == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[:2] == [
+        "resumed at step 3",
+        "--steps: 3 until now; the learning rate now falls until step 5",
+    ]
+    assert [line[:8] for line in told if " loss " in line and line.startswith("step")] == [
+        "step 4/5",
+        "step 5/5",
+        "step 5/5",
+    ]
+
+
 def test_what_is_written_now_says_its_format(earlier: Path, devices: list[Device]) -> None:
     run = earlier / "interrupted"
     assert tune("interrupted", "--device", "cpu") == 0
@@ -186,7 +210,7 @@ def test_what_is_written_now_says_its_format(earlier: Path, devices: list[Device
         yaml.safe_load((run / "recommended" / "nano.yaml").read_text()),
         checkpoint,
     ]
-    assert [content["format_version"] for content in written] == [1, 2, 1, 2, 2]
+    assert [content["format_version"] for content in written] == [1, 2, 1, 2, 3]
     assert list(written[3])[:5] == ["d_model", "n_layers", "n_seq", "batch_size", "format_version"]
 
 
@@ -270,12 +294,12 @@ def test_a_checkpoint_of_a_later_version_is_refused(
     train_on(earlier / "settings.yaml", 4, output, earlier / "text.txt")
     path = earlier / "checkpoint.resume.safetensors"
     with safetensors.safe_open(path, framework="np") as file:
-        metadata = json.loads(file.metadata()["phase8_tune"]) | {"format_version": 3}
+        metadata = json.loads(file.metadata()["phase8_tune"]) | {"format_version": 4}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     safetensors.numpy.save_file(tensors, path, metadata={"phase8_tune": json.dumps(metadata)})
     before = path.read_bytes()
     capsys.readouterr()
     assert train_on(earlier / "settings.yaml", 5, output, earlier / "text.txt") == 2
     told = capsys.readouterr().err
-    assert re.fullmatch(f"phase8-train: .*resume.safetensors: {LATER.format(3, 2)}", told)
+    assert re.fullmatch(f"phase8-train: .*resume.safetensors: {LATER.format(4, 3)}", told)
     assert path.read_bytes() == before

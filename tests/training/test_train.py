@@ -4,87 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import re
 import shutil
 import signal
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
 from phase8_tune.phase8.training import Trainer
-from phase8_tune.tuner.commands.train import main
 from phase8_tune.tuner.machine.lock import ProcessLock
 from phase8_tune.tuner.training.checkpoint import read_weights
 from phase8_tune.tuner.training.loop import Training
 from phase8_tune.tuner.training.places import lock_path
 
-SETTINGS = """\
-d_model: 32
-n_layers: 1
-n_seq: 16
-batch_size: 2
-n_heads: 2
-htt_rank: 4
-vocab_size: 256
-"""
-
-
-@dataclass
-class Result:
-    exit_code: int
-    stdout: str
-    stderr: str
-
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("PHASE8_TUNE_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "tiny.yaml").write_text(SETTINGS)
-    (tmp_path / "text.txt").write_text("".join(random.Random(0).choices("abcdefgh ", k=4000)))
-    return tmp_path
-
-
-@pytest.fixture
-def run(folder: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: object, data: str = "text.txt", settings: str = "tiny.yaml") -> Result:
-        capsys.readouterr()
-        command = [
-            str(folder / settings),
-            "--data",
-            str(folder / data),
-            "--device",
-            "cpu",
-            "--log-every",
-            "1",
-        ]
-        code = 0
-        try:
-            main([*command, *map(str, arguments)])
-        except SystemExit as end:
-            code = int(end.code or 0)
-        told = capsys.readouterr()
-        return Result(code, told.out, told.err)
-
-    return call
-
-
-def losses(output: str) -> dict[str, str]:
-    return dict(re.findall(r"step (\d+)/\d+  loss (\S+)", output))
-
-
-def refused(result: Result, *expected: str, code: int = 2) -> None:
-    """One line, with these words."""
-    assert result.exit_code == code, result
-    assert result.stderr.count("\n") == 1, result.stderr
-    for text in expected:
-        assert text in result.stderr
+from .training_runs import SETTINGS, Run, losses, refused
 
 
 def test_trains_and_leaves_weights_a_curve_and_metrics(run: Run, folder: Path) -> None:
@@ -216,25 +150,6 @@ def test_a_foreign_or_damaged_checkpoint_is_refused(run: Run, folder: Path) -> N
     refused(run("--output", folder / "damaged.safetensors"), "damaged")
     assert damaged.read_bytes() == b"not a checkpoint"
     refused(run("--output", folder / "old.pt"), ".safetensors")
-
-
-def test_what_would_silently_be_ignored_is_refused_and_what_changes_is_said(run: Run, folder: Path) -> None:
-    run("--steps", 3, "--seed", 3)
-    refused(run("--steps", 2), "--steps: expected at least the 3")
-    refused(run("--steps", 5, "--seed", 7), "--seed: expected 3")
-    done = run("--steps", 3)
-    assert done.exit_code == 0
-    assert "nothing to do" in done.stdout
-    (folder / "other.txt").write_text("another text altogether " * 40)
-    (folder / "wide.yaml").write_text(SETTINGS.replace("batch_size: 2", "batch_size: 3"))
-    changed = run(
-        "--steps", 5, "--output", folder / "tiny.safetensors", data="other.txt", settings="wide.yaml"
-    )
-    assert changed.exit_code == 0
-    for text in ("batch_size: 2 until now, goes on with 3", "another text", "--steps: 3 until now"):
-        assert text in changed.stdout
-    anew = run("--steps", 2, "--seed", 7, "--no-resume")
-    assert set(losses(anew.stdout)) == {"1", "2"}
 
 
 def test_a_second_training_of_the_same_output_is_refused_with_the_firsts_process(

@@ -45,6 +45,13 @@ from .entry import enter
 @click.option(
     "--vram", "vram_bytes", metavar="SIZE", callback=options.size, help="Budget on the GPU. [the settings']"
 )
+@click.option(
+    "--reserve",
+    "reserve_bytes",
+    metavar="auto|SIZE",
+    callback=options.reserve,
+    help="Part of it left to a display and other programs, 0 for none. [auto]",
+)
 @click.option("--output", type=click.Path(path_type=Path), help="The trained weights. [FILE.safetensors]")
 @click.option("--resume/--no-resume", default=True, show_default=True, help="Go on from a checkpoint.")
 @click.option("--seed", type=click.IntRange(min=0), help="Of weights and batches. [0, or the checkpoint's]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -13,17 +14,14 @@ from torch import Tensor
 from ...phase8.training import Trainer, TrainingOptions
 from .batches import HostBatches, PinnedBatches
 from .card import HeldCard
-from .checkpoint import Progress, Tokenization
+from .checkpoint import Checkpoint, Progress
 from .display import TrainingDisplay
-from .loop import Identity, Training, Wanted
+from .loop import Training
 from .metrics import MetricsLog
 from .places import metrics_path
-from .resuming import agree, find_checkpoint
-from .room import budget_of
-from .schedule import Schedule
-from .settings import TrainingSettings
-from .tokenizer import Tokenizer
+from .resuming import Asked, agree, find_checkpoint
 from .tokens import unigram_entropy
+from .wanted import Identity, Wanted
 from .windows import Tokens, WindowSampler, held_out_batches
 
 if TYPE_CHECKING:
@@ -32,61 +30,75 @@ if TYPE_CHECKING:
 _EVALUATED_BATCHES = 16  # at most, of the held-out tail
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Start:
+    """Where a session begins. earlier: the checkpoint that is gone on from, None for a training anew."""
+
+    progress: Progress
+    earlier: Checkpoint | None
+
+
+def find_start(request: Request, asked: Asked) -> Start | None:
+    """Where the session begins, with a line for what is no longer as it was; None where all is done.
+
+    Raises: UserInputError for a checkpoint that does not agree.
+    """
+    earlier = find_checkpoint(asked.output, asked.settings) if request.resume else None
+    if earlier is None:
+        progress = Progress(
+            step=0, seed=asked.seed or 0, tokens_digest=asked.tokens_digest, evaluated_step=0, batches=0
+        )
+        return Start(progress=progress, earlier=None)
+    progress, told = agree(earlier, asked)
+    click.echo(f"resumed at step {progress.step}")
+    for line in told:
+        click.echo(line)
+    if progress.step == request.steps and not _wanted(request, asked).is_owed(progress):
+        click.echo(f"nothing to do: all {request.steps} steps are done; raise --steps to go on")
+        return None
+    return Start(progress=progress, earlier=earlier)
+
+
 def assemble(
     request: Request,
-    settings: TrainingSettings,
-    tokenizer: Tokenizer,
-    tokens_digest: str,
+    asked: Asked,
+    start: Start,
     training_tokens: Tokens,
     held_out: Tokens,
-    parts: int,
-    on_gpu: bool,
+    card: HeldCard | None,
     stack: ExitStack,
-) -> Training | None:
-    """A training that is ready to run; None where all its steps are done. stack: closes what it opened.
+) -> Training:
+    """A training that is ready to run. card: None on a CPU. stack: closes what it opened.
 
-    Raises: UserInputError for a checkpoint that does not agree; RuntimeError (torch's) for want of memory.
+    Raises: RuntimeError (torch's) for want of memory.
     """
-    tokenization = Tokenization(name=tokenizer.name, json=tokenizer.to_json())
-    earlier = find_checkpoint(request.output, settings) if request.resume else None
-    progress = Progress(step=0, seed=request.seed or 0, tokens_digest=tokens_digest)
-    if earlier is not None:
-        progress, told = agree(
-            earlier,
-            settings,
-            steps=request.steps,
-            seed=request.seed,
-            tokenizer=tokenization,
-            tokens_digest=tokens_digest,
-        )
-        click.echo(f"resumed at step {progress.step}")
-        for line in told:
-            click.echo(line)
-        if progress.step == request.steps:
-            click.echo(f"nothing to do: all {request.steps} steps are done; raise --steps to go on")
-            return None
-    device = torch.device("cuda", 0) if on_gpu else torch.device("cpu")
-    card = HeldCard(budget_of(request.vram_bytes, settings)) if on_gpu else None
+    settings, progress = asked.settings, start.progress
+    device = torch.device("cpu") if card is None else torch.device("cuda", 0)
     options = TrainingOptions(
         kernel_version=settings.triton_kernel_version,
         gradient_checkpointing=settings.gradient_checkpointing,
         mixed_precision=settings.mixed_precision,
-        learning_rate=request.learning_rate,
+        learning_rate=asked.schedule.peak,
         seed=progress.seed,
     )
     trainer = Trainer(settings.to_config(), options, device=device)
     sampler = WindowSampler(
         training_tokens, batch_size=settings.batch_size, n_seq=settings.n_seq, seed=progress.seed
     )
-    first, on_card = progress.step * parts, None
+    first, on_card = progress.first_batch(asked.parts), None
     batches: HostBatches | PinnedBatches = HostBatches(sampler, first=first)
-    if on_gpu:
+    if card is not None:
         shape = (settings.batch_size, settings.n_seq + 1)
         on_card = torch.empty(shape, dtype=torch.int64, device=device)
         batches = stack.enter_context(PinnedBatches(sampler, first=first, tokens=on_card))
-    if earlier is not None:
+    if start.earlier is not None:
         tokens = torch.from_numpy(sampler.batch(first))
-        _load(trainer, earlier.tensors, tokens if on_card is None else on_card.copy_(tokens), parts)
+        _load(
+            trainer,
+            start.earlier.tensors,
+            tokens if on_card is None else on_card.copy_(tokens),
+            asked.parts,
+        )
     display = TrainingDisplay(first=progress.step, steps=request.steps)
     stack.callback(display.close)
     metrics = MetricsLog(
@@ -105,21 +117,25 @@ def assemble(
         held_out_batches(
             held_out, batch_size=settings.batch_size, n_seq=settings.n_seq, limit=_EVALUATED_BATCHES
         ),
-        Wanted(
-            steps=request.steps,
-            schedule=Schedule.of(request.learning_rate, request.steps, request.warmup),
-            log_every=request.log_every,
-            evaluate_every=request.evaluate_every,
-            save_every=request.save_every,
-            parts=parts,
-            max_time_s=request.max_time_s,
-        ),
-        Identity(settings=settings, tokenizer=tokenization, output=request.output),
+        _wanted(request, asked),
+        Identity(settings=settings, tokenizer=asked.tokenizer, output=request.output),
         progress,
         display,
         metrics,
         card,
         on_card,
+    )
+
+
+def _wanted(request: Request, asked: Asked) -> Wanted:
+    return Wanted(
+        steps=request.steps,
+        schedule=asked.schedule,
+        log_every=request.log_every,
+        evaluate_every=request.evaluate_every,
+        save_every=request.save_every,
+        parts=asked.parts,
+        max_time_s=request.max_time_s,
     )
 
 

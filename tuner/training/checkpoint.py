@@ -24,15 +24,17 @@ from ..values.format_versions import FORMAT_KEY, later_format
 from ..values.sizes import format_mb
 from .settings import TrainingSettings
 
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 _MODEL = "model."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """How far a training is, and of what. best_loss: the lowest held-out loss so far.
+    """How far a training is, of what, and as it was asked for last; None where a checkpoint did not say.
 
-    tokens_digest: which text; None in checkpoints of format 1, which did not say.
+    tokens_digest: which text; not in format 1. best_loss: the lowest held-out loss of that text so far.
+    evaluated_step: the last step whose held-out loss is known. batches: how many were trained on.
+    tokens_per_update: of a step; learning_rate, warmup_steps: of the schedule. These four: from format 3 on.
     """
 
     step: int
@@ -40,6 +42,15 @@ class Progress:
     steps: int | None = None
     tokens_digest: str | None = None
     best_loss: float | None = None
+    evaluated_step: int | None = None
+    batches: int | None = None
+    tokens_per_update: int | None = None
+    learning_rate: float | None = None
+    warmup_steps: int | None = None
+
+    def first_batch(self, parts: int) -> int:
+        """The number of the batch to go on with. parts: batches of a step."""
+        return self.step * parts if self.batches is None else self.batches
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

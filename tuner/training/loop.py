@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from enum import StrEnum
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,12 +18,11 @@ from ..values.errors import Phase8TuneError
 from ..values.interrupt import interrupt_deferred
 from .batches import BatchSource
 from .card import HeldCard
-from .checkpoint import Checkpoint, Progress, Tokenization, write_checkpoint, write_weights
+from .checkpoint import Checkpoint, Progress, write_checkpoint, write_weights
 from .display import TrainingDisplay
 from .metrics import MetricsLog
 from .places import best_path, resume_path
-from .schedule import Schedule
-from .settings import TrainingSettings
+from .wanted import Identity, Wanted
 
 
 class Ending(StrEnum):
@@ -40,28 +38,6 @@ class DivergedError(Phase8TuneError):
     """The loss is no longer a number."""
 
     exit_code = 1
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
-    """What a training shall do. parts: batches an update; max_time_s: of this session, None for no limit."""
-
-    steps: int
-    schedule: Schedule
-    log_every: int
-    evaluate_every: int
-    save_every: int
-    parts: int = 1
-    max_time_s: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Identity:
-    """What a checkpoint says beside tensors and progress. output: where the weights go."""
-
-    settings: TrainingSettings
-    tokenizer: Tokenization
-    output: Path
 
 
 class Training:
@@ -88,11 +64,15 @@ class Training:
         self._trainer, self._batches, self._held_out = trainer, batches, held_out
         self._wanted, self._identity, self._display, self._metrics = wanted, identity, display, metrics
         self.card, self._tokens, self._clock = card, tokens, clock
-        self._seed, self._tokens_digest, self._best = (
-            progress.seed,
-            progress.tokens_digest,
-            progress.best_loss,
+        self._progress = replace(
+            progress,
+            steps=wanted.steps,
+            learning_rate=wanted.schedule.peak,
+            warmup_steps=wanted.schedule.warmup_steps,
+            evaluated_step=progress.step if progress.evaluated_step is None else progress.evaluated_step,
         )
+        self._first_batch = progress.first_batch(wanted.parts)
+        self._is_saved = True
         self.step = self._first = self._saved = self._logged = self._checked = progress.step
         self.held_out_loss: float | None = None
         self._losses = torch.zeros(wanted.log_every, device=trainer.device)
@@ -127,7 +107,7 @@ class Training:
             ending = Ending.INTERRUPTED
             if self.step > self._logged:
                 self._log()
-        if self.step > self._saved:
+        if not self._is_saved:
             self._save()
         if self.step > self._first or not self._identity.output.exists():
             write_weights(self._identity.output, self._checkpoint())
@@ -137,17 +117,18 @@ class Training:
 
     def _run(self) -> Ending:
         wanted = self._wanted
-        while self.step < wanted.steps:
+        while True:
+            self._attend_to_step()
+            if self.step >= wanted.steps:
+                return Ending.DONE
             if self._display.lost is not None:
                 return Ending.UNHEARD
             if wanted.max_time_s is not None and self._clock() - self._began_s >= wanted.max_time_s:
                 return Ending.TIME
-            # A step, its count and what is due at it are one: a signal between them would make a checkpoint
-            # lie, or leave an evaluation out for good.
+            # A step and its count are one: a signal between them would make a checkpoint lie.
             with interrupt_deferred():
                 self._take_step()
-                self._attend_to_step()
-        return Ending.DONE
+                self._tell_of_step()
 
     def _take_step(self) -> None:
         self._is_torn = True
@@ -155,19 +136,21 @@ class Training:
         loss = self._loss_of_step()
         self._losses[self.step % self._wanted.log_every].copy_(loss)
         self.step += 1
-        self._is_torn = False
+        self._is_torn = self._is_saved = False
 
-    def _attend_to_step(self) -> None:
-        """What is due at the step that was just taken."""
-        wanted = self._wanted
+    def _tell_of_step(self) -> None:
         if self.step - self._first == self._setup_steps():
             self._settle()
-        if self.step % wanted.log_every == 0 or self.step == wanted.steps:
+        if self.step % self._wanted.log_every == 0 or self.step == self._wanted.steps:
             self._log()
-        if self.step % wanted.evaluate_every == 0 or self.step == wanted.steps:
+
+    def _attend_to_step(self) -> None:
+        """What is due after the step that was taken last, in this session or before a signal ended one."""
+        if self._wanted.is_owed(self._state()):
             self._evaluate()
-        if self.step % wanted.save_every == 0:
-            self._save()
+        if self.step % self._wanted.save_every == 0 and not self._is_saved:
+            with interrupt_deferred():
+                self._save()
 
     def _loss_of_step(self) -> Tensor:
         parts = self._wanted.parts
@@ -234,31 +217,42 @@ class Training:
             self._since_s, self._since_step = self._clock(), self.step
 
     def _evaluate(self) -> None:
-        self._check_losses()
-        self._take_rate_before_pause()
+        """A signal is obeyed between two batches: the evaluation is then owed, and made by who goes on."""
+        with interrupt_deferred():
+            self._check_losses()
+            self._take_rate_before_pause()
         losses = torch.stack([self._evaluate_batch(batch) for batch in self._held_out])
-        held_out_loss = float(losses.mean())
-        if not math.isfinite(held_out_loss):  # the last update's weights, which no training loss has seen
-            self._end_diverged(self.step - 1, held_out_loss)
-        self.held_out_loss = held_out_loss
-        self._metrics.add(self.step, held_out_loss=self.held_out_loss)
-        self._display.tell(f"step {self.step}/{self._wanted.steps}  held-out loss {self.held_out_loss:.4f}")
-        if self._best is None or self.held_out_loss < self._best:
-            write_weights(best_path(self._identity.output), self._checkpoint())
-            self._best = self.held_out_loss
-        self._restart_clock()
+        with interrupt_deferred():
+            self._take_held_out_loss(float(losses.mean()))
+            self._restart_clock()
 
     def _evaluate_batch(self, batch: NDArray[np.int64]) -> Tensor:
-        on_host = torch.from_numpy(batch)
-        if self._tokens is None:
-            return self._trainer.evaluate(on_host)
-        return self._trainer.evaluate(self._tokens[: len(batch)].copy_(on_host))
+        with interrupt_deferred():
+            on_host = torch.from_numpy(batch)
+            if self._tokens is None:
+                return self._trainer.evaluate(on_host)
+            loss = self._trainer.evaluate(self._tokens[: len(batch)].copy_(on_host))
+            self._synchronize()  # or all batches are under way before a signal is seen
+            return loss
+
+    def _take_held_out_loss(self, loss: float) -> None:
+        if not math.isfinite(loss):  # the last update's weights, which no training loss has seen
+            self._end_diverged(self.step - 1, loss)
+        self.held_out_loss = loss
+        self._metrics.add(self.step, held_out_loss=loss)
+        self._display.tell(f"step {self.step}/{self._wanted.steps}  held-out loss {loss:.4f}")
+        best = self._progress.best_loss
+        if best is None or loss < best:
+            write_weights(best_path(self._identity.output), self._checkpoint())
+            best = loss
+        self._progress = replace(self._progress, best_loss=best, evaluated_step=self.step)
+        self._is_saved = False
 
     def _save(self) -> None:
         self._check_losses()
         self._take_rate_before_pause()
         write_checkpoint(resume_path(self._identity.output), self._checkpoint())
-        self._saved = self.step
+        self._saved, self._is_saved = self.step, True
         self._restart_clock()
 
     def _take_rate_before_pause(self) -> None:
@@ -271,13 +265,14 @@ class Training:
             settings=self._identity.settings,
             tensors=self._trainer.tensors(),
             tokenizer=self._identity.tokenizer,
-            progress=Progress(
-                step=self.step,
-                seed=self._seed,
-                steps=self._wanted.steps,
-                tokens_digest=self._tokens_digest,
-                best_loss=self._best,
-            ),
+            progress=self._state(),
+        )
+
+    def _state(self) -> Progress:
+        """How far it is now."""
+        batches = self._first_batch + (self.step - self._first) * self._wanted.parts
+        return replace(
+            self._progress, step=self.step, batches=batches, tokens_per_update=self._tokens_per_step
         )
 
     def _end_diverged(self, step: int, loss: float) -> None:

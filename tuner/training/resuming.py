@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from ..values.errors import UserInputError
 from .checkpoint import Checkpoint, Progress, Tokenization, read_checkpoint, read_weights, write_weights
-from .places import resume_path
+from .places import best_path, resume_path
+from .schedule import Schedule
 from .settings import TrainingSettings
 
 _MAY_DIFFER = ("batch_size", "triton_kernel_version", "gradient_checkpointing", "mixed_precision")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """What a session is to train, as far as a checkpoint has something to say to it.
+
+    seed: None where none was asked for. parts: batches an update. tokens_digest: which text.
+    """
+
+    settings: TrainingSettings
+    output: Path
+    schedule: Schedule
+    seed: int | None
+    parts: int
+    tokenizer: Tokenization
+    tokens_digest: str
+
+    @property
+    def tokens_per_update(self) -> int:
+        return self.parts * self.settings.batch_size * self.settings.n_seq
 
 
 def find_checkpoint(output: Path, settings: TrainingSettings) -> Checkpoint | None:
@@ -41,43 +63,69 @@ def complete_weights(output: Path, settings: TrainingSettings) -> None:
         write_weights(output, checkpoint)
 
 
-def agree(
-    earlier: Checkpoint,
-    settings: TrainingSettings,
-    *,
-    steps: int,
-    seed: int | None,
-    tokenizer: Tokenization,
-    tokens_digest: str,
-) -> tuple[Progress, list[str]]:
-    """The progress to go on from, and a line for each thing that is no longer as it was.
+def agree(earlier: Checkpoint, asked: Asked) -> tuple[Progress, list[str]]:
+    """The progress to go on from, and a line for each thing that is no longer as it was: the new one wins.
 
-    seed: None where none was asked for.
     Raises: UserInputError where what was asked for would silently be ignored.
     """
     progress, name = earlier.progress, f"the checkpoint at step {earlier.progress.step}"
+    steps = asked.schedule.steps
     if steps < progress.step:
         raise UserInputError(
             f"--steps: expected at least the {progress.step} that are done, got {steps}; raise it, or "
             "start anew with --no-resume"
         )
-    if seed is not None and seed != progress.seed:
+    if asked.seed is not None and asked.seed != progress.seed:
         raise UserInputError(
-            f"--seed: expected {progress.seed} as in {name}, got {seed}, which would change nothing; leave "
-            "it out, or start anew with --no-resume"
+            f"--seed: expected {progress.seed} as in {name}, got {asked.seed}, which would change nothing; "
+            "leave it out, or start anew with --no-resume"
         )
-    if (tokenizer.json or tokenizer.name) != (earlier.tokenizer.json or earlier.tokenizer.name):
+    now, was = asked.tokenizer, earlier.tokenizer
+    if (now.json or now.name) != (was.json or was.name):
         raise UserInputError(
-            f"--tokenizer: expected {earlier.tokenizer.name} as in {name}, got {tokenizer.name}; name that "
-            "one, or start anew with --no-resume"
+            f"--tokenizer: expected {was.name} as in {name}, got {now.name}; name that one, or start anew "
+            "with --no-resume"
         )
+    told = [
+        f"{key}: {getattr(earlier.settings, key)} until now, goes on with {getattr(asked.settings, key)}"
+        for key in _MAY_DIFFER
+        if getattr(earlier.settings, key) != getattr(asked.settings, key)
+    ]
+    if progress.tokens_digest is not None and progress.tokens_digest != asked.tokens_digest:
+        best = "" if progress.best_loss is None else f", and {best_path(asked.output).name} is replaced"
+        told.append(
+            "--data: another text than until now, goes on with it; the lowest held-out loss counts anew"
+            f"{best}"
+        )
+        progress = replace(progress, best_loss=None)
+    progress = replace(progress, tokens_digest=asked.tokens_digest)
+    if _is_another_update(earlier, asked):
+        told.append(
+            f"--tokens-per-update: {progress.tokens_per_update:,} tokens until now, goes on with "
+            f"{asked.tokens_per_update:,}"
+        )
+    return progress, told + _changes_of_schedule(progress, asked.schedule)
+
+
+def _is_another_update(earlier: Checkpoint, asked: Asked) -> bool:
+    """Whether an update has other tokens, beyond what another batch_size, told already, says by itself."""
+    was, batch = earlier.progress.tokens_per_update, earlier.settings.batch_size * earlier.settings.n_seq
+    if was is None or was == asked.tokens_per_update:
+        return False
+    return was != batch or asked.parts != 1
+
+
+def _changes_of_schedule(progress: Progress, now: Schedule) -> list[str]:
     told = []
-    for key in _MAY_DIFFER:
-        was, now = getattr(earlier.settings, key), getattr(settings, key)
-        if was != now:
-            told.append(f"{key}: {was} until now, goes on with {now}")
-    if progress.tokens_digest is not None and progress.tokens_digest != tokens_digest:
-        told.append("--data: another text than until now, goes on with it")
-    if progress.steps is not None and progress.steps != steps:
-        told.append(f"--steps: {progress.steps} until now; the learning rate now falls until step {steps}")
-    return progress, told
+    if progress.steps is not None and progress.steps != now.steps:
+        told.append(
+            f"--steps: {progress.steps} until now; the learning rate now falls until step {now.steps}"
+        )
+    if progress.learning_rate is not None and progress.learning_rate != now.peak:
+        told.append(f"--learning-rate: {progress.learning_rate:g} until now, goes on with {now.peak:g}")
+    # The default follows from --steps, which is told.
+    was, by_default = progress.warmup_steps, Schedule.of(now.peak, progress.steps or now.steps).warmup_steps
+    is_by_default = (was, now.warmup_steps) == (by_default, Schedule.of(now.peak, now.steps).warmup_steps)
+    if was is not None and was != now.warmup_steps and not is_by_default:
+        told.append(f"--warmup: {was} steps until now, goes on with {now.warmup_steps}")
+    return told

@@ -14,6 +14,8 @@ from ..values.errors import Phase8TuneError, UserInputError
 from ..values.sizes import format_mb
 from .settings import TrainingSettings
 
+PEAK_TOLERANCE = 0.005
+"""Of a measured peak memory, by which another training of the same settings may exceed it."""
 STATE_BYTES = 12
 """Of a parameter in a checkpoint: the weight and its two moments, float32 each."""
 _LEAST_BYTES = 2 * 4
@@ -26,6 +28,15 @@ def budget_of(vram_bytes: int | None, settings: TrainingSettings) -> int | None:
     """What the process may take of the card: what was asked for, or what the settings were found under."""
     origin = settings.measured or settings.predicted
     return vram_bytes or (None if origin is None or origin.device_kind == "cpu" else origin.budget_bytes)
+
+
+def promised_peak_bytes(settings: TrainingSettings) -> int:
+    """The peak that the settings were found to have on a card, with what may differ; 0 where none is told."""
+    if settings.predicted is not None:
+        return settings.predicted.peak_bytes_high
+    if settings.measured is None or settings.measured.device_kind == "cpu":
+        return 0
+    return int(settings.measured.peak_bytes * (1 + PEAK_TOLERANCE))
 
 
 def check_disk(output: Path, parameters: int) -> None:

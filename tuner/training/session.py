@@ -21,13 +21,15 @@ from ..values.interrupt import interrupt_deferred
 from .curve import draw_curve
 from .metrics import read_metrics
 from .places import curve_path, drafts, lock_path, metrics_path, resume_path
-from .room import budget_of, check_disk, check_host_memory, largest_batch
+from .room import budget_of, check_disk, check_host_memory, largest_batch, promised_peak_bytes
+from .schedule import Schedule
 from .settings import TrainingSettings, load_settings
 from .sources import check_text, find_sources
 from .tokenizer import Tokenizer, load_tokenizer
 from .tokens import Tokens, check_vocabulary, open_tokens, split
 
 if TYPE_CHECKING:
+    from .card import HeldCard
     from .loop import Training
 
 _REFUSED = ("out of memory", "can't allocate memory", "not enough memory")
@@ -53,6 +55,7 @@ class Request:
     log_every: int
     device: str
     vram_bytes: int | None
+    reserve_bytes: int | None
     resume: bool
     seed: int | None
     tensorboard: Path | None
@@ -156,18 +159,28 @@ def _train(
     if not on_gpu:
         settings = _for_cpu(settings)
         check_host_memory(settings)
-    from .assembly import assemble
-    from .resuming import complete_weights
+    from .assembly import assemble, find_start
+    from .checkpoint import Tokenization
+    from .resuming import Asked, complete_weights
 
-    parts = _parts(request, settings)
+    asked = Asked(
+        settings=settings,
+        output=request.output,
+        schedule=Schedule.of(request.learning_rate, request.steps, request.warmup),
+        seed=request.seed,
+        parts=_parts(request, settings),
+        tokenizer=Tokenization(name=tokenizer.name, json=tokenizer.to_json()),
+        tokens_digest=tokens.digest,
+    )
+    start = find_start(request, asked)
+    if start is None:
+        complete_weights(request.output, settings)
+        return None
+    card: HeldCard | None = None
     try:
+        card = _hold_card(request, settings) if on_gpu else None
         with ExitStack() as stack:
-            training = assemble(
-                request, settings, tokenizer, tokens.digest, training_tokens, held_out, parts, on_gpu, stack
-            )
-            if training is None:
-                complete_weights(request.output, settings)
-                return None
+            training = assemble(request, asked, start, training_tokens, held_out, card, stack)
             ending = training.run()
             result = _result(training)
     except UnsupportedVersionError as error:
@@ -175,7 +188,7 @@ def _train(
     except (RuntimeError, MemoryError) as error:
         if not _ran_out_of_memory(error):
             raise
-        raise DeviceError(_out_of_memory(settings, request, on_gpu)) from error
+        raise DeviceError(_out_of_memory(settings, card)) from error
     _conclude(request, training)
     if ending == "interrupted":
         raise InterruptedStudyError(
@@ -260,14 +273,22 @@ def _ran_out_of_memory(error: BaseException | None) -> bool:
     return False
 
 
-def _out_of_memory(settings: TrainingSettings, request: Request, on_gpu: bool) -> str:
-    where, largest = "the CPU", None
-    if on_gpu:
-        from ..worker.cuda_accounting import describe_card
+def _hold_card(request: Request, settings: TrainingSettings) -> HeldCard:
+    from .card import HeldCard
 
-        where, card = "the GPU", describe_card()
-        budget = budget_of(request.vram_bytes, settings) or card.total_bytes
-        largest = largest_batch(settings, budget, card.name)
+    card = HeldCard(
+        budget_of(request.vram_bytes, settings), request.reserve_bytes, promised_peak_bytes(settings)
+    )
+    if card.note is not None:
+        click.echo(card.note)
+    return card
+
+
+def _out_of_memory(settings: TrainingSettings, card: HeldCard | None) -> str:
+    where, largest = "the CPU", None
+    if card is not None:
+        where = "the GPU"
+        largest = largest_batch(settings, card.budget_bytes - card.reserve_bytes, card.name)
     told = f"; the largest that is predicted to fit is {largest}" if largest is not None else ""
     return (
         f"out of memory on {where} at batch_size {settings.batch_size} × {settings.n_seq}{told}; lower "

@@ -15,14 +15,13 @@ from ..machine.environment import driver_versions, installed_version, processor_
 from ..machine.nvml import Card, open_nvml
 from ..measuring.monitor import TrialMonitor
 from ..values.errors import DeviceError, Phase8TuneError, UserInputError
+from .room import PEAK_TOLERANCE
 from .settings import Measured, Predicted, TrainingSettings, Verified
 
 STEPS = 200
 STEADY_S = 60.0
 RATE_TOLERANCE = 0.03
 """Of the promised tokens/s of a measured file; a predicted one promises its interval."""
-PEAK_TOLERANCE = 0.005
-"""Of the promised peak memory, by which a training may exceed it."""
 _LIFE = (sys.executable, "-m", "phase8_tune.tuner.training.life")
 
 
@@ -116,6 +115,7 @@ def life_request(
         "log_every": 10,
         "device": device,
         "vram_bytes": budget_bytes,
+        "reserve_bytes": None,
         "resume": True,
         "seed": None,
         "tensorboard": None,
