@@ -60,6 +60,6 @@ def test_a_preset_by_its_numbers_is_the_preset(predictor: Predictor) -> None:
 
 def test_what_the_kernels_do_not_take_is_the_users_error(predictor: Predictor) -> None:
     with pytest.raises(
-        UserInputError, match=r"192x1h1 vocab600 2×64 v2 .*at most 128 features a head, got 192"
+        UserInputError, match=r"192x1h1 with kernels v2: .*at most 128 features a head, got 192"
     ):
         predictor.predict(replace(OWN, model="192x1h1"), BUDGET_BYTES)

@@ -6,7 +6,6 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ...kernels.versions import UnsupportedVersionError
 from ..machine.environment import driver_versions
 from ..predict.prediction import Predictor
 from ..predict.rate.profiles import GpuProfile
@@ -77,10 +76,6 @@ def plan(request: RunRequest, profile: GpuProfile) -> None:
         except KeyboardInterrupt:
             raise InterruptedStudyError(
                 "interrupted; what was predicted is kept: run the same command to go on"
-            ) from None
-        except UnsupportedVersionError as error:  # a size of the user's own
-            raise UserInputError(
-                f"study {definition.name}: {error}; leave that size or that version out of the study"
             ) from None
     facts = RunFacts(
         run_root=root,

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...kernels.versions import CAPTURED_VERSIONS
+from ...kernels.versions import CAPTURED_VERSIONS, UnsupportedVersionError
+from ..values.errors import UserInputError
 from ..worker.main import die_with_parent
 from .fit.line import FIT_BATCHES, BatchSizes, Line, fit_line, trace_batch
 from .fit.line_files import read_line, write_line
@@ -59,7 +60,7 @@ def prepare_process() -> None:
 def answer(job: LineJob) -> list[Answer]:
     """The answers to a job's questions, in order.
 
-    Raises: UnsupportedVersionError where the kernel version does not take the model.
+    Raises: UserInputError where the kernel version does not take the model.
     """
     key = job.key
     config = key.config()
@@ -126,9 +127,12 @@ def _tracing(key: LineKey) -> Callable[[int, int], Trace]:
     )
 
     def tracing(batch: int, depth: int) -> Trace:
-        return trace_training(
-            key.config(), options, batch_size=batch, limits=key.limits, mode=key.mode, depth=depth
-        )
+        try:
+            return trace_training(
+                key.config(), options, batch_size=batch, limits=key.limits, mode=key.mode, depth=depth
+            )
+        except UnsupportedVersionError as error:  # for a size of the user's own: presets are taken by all
+            raise UserInputError(f"{key.model} with kernels {key.kernel_version}: {error}") from None
 
     return tracing
 

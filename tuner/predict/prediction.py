@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from ...kernels.versions import CAPTURED_VERSIONS, UnsupportedVersionError
+from ...kernels.versions import CAPTURED_VERSIONS
 from ..measuring.memory import cap_bytes
 from ..values.candidate import Candidate
 from ..values.errors import NothingFitsError, UserInputError
@@ -90,14 +90,14 @@ class Predictor:
         """
         try:
             return self.predict_all([candidate], budget_bytes)[0]
-        except (ValueError, UnsupportedVersionError) as error:
+        except ValueError as error:
             raise UserInputError(f"{candidate.describe()}: {error}") from error
 
     def predict_all(self, candidates: Sequence[Candidate], budget_bytes: int) -> list[Prediction]:
         """The whole predictions of many candidates, in order.
 
-        Raises: ValueError, UnsupportedVersionError for a candidate that cannot be built; UserInputError for
-        one of a workload that cannot be predicted; NothingFitsError.
+        Raises: ValueError for a candidate that cannot be built; UserInputError for one that its kernel
+        version does not take, or of a workload that cannot be predicted; NothingFitsError.
         """
         capped = self.store.ask(
             [self._question(c, self._cap(c, budget_bytes, RECOMMEND)) for c in candidates]
@@ -113,7 +113,7 @@ class Predictor:
     def largest_batch(self, candidate: Candidate, budget_bytes: int) -> int:
         """The largest batch of a candidate that fits (`fits.RECOMMEND`), all else equal; 0 where none does.
 
-        Raises: UnsupportedVersionError, UserInputError, NothingFitsError.
+        Raises: ValueError, UserInputError, NothingFitsError.
         """
         cap = self._cap(candidate, budget_bytes, RECOMMEND)
 
@@ -141,8 +141,8 @@ class Predictor:
         """Forecasts of many candidates, in order; what is clearly over or under is not replayed.
 
         rule: which candidates count as over. on_progress: as in `PredictionStore.ask`.
-        Raises: UnsupportedVersionError where a version does not take a model; UserInputError for a candidate
-        of a workload that cannot be predicted; NothingFitsError.
+        Raises: UserInputError for a candidate that its kernel version does not take, or of a workload that
+        cannot be predicted; NothingFitsError.
         """
         questions = [self._question(c, self._cap(c, budget_bytes, rule), is_rough=True) for c in candidates]
         forecasts = []

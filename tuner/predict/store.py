@@ -93,7 +93,7 @@ class PredictionStore:
     ) -> list[Answer]:
         """The answers, in order. on_progress: told (lines done, lines to do) of those not known already.
 
-        Raises: UnsupportedVersionError (kernels.versions) where a version does not take a model;
+        Raises: UserInputError where a version does not take a model;
         DeviceError where a process that traces was ended from outside.
         """
         try:

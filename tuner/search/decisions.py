@@ -68,7 +68,7 @@ def decide(
 ) -> Plan:
     """Decide every candidate of a study. What fits, fits with a margin to spare (`fits.RECOMMEND`).
 
-    Raises: UnsupportedVersionError (kernels.versions); NothingFitsError for less than the context takes.
+    Raises: UserInputError where a version does not take a model; NothingFitsError for less than the context.
     """
     space = SearchSpace(definition)
     candidates = list(space.enumerate())
