@@ -9,6 +9,8 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+from .cache_keys import settle_cache_keys
+
 OPERATIONS: dict[str, str] = {
     # operation: folder it lives in
     "htt_embedding": "htt_embedding",
@@ -76,5 +78,6 @@ def implementation(operation: str, version: str) -> Callable[..., Any]:
         )
     package = __name__.rpartition(".")[0]
     module = importlib.import_module(f"{package}.{OPERATIONS[operation]}.{_TABLE[version][operation]}")
+    settle_cache_keys()
     function: Callable[..., Any] = getattr(module, operation)
     return function

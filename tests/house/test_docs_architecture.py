@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import phase8_tune
+from phase8_tune.tuner.compiling import notes
 from phase8_tune.tuner.predict import store
 from phase8_tune.tuner.predict.fit import line_files
 from phase8_tune.tuner.predict.lines import LineKey
@@ -25,7 +26,7 @@ ROOT = Path(phase8_tune.__file__).resolve().parent
 ARCHITECTURE, CONTRIBUTING = ROOT / "docs" / "architecture.md", ROOT / "CONTRIBUTING.md"
 PAGES = (ARCHITECTURE, CONTRIBUTING)
 FOLDERS = ("benchmarks", "docs", "kernels", "phase8", "studies", "tests", "tuner")
-MADE_BY_COMMANDS = ("recommended/", "predictions/")
+MADE_BY_COMMANDS = ("recommended/", "predictions/", "compiled/")
 VERSIONS = {  # row of the table of formats → the code's own
     "run": run_directory.FORMAT_VERSION,
     "record": RECORD_FORMAT_VERSION,
@@ -35,6 +36,7 @@ VERSIONS = {  # row of the table of formats → the code's own
     "checkpoint": checkpoint.FORMAT_VERSION,
     "cache of lines": line_files._FORMAT,
     "cache of answers": store._FORMAT,
+    "cache of what was compiled": notes.FORMAT,
 }
 PATH = re.compile(
     rf"(?<![\w/.])((?:{'|'.join(FOLDERS)})/[\w./-]*?)(?:::(\w+))?(?=[^\w./:-]|[.:,]?\s|$)", re.M

@@ -1,0 +1,248 @@
+"""Kernels of candidates are compiled before they are launched: in several processes, without the GPU.
+
+A worker compiles a kernel when it launches it for the first time, one after the other, 1 to 2 s each. What a
+candidate launches is known without launching it (`launches.py`), and Triton keeps what it
+compiles in a folder, where the worker finds it. Nothing depends on this: what is missing is compiled by the
+worker, as ever.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing.context import SpawnContext, SpawnProcess
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from ..machine.cache_folder import compiler_caches
+from ..predict.lines import is_predictable, line_key
+from ..predict.rate.profiles import GpuProfile
+from ..values.candidate import Candidate
+from ..values.interrupt import interrupt_deferred
+from .jobs import (
+    CheckLaunches,
+    Launches,
+    TrainingLaunches,
+    compile_form,
+    find_launches,
+    is_ready,
+    prepare_compiler,
+)
+from .notes import Notes
+from .specialization import Compiled, Specialization
+
+_DEFINITION = "reference"  # it launches nothing of ours
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Compilation:
+    """What was done so far.
+
+    compiled: forms of kernels, in so many seconds of all processes together; found: those that were in the
+    cache. failures: a line for each that could not be compiled; they are left to the worker. is_done: whether
+    nothing is left to do.
+    """
+
+    compiled: int
+    found: int
+    seconds: float
+    failures: tuple[str, ...]
+    is_done: bool
+
+
+@dataclass(kw_only=True, slots=True)
+class _Request:
+    """The forms that something launches, and which of them are not done; None until they are known."""
+
+    forms: tuple[Specialization, ...] = ()
+    missing: set[Specialization] | None = None
+
+
+class KernelCompiler:
+    """Compiles candidates' kernels for one card, beside whatever the driver does. Use as a context: it ends
+    its processes, which are started when there is something to compile.
+
+    processes: how many at once. log: where compilers' messages go. folder: where it is kept what was compiled
+    for which candidate, None for the user's cache folder.
+    """
+
+    def __init__(
+        self, profile: GpuProfile, *, processes: int, log: Path | None = None, folder: Path | None = None
+    ) -> None:
+        self._profile = profile
+        self._architecture = int(profile.compute_capability.replace(".", ""))
+        self._processes, self._log = processes, log
+        self._environment = compiler_caches()
+        self._notes = Notes(folder, architecture=self._architecture, environment=self._environment)
+        self._context = _RecordingContext()
+        self._pool: ProcessPoolExecutor | None = None
+        self._changed = threading.Condition()  # guards what follows: answers come on the pool's own thread
+        self._is_open = True
+        self._open: dict[Launches, _Request] = {}
+        self._queue: deque[Launches] = deque()  # those of which nobody has asked yet what they launch
+        self._asking = 0
+        self._done: dict[Specialization, Compiled | None] = {}  # None: it failed
+        self._begun: set[Specialization] = set()
+        self._failures: list[str] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._changed:
+            self._is_open = False
+        if self._pool is None:
+            return
+        with interrupt_deferred():
+            for process in self._context.started:  # what is not there by now is left to the worker
+                process.kill()
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool = None
+
+    def compile_ahead(self, candidates: Sequence[Candidate]) -> None:
+        """Begin to compile what these launch, the first first, and return; what is there is left as it is."""
+        for asked in dict.fromkeys(each for candidate in candidates for each in self._asked(candidate)):
+            if not self._notes.are_there(asked):
+                with self._changed:
+                    if asked not in self._open:
+                        self._open[asked] = _Request()
+                        self._queue.append(asked)
+        self._find_next()
+
+    def wait(self, candidates: Sequence[Candidate], timeout_s: float) -> bool:
+        """Wait until nothing is left to be done for these; whether that came in time."""
+        asked = [each for candidate in candidates for each in self._asked(candidate)]
+        with self._changed:
+            return self._changed.wait_for(lambda: all(each not in self._open for each in asked), timeout_s)
+
+    def report(self) -> Compilation:
+        """What was done so far."""
+        with self._changed:
+            made = [each for each in self._done.values() if each is not None]
+            return Compilation(
+                compiled=sum(each.is_new for each in made),
+                found=sum(not each.is_new for each in made),
+                seconds=sum(each.seconds for each in made),
+                failures=tuple(self._failures),
+                is_done=not self._open,
+            )
+
+    def _asked(self, candidate: Candidate) -> list[Launches]:
+        """What is launched for a candidate: first the check of its version, as in the worker."""
+        if not is_predictable(candidate) or candidate.kernel_version == _DEFINITION:
+            return []
+        key = line_key(candidate, self._profile)
+        return [
+            CheckLaunches(
+                kernel_version=key.kernel_version, mixed_precision=key.mixed_precision, limits=key.limits
+            ),
+            TrainingLaunches(key=key, batch_size=candidate.batch_size),
+        ]
+
+    def _find_next(self) -> None:
+        """Ask what the next launch: of few at once, so that what the first launch is compiled before that."""
+        while True:
+            with self._changed:
+                if not self._queue or self._asking >= max(1, self._processes // 2):
+                    return
+                asked = self._queue.popleft()
+                self._asking += 1
+            self._submit(functools.partial(self._take_forms, asked), find_launches, asked)
+
+    def _submit(self, take: Callable[[Future[Any]], None], job: Callable[..., Any], asked: Any) -> None:
+        """Have a job done by a process; `take` gets the answer, or what went wrong, on the pool's thread."""
+        try:
+            future = self._started_pool().submit(job, asked, self._architecture)
+        except (RuntimeError, OSError) as error:  # the pool is broken, closed, or cannot be made
+            future = Future()
+            future.set_exception(error)
+        future.add_done_callback(take)
+
+    def _started_pool(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(
+                self._processes,
+                self._context,
+                initializer=prepare_compiler,
+                initargs=(self._environment, self._log),
+            )
+            for _ in range(self._processes):  # all are started now, by the thread with which they end
+                self._pool.submit(is_ready)
+        return self._pool
+
+    def _take_forms(self, asked: Launches, future: Future[list[Specialization]]) -> None:
+        """What a request launches is known: compile what nobody has asked for yet."""
+        with self._changed:
+            if not self._is_open:
+                return
+            self._asking -= 1
+            error = future.exception()
+            if error is not None:
+                self._fail(f"{_describe(asked)}: {error}")
+                del self._open[asked]
+                self._changed.notify_all()
+            new: list[Specialization] = []
+            if error is None:
+                request = self._open[asked]
+                request.forms = tuple(future.result())
+                request.missing = {form for form in request.forms if form not in self._done}
+                new = [form for form in request.forms if form not in self._begun]
+                self._begun.update(new)
+                self._close_finished()
+        self._find_next()
+        for form in new:
+            self._submit(functools.partial(self._take_compiled, form), compile_form, form)
+
+    def _take_compiled(self, form: Specialization, future: Future[Compiled]) -> None:
+        with self._changed:
+            if not self._is_open:
+                return
+            error = future.exception()
+            if error is not None:
+                self._fail(str(error))
+            self._done[form] = None if error is not None else future.result()
+            for request in self._open.values():
+                if request.missing is not None:
+                    request.missing.discard(form)
+            self._close_finished()
+
+    def _fail(self, line: str) -> None:
+        if line not in self._failures:  # one reason may keep many from being compiled
+            self._failures.append(line)
+
+    def _close_finished(self) -> None:
+        """Put down requests of which nothing is missing, and tell who waits."""
+        for asked, request in list(self._open.items()):
+            if request.missing is not None and not request.missing:
+                made = [self._done[form] for form in request.forms]
+                if all(each is not None for each in made):
+                    self._notes.write(asked, [each.path for each in made if each is not None])
+                del self._open[asked]
+        self._changed.notify_all()
+
+
+def _describe(asked: Launches) -> str:
+    if isinstance(asked, CheckLaunches):
+        return f"the check of {asked.kernel_version} in {asked.mixed_precision}"
+    key = asked.key
+    return f"{key.model} {asked.batch_size}×{key.n_seq} {key.kernel_version} {key.mixed_precision}"
+
+
+class _RecordingContext(SpawnContext):
+    """Starts processes as `spawn` does, and knows which: a pool does not tell whom to end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started: list[SpawnProcess] = []
+
+    def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # type: ignore[override]  # a class there
+        process = SpawnProcess(*args, **kwargs)
+        self.started.append(process)
+        return process

@@ -1,0 +1,167 @@
+"""Which forms of which kernels a training launches, found without a GPU and without running one.
+
+The real step runs on the meta device, as it does for a trace (`tuner/predict/trace/`), with the bodies of our
+operations; each launch is left out once Triton has said what it would compile for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from triton import knobs
+from triton.runtime.jit import JITFunction
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from ...kernels import gate
+from ...kernels.device_limits import assuming_limits
+from ...kernels.gate_draws import DEVICE_SHAPES
+from ...kernels.gate_inputs import draw_inputs
+from ...kernels.versions import OPERATIONS, implementation
+from ...phase8.config import Phase8Config
+from ...phase8.training import Trainer, TrainingOptions
+from ..predict.trace.limits import Limits
+from ..predict.trace.operations import Operation, custom_body
+from ..values.candidate import Mode, Precision
+from .specialization import Specialization
+from .target import aim_at
+
+_META = torch.device("meta")
+_ALIKE = 3
+"""Blocks: the first, one between, and the last. Those between launch the same."""
+_DTYPES: dict[Precision, torch.dtype] = {
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "none": torch.float32,
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Pointer:
+    """Stands in for a tensor on the GPU, of which Triton asks the dtype and whether it begins at a multiple
+    of 16 bytes. What PyTorch allocates does (it rounds to 512), so that the place in it decides."""
+
+    dtype: torch.dtype
+    offset_bytes: int
+
+    def data_ptr(self) -> int:
+        return self.offset_bytes
+
+
+def training_launches(
+    config: Phase8Config,
+    options: TrainingOptions,
+    *,
+    batch_size: int,
+    mode: Mode,
+    limits: Limits,
+    architecture: int,
+) -> list[Specialization]:
+    """What setup, a step and an evaluation launch on a GPU with these limits, each form once.
+
+    Clipping and the optimizer are PyTorch's own, and compile nothing.
+    Raises: UnsupportedVersionError where the kernel version does not take this model.
+    """
+    config = replace(config, n_layers=min(config.n_layers, _ALIKE))
+    with _recording(limits, architecture) as found:
+        trainer = Trainer(config, options, device=_META)
+        tokens = torch.zeros(batch_size, config.n_seq + 1, dtype=torch.int64, device=_META)
+        if mode == "train":
+            trainer.accumulate(tokens, 1)
+        trainer.evaluate(tokens)
+    return list(found)
+
+
+def check_launches(
+    version: str, precision: Precision, *, limits: Limits, architecture: int
+) -> list[Specialization]:
+    """What the check of a kernel version launches on a GPU with these limits, each form once.
+
+    Raises: UnsupportedVersionError where the version cannot run.
+    """
+    found: dict[Specialization, None] = {}
+    for operation in OPERATIONS:
+        dtype = torch.float32 if operation in gate._FLOAT32_ONLY else _DTYPES[precision]
+        for shape in DEVICE_SHAPES:
+            for inputs in draw_inputs(operation, shape, dtype, 0):
+                function = implementation(operation, version)
+                with _recording(limits, architecture) as launched:
+                    gate._outputs_and_gradients(function, inputs, dtype, dtype, _META, 0)
+                found |= launched
+    return list(found)
+
+
+@contextlib.contextmanager
+def _recording(limits: Limits, architecture: int) -> Iterator[dict[Specialization, None]]:
+    """Inside, launches are left out and what Triton would compile for them is put down."""
+    found: dict[Specialization, None] = {}
+    launch = JITFunction.run
+
+    def run(kernel: Any, *args: Any, grid: Any, warmup: bool = False, **kwargs: Any) -> None:
+        named = {name: _stand_in(value) for name, value in kwargs.items()}
+        launch(kernel, *map(_stand_in, args), grid=grid, warmup=True, **named)
+
+    def note(*, fn: Any, compile: dict[str, Any], **_: Any) -> bool:
+        form = Specialization(module=fn.module, kernel=fn.name, description=compile["specialization_data"])
+        found[form] = None
+        return True  # it was dealt with: Triton compiles nothing
+
+    aim_at(architecture)
+    JITFunction.run = run
+    knobs.runtime.jit_cache_hook = note
+    try:
+        with (
+            assuming_limits(
+                shared_memory_bytes=limits.shared_memory_bytes, multiprocessors=limits.multiprocessors
+            ),
+            torch.autograd.set_multithreading_enabled(False),
+            _WithBodies(),
+        ):
+            yield found
+    finally:
+        JITFunction.run = launch
+        knobs.runtime.jit_cache_hook = None
+
+
+def _stand_in(value: Any) -> Any:
+    """What Triton sees instead of a launch's argument."""
+    if isinstance(value, Tensor):
+        return _Pointer(dtype=value.dtype, offset_bytes=int(value.storage_offset()) * value.element_size())
+    if isinstance(value, TensorDescriptor):
+        return replace(value, base=_stand_in(value.base))
+    return value
+
+
+class _WithBodies(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Operations of our own run their Python bodies, and those that only write write nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._operations: dict[Any, Operation] = {}
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled by PyTorch here."""
+        return False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        operation = self._operations.get(func)
+        if operation is None:
+            operation = self._operations[func] = Operation(func)
+        if operation.is_composite:
+            with self:
+                return func.decompose(*args, **kwargs)
+        if operation.namespace == "phase8":
+            with self:
+                return custom_body(func)(*args, **kwargs)
+        if operation.writes_only:
+            return operation.written(args, kwargs)
+        return func(*args, **kwargs)
