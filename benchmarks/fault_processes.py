@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import time
 from pathlib import Path
 
+from ..tuner.values.interrupt import ENDING_SIGNALS
+
 MARK = "PHASE8_TUNE_FAULTS"
 _GRACE_S = 10.0  # for a killed process to be gone
+
+
+def ignore_signals_alone() -> None:
+    """Have no command that is called or started here ignore a signal because this process does.
+
+    A job in the background of a shell without job control has Ctrl-C ignored, one under nohup SIGHUP; that is
+    handed on to what it starts, and our commands keep to it. A handler that does nothing is not handed on.
+    """
+    for number in ENDING_SIGNALS:
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: None)
 
 
 def marked() -> list[int]:

@@ -52,7 +52,14 @@ def full_training_case(bench: Bench, times: int, steps: int) -> Tally:
 def lost_output_training_case(bench: Bench, times: int, steps: int) -> Tally:
     """Standard output, standard error or both lead nowhere: full, closed, or a reader that goes away."""
     return attacked(
-        bench, "output streams lost", "output", times, steps, _unheard, _lost_output, attacks_each=1
+        bench,
+        "output streams lost",
+        "output",
+        times,
+        steps,
+        _unheard,
+        lambda folder, ended: _lost_output(folder, ended, steps),
+        attacks_each=1,
     )
 
 
@@ -119,12 +126,12 @@ def _full(folder: Path, ended: Ended) -> list[str]:
     return [*wrong, *_one_line(ended)]
 
 
-def _lost_output(folder: Path, ended: Ended) -> list[str]:
+def _lost_output(folder: Path, ended: Ended, steps: int) -> list[str]:
     wrong = [f"{name}: left behind" for name in strays(folder)]
     if ended.code not in (0, 2):
         wrong.append(f"exit code {ended.code} without output: {ended.errors[-300:]}")
     done, saved = max(dict(logged(folder)), default=0), saved_step(folder)
-    if done != saved:
+    if done != steps or saved != steps:
         wrong.append(f"output lost: step {done} was done, step {saved} is saved, exit code {ended.code}")
     return wrong + (["Traceback"] if "Traceback" in ended.errors else [])
 

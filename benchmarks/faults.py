@@ -48,7 +48,7 @@ from .fault_drivers import (
 from .fault_endings import ended_driver_case, lost_output_case, small_disk_case
 from .fault_harness import FAKES, Tally
 from .fault_kills import kill_case
-from .fault_processes import MARK
+from .fault_processes import MARK, ignore_signals_alone
 from .fault_training import WORKER
 from .fault_trainings import (
     end_training_case,
@@ -274,7 +274,9 @@ def main() -> None:
 
 
 def prepare_environment() -> None:
-    """What the processes of the cases inherit: their mark, and where the workloads that misbehave lie."""
+    """What the processes of the cases inherit: their mark, and where the workloads that misbehave lie; no
+    signal that is ignored."""
+    ignore_signals_alone()
     os.environ[MARK] = uuid.uuid4().hex
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(FAKES), os.environ.get("PYTHONPATH"))))
 

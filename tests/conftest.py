@@ -12,6 +12,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from phase8_tune.benchmarks.fault_processes import ignore_signals_alone
+
 # How long an example takes says something about the machine, not about the code.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
@@ -20,6 +22,8 @@ settings.load_profile("untimed")
 # the root, not in the kernels' folder, which pytest may collect after a folder that already imports triton.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+ignore_signals_alone()
 
 _TESTS = Path(__file__).parent
 # Folders and files whose tests start workers, trace steps or run kernels under the interpreter: `make quick`

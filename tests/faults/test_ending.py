@@ -9,8 +9,12 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import pytest
 
+from phase8_tune.benchmarks.fault_processes import ignore_signals_alone
+from phase8_tune.tuner.commands.entry import enter
+from phase8_tune.tuner.values.errors import UserInputError
 from phase8_tune.tuner.values.interrupt import end_requests, interrupt_deferred
 
 from ..tuner.processes import is_gone
@@ -108,3 +112,49 @@ def test_a_signal_outlives_the_failure_of_what_held_it_back() -> None:
         done.append("tried again")
 
     assert ended(write) == ([], 143)
+
+
+@pytest.mark.parametrize(
+    ("signals", "told"),
+    [
+        (1, "it: interrupted; records.jsonl cannot be written\n"),
+        (2, "it: interrupted; what was done until then is kept\n"),  # it was the second that tore the write
+    ],
+)
+def test_a_write_that_fails_after_a_signal_is_named(
+    signals: int, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @click.command()
+    def write() -> None:
+        try:
+            for _ in range(signals):
+                with contextlib.suppress(KeyboardInterrupt):
+                    signal.raise_signal(signal.SIGTERM)
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise UserInputError("records.jsonl cannot be written") from None
+
+    with pytest.raises(SystemExit) as end:
+        enter("it", write, [])
+    assert end.value.code == 143
+    assert capsys.readouterr().err == told
+
+
+@pytest.fixture
+def ignored() -> Iterator[signal.Signals]:
+    """A signal that is ignored from the start, as nohup has it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    yield signal.SIGHUP
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_that_was_ignored_from_the_start_stays_so(ignored: signal.Signals) -> None:
+    with end_requests() as request:
+        signal.raise_signal(ignored)
+    assert request.number is None
+
+
+def test_what_the_suite_ignores_its_commands_do_not(ignored: signal.Signals) -> None:
+    ignore_signals_alone()
+    signal.raise_signal(ignored)
+    assert ended(lambda done: signal.raise_signal(ignored)) == ([], 128 + ignored)

@@ -15,7 +15,7 @@ from phase8_tune.tuner.predict.lines import LineKey, Question, line_key
 from phase8_tune.tuner.predict.rate.profiles import gpu_profile
 from phase8_tune.tuner.predict.store import PredictionStore
 from phase8_tune.tuner.values.candidate import Candidate
-from phase8_tune.tuner.values.errors import DeviceError
+from phase8_tune.tuner.values.errors import DeviceError, UserInputError
 
 
 def prepare() -> None:
@@ -54,6 +54,20 @@ def test_one_that_was_ended_is_one_line(
     with PredictionStore(tmp_path, processes=1) as store, pytest.raises(DeviceError, match="from outside"):
         store.ask([question])
     assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), FileNotFoundError(2, "No such")])
+def test_no_room_for_their_semaphores_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, question: tuple[LineKey, Question], error: OSError
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr("_multiprocessing.SemLock", refuse)
+    with PredictionStore(tmp_path, processes=1) as store, pytest.raises(UserInputError) as told:
+        store.ask([question])
+    assert str(error.strerror) in str(told.value)
+    assert "/dev/shm" in str(told.value)
 
 
 def test_an_interrupt_waits_for_none(

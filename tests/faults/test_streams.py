@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
+import click
 import pytest
 
 from phase8_tune.tuner.cli import main
+from phase8_tune.tuner.commands.entry import Unheard, enter
 from phase8_tune.tuner.commands.streams import GuardedStream, guarded_streams, plain
-from phase8_tune.tuner.values.errors import OutputLostError
 
 from .commands import SEARCH, environment, faked, run, write_study
 
@@ -74,18 +76,67 @@ def test_a_search_goes_on_where_progress_cannot_be_written(tmp_path: Path) -> No
     assert "2 configurations: 2 measured" in done.stdout
 
 
-def test_a_reader_that_left_hides_no_error(tmp_path: Path) -> None:
-    """`phase8-tune … | true`: nothing is said of it, and the code stays that of the search."""
-    write_study(tmp_path)
+@pytest.fixture
+def unread() -> Iterator[int]:
+    """A pipe without a reader, as `| true` leaves it."""
     reading, writing = os.pipe()
     os.close(reading)
-    try:
-        assert run(faked(*SEARCH), tmp_path, stdout=writing).returncode == 0
-        done = run(faked(*SEARCH, "--run", "exits", worker="--start=exit"), tmp_path, stdout=writing)
-    finally:
-        os.close(writing)
+    yield writing
+    os.close(writing)
+
+
+def test_a_reader_that_left_hides_no_error(tmp_path: Path, unread: int) -> None:
+    """`phase8-tune … | true`: nothing is said of it, and the code stays that of the search."""
+    write_study(tmp_path)
+    assert run(faked(*SEARCH), tmp_path, stdout=unread).returncode == 0
+    done = run(faked(*SEARCH, "--run", "exits", worker="--start=exit"), tmp_path, stdout=unread)
     assert done.returncode == 4
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("unheard", "told"),
+    [
+        (Unheard.GOES_ON, ""),
+        (Unheard.SAYS_SO, "it: standard output: nobody reads it any more; goes on to its end without it\n"),
+    ],
+)
+def test_a_command_without_a_reader_ends_with_its_own_code(
+    unread: int,
+    unheard: Unheard,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    @click.command()
+    @click.pass_context
+    def write(context: click.Context) -> None:
+        for _ in range(3):
+            click.echo("text")
+        context.exit(4)
+
+    monkeypatch.setattr(sys, "stdout", open(os.dup(unread), "w", encoding="utf-8"))  # noqa: SIM115
+    with pytest.raises(SystemExit) as end:
+        enter("it", write, [], unheard)
+    assert end.value.code == 4
+    assert capsys.readouterr().err == told
+
+
+def test_what_only_prints_ends_with_its_reader(
+    unread: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = []
+
+    @click.command()
+    def write() -> None:
+        for number in itertools.count():
+            click.echo(f"piece {number}")
+            done.append(number)
+
+    monkeypatch.setattr(sys, "stdout", open(os.dup(unread), "w", encoding="utf-8"))  # noqa: SIM115
+    enter("it", write, [], Unheard.ENDS)
+    assert done == []
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("name", ["stdout", "stderr"])
@@ -99,15 +150,13 @@ def test_print_leaves_a_closed_stream_alone(name: str, monkeypatch: pytest.Monke
 
 def test_a_loss_is_told_again() -> None:
     """What a library made of the first error is its own affair."""
-    stream = GuardedStream(_full(), is_result=True)
-    for _ in range(2):
-        with pytest.raises(OutputLostError):
-            stream.write("text")
-    with pytest.raises(OutputLostError):
-        stream.flush()
-    progress = GuardedStream(_full(), is_result=False)
-    assert progress.write("text") == 4
-    progress.flush()
+    told: list[OSError] = []
+    stream = GuardedStream(_full(), told.append)
+    assert stream.loss is None
+    assert stream.write("text") == 4
+    stream.write("text")
+    stream.flush()
+    assert told == [stream.loss] * 3
 
 
 def _full() -> TextIO:

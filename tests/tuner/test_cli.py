@@ -20,7 +20,6 @@ from phase8_tune.tuner.study.definition import parse_definition
 from phase8_tune.tuner.study.space import SearchSpace
 from phase8_tune.tuner.training.settings import load_settings
 from phase8_tune.tuner.values.candidate import Candidate
-from phase8_tune.tuner.values.errors import UserInputError
 from phase8_tune.tuner.values.outcome import Outcome
 
 TINY = """
@@ -221,25 +220,6 @@ def test_an_interrupt_keeps_what_was_measured_and_the_same_command_goes_on(
     assert tune() == 0
     measured = [digest for device in made for digest in device.measured]
     assert len(measured) == len(set(measured)) == 6
-
-
-def test_an_error_that_a_second_interrupt_makes_is_an_interrupt(
-    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def prepare(device: Device) -> None:
-        def interrupt(candidate: Candidate) -> None:
-            try:
-                raise KeyboardInterrupt
-            except KeyboardInterrupt:
-                raise UserInputError("database is locked") from None
-
-        device.before = interrupt
-
-    use_devices(monkeypatch, prepare)
-    assert tune() == 130
-    assert capsys.readouterr().err.splitlines()[-1] == (
-        "phase8-tune: interrupted; what was done until then is kept"
-    )
 
 
 def test_an_unexpected_error_keeps_its_traceback(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,6 +160,18 @@ def test_memory_findings_tell_what_fits_and_what_does_not(records: list[Record])
     assert "**medium, train**: did not fit at sequence 1024: batch 1; nothing measured at this" in lines
 
 
+def test_a_variant_that_fits_hides_none_that_does_not() -> None:
+    old = make_candidate(n_seq=512, batch_size=8, variant="phase7")
+    records = [
+        make_record(make_candidate(n_seq=512, batch_size=4)),
+        make_record(old, outcome=Outcome.OOM, trial_number=1),
+    ]
+    assert [line for line in memory_findings(records, to_points(records)) if "did not" in line] == [
+        "**small phase7, train**: did not fit at sequence 512: batch 8; nothing measured at this sequence "
+        "length fits"
+    ]
+
+
 def test_comparisons_use_equal_configurations_only() -> None:
     records = [
         make_record(

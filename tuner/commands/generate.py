@@ -11,7 +11,7 @@ import click
 
 from ..values.errors import DeviceError, UserInputError
 from . import options
-from .entry import enter
+from .entry import Unheard, enter
 
 if TYPE_CHECKING:
     import torch
@@ -251,7 +251,7 @@ def _print_until_stopped(pieces: Iterator[str], stops: Sequence[str]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line, by default that of the process."""
-    enter("phase8-generate", generate, arguments)
+    enter("phase8-generate", generate, arguments, Unheard.ENDS)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,6 @@ from ..values.errors import (
     DeviceError,
     InterruptedStudyError,
     NothingFitsError,
-    OutputLostError,
     Phase8TuneError,
     UserInputError,
 )
@@ -139,10 +138,7 @@ def execute(request: RunRequest) -> list[Path]:
         except UserInputError as error:
             raise problem or error from None
         problem = problem or _judge(results, reason, root)
-        try:
-            _print_results(results, facts, recommended, reason, sys.stdout)
-        except (OutputLostError, BrokenPipeError) as error:
-            raise problem or error from None
+        _print_results(results, facts, recommended, reason, sys.stdout)
     if problem is not None:
         raise problem
     return recommended

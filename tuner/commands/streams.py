@@ -10,8 +10,6 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
-from ..values.errors import OutputLostError
-
 _PLAIN = str.maketrans(
     {
         "×": "x",
@@ -42,17 +40,24 @@ def plain(text: str, encoding: str) -> str:
     )
 
 
+OnLoss = Callable[[OSError], None]
+
+
+def _leave_out(loss: OSError) -> None:
+    pass
+
+
 class GuardedStream:
     """A text stream that takes every text, in plain signs where its encoding lacks them.
 
-    is_result: a stream whose loss the user must hear of; of another one what cannot be written is left out.
-    From a loss on each call raises: click tries a stream with an empty text, and ignores what comes of it.
-    Raises: OutputLostError where a result cannot be written; BrokenPipeError where nobody reads it.
+    What cannot be written is left out; `loss` says why, None where nothing was. on_loss: called with it when
+    it is noticed, and at every call from then on: it may raise, but click tries a stream with an empty text,
+    and ignores what comes of it.
     """
 
-    def __init__(self, stream: TextIO, *, is_result: bool) -> None:
-        self._stream, self._is_result = stream, is_result
-        self._loss: OSError | None = None
+    def __init__(self, stream: TextIO, on_loss: OnLoss = _leave_out) -> None:
+        self._stream, self._on_loss = stream, on_loss
+        self.loss: OSError | None = None
 
     @property
     def encoding(self) -> str:
@@ -73,21 +78,14 @@ class GuardedStream:
             self._stream.write(plain(text, self._stream.encoding))
 
     def _guard(self, call: Callable[[], None]) -> None:
-        if self._loss is None:
+        if self.loss is None:
             try:
                 call()
                 return
             except OSError as error:
-                self._loss = error
+                self.loss = error
                 _discard(self._stream)  # or the interpreter fails once more when it ends
-        if not self._is_result:
-            return
-        if isinstance(self._loss, BrokenPipeError):
-            raise self._loss
-        raise OutputLostError(
-            f"standard output: expected room for what this command prints, got: {self._loss.strerror}; "
-            "make room or send it elsewhere, and run it again"
-        ) from self._loss
+        self._on_loss(self.loss)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -102,8 +100,11 @@ def _discard(stream: TextIO) -> None:
 
 
 @contextlib.contextmanager
-def guarded_streams() -> Iterator[None]:
-    """Standard output and error guarded while the block runs; closed ones lead nowhere."""
+def guarded_streams(on_loss: OnLoss = _leave_out) -> Iterator[GuardedStream]:
+    """Standard output, which is given, and error guarded while the block runs; closed ones lead nowhere.
+
+    on_loss: of standard output; for both see `GuardedStream`.
+    """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -116,9 +117,9 @@ def guarded_streams() -> Iterator[None]:
                 restored.callback(stream.reconfigure, errors=stream.errors)
                 stream.reconfigure(errors="surrogateescape")  # a path is printed with the bytes it has
         # A stream that was closed when Python began is None there, which `print` takes for standard output.
-        sys.stdout = GuardedStream(before[0] or nowhere, is_result=True)
-        sys.stderr = GuardedStream(before[1] or nowhere, is_result=False)
+        output = GuardedStream(before[0] or nowhere, on_loss)
+        sys.stdout, sys.stderr = output, GuardedStream(before[1] or nowhere)
         try:
-            yield
+            yield output
         finally:
             sys.stdout, sys.stderr = before

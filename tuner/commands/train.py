@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from . import options
-from .entry import enter
+from .entry import Unheard, enter
 
 
 @click.command(context_settings=options.HELP)
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         enter("phase8-train tokenizer", tokenizer, given[1:])
         return
-    enter("phase8-train", train, given)
+    enter("phase8-train", train, given, Unheard.SAYS_SO)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from typing import Any, Self
 
 from ..machine.cache_folder import warn_not_kept, writable_cache_folder
 from ..values.atomic_write import write_atomically
-from ..values.errors import DeviceError
+from ..values.errors import DeviceError, UserInputError
 from ..values.interrupt import interrupt_deferred
 from .jobs import LineJob, answer, prepare_process
 from .lines import Answer, LineKey, Question, answer_for, traced_key
@@ -94,7 +94,8 @@ class PredictionStore:
         """The answers, in order. on_progress: told (lines done, lines to do) of those not known already.
 
         Raises: UserInputError where a version does not take a model;
-        DeviceError where a process that traces was ended from outside.
+        DeviceError where a process that traces was ended from outside; UserInputError where none can be
+        started here.
         """
         try:
             return self._ask(questions, on_progress)
@@ -138,7 +139,13 @@ class PredictionStore:
             self._is_warned = True
 
     def _submit(self, job: LineJob) -> Future[list[Answer]]:
-        return self._processes_ready().submit(answer, job)
+        try:
+            return self._processes_ready().submit(answer, job)
+        except OSError as error:  # their semaphores are files in /dev/shm
+            raise UserInputError(
+                f"the processes that predict cannot be started ({error.strerror}): expected /dev/shm to be a "
+                "file system in memory that this user may write; mount one there, with `chmod 1777 /dev/shm`"
+            ) from error
 
     def _processes_ready(self) -> ProcessPoolExecutor:
         if self._pool is None:

@@ -104,26 +104,26 @@ def memory_findings(records: Sequence[Record], points: Sequence[Point]) -> list[
 
 
 def _misfits(records: Sequence[Record], points: Sequence[Point]) -> Iterator[str]:
-    """For each mode, model and sequence, the batches of which a configuration ran out of memory.
+    """For each cell, the batches of which a configuration ran out of memory.
 
     A plan records only some of those, so it tells where nothing at all fits.
     """
-    cells: dict[tuple[str, str, int], set[int]] = defaultdict(set)
+    cells: dict[tuple[str, str, str, int], set[int]] = defaultdict(set)
     for record in records:
         candidate = record.to_candidate()
         if record.measurement.outcome.is_memory:
-            cells[candidate.mode, candidate.model, candidate.n_seq].add(candidate.batch_size)
-    fitting = {(p.candidate.mode, p.candidate.model, p.candidate.n_seq) for p in points}
-    for cell in sorted(cells, key=lambda key: (key[0] != "train", model_order(key[1]), key[2])):
-        mode, model, n_seq = cell
+            cells[_cell(candidate)].add(candidate.batch_size)
+    fitting = {_cell(point.candidate) for point in points}
+    for cell in sorted(cells, key=lambda key: (key[0] != "train", model_order(key[1]), key[2:])):
+        mode, _, name, n_seq = cell
         batches = sorted(cells[cell])
         if any(record.measurement.predicted is not None for record in records):
             if cell not in fitting:
-                yield f"**{model}, {mode}**: nothing fits at sequence {n_seq}"
+                yield f"**{name}, {mode}**: nothing fits at sequence {n_seq}"
             continue
         rest = "" if cell in fitting else "; nothing measured at this sequence length fits"
         yield (
-            f"**{model}, {mode}**: did not fit at sequence {n_seq}: batch "
+            f"**{name}, {mode}**: did not fit at sequence {n_seq}: batch "
             f"{', '.join(str(b) for b in batches)}{rest}"
         )
 
@@ -165,6 +165,10 @@ def _by_mode_and_model(points: Sequence[Point]) -> list[tuple[tuple[str, str], l
     return sorted(
         groups.items(), key=lambda g: (g[0][0] != "train", model_order(g[1][0].candidate.model), g[0][1])
     )
+
+
+def _cell(candidate: Candidate) -> tuple[str, str, str, int]:
+    return candidate.mode, candidate.model, " ".join(candidate.model_words), candidate.n_seq
 
 
 def _batch_scaling(points: Sequence[Point]) -> str | None:

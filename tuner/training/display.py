@@ -9,19 +9,14 @@ from typing import NoReturn
 import click
 from tqdm import tqdm as ProgressBar
 
-from ..values.errors import OutputLostError
 from ..values.sizes import MIB, format_duration
 
 
 class TrainingDisplay:
-    """Shows a training on standard output, or as a bar on standard error where that is a terminal.
-
-    Output that is lost costs no step: `lost` says why nothing is shown any more, for who ends the training.
-    """
+    """Shows a training on standard output, or as a bar on standard error where that is a terminal."""
 
     def __init__(self, *, first: int, steps: int) -> None:
         self._steps = steps
-        self.lost: BrokenPipeError | OutputLostError | None = None
         self._began_s, self._first = time.monotonic(), first
         self._bar: ProgressBar[NoReturn] | None = None
         if sys.stderr is not None and sys.stderr.isatty():
@@ -54,13 +49,10 @@ class TrainingDisplay:
         self._say(text)
 
     def _say(self, text: str) -> None:
-        try:
-            if self._bar is None:
-                click.echo(text)
-            else:
-                self._bar.write(text, file=sys.stdout)
-        except (BrokenPipeError, OutputLostError) as error:
-            self.lost = error
+        if self._bar is None:
+            click.echo(text)
+        else:
+            self._bar.write(text, file=sys.stdout)
 
     def close(self) -> None:
         """Take the bar away; may be called more than once."""

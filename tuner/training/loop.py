@@ -31,7 +31,6 @@ class Ending(StrEnum):
     DONE = "done"
     TIME = "time"
     INTERRUPTED = "interrupted"
-    UNHEARD = "unheard"  # nobody reads what is printed, or it cannot be written
 
 
 class DivergedError(Phase8TuneError):
@@ -96,8 +95,7 @@ class Training:
     def run(self) -> Ending:
         """Train until the steps are done, the time is up, or a signal asks to end; then save.
 
-        Raises: DivergedError; UserInputError where a checkpoint cannot be written; RuntimeError (torch's);
-        OutputLostError or BrokenPipeError, once all is saved, where standard output was lost.
+        Raises: DivergedError; UserInputError where a checkpoint cannot be written; RuntimeError (torch's).
         """
         try:
             ending = self._run()
@@ -111,8 +109,6 @@ class Training:
             self._save()
         if self.step > self._first or not self._identity.output.exists():
             write_weights(self._identity.output, self._checkpoint())
-        if self._display.lost is not None:
-            raise self._display.lost
         return ending
 
     def _run(self) -> Ending:
@@ -121,8 +117,6 @@ class Training:
             self._attend_to_step()
             if self.step >= wanted.steps:
                 return Ending.DONE
-            if self._display.lost is not None:
-                return Ending.UNHEARD
             if wanted.max_time_s is not None and self._clock() - self._began_s >= wanted.max_time_s:
                 return Ending.TIME
             # A step and its count are one: a signal between them would make a checkpoint lie.

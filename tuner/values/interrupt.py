@@ -15,9 +15,13 @@ ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(slots=True)
 class EndRequest:
-    """What of `ENDING_SIGNALS` came so far; number: of the first, None where none did."""
+    """What of `ENDING_SIGNALS` came so far; number: of the first, None where none did.
+
+    is_repeated: whether another came after it.
+    """
 
     number: int | None = None
+    is_repeated: bool = False
 
     def exit_code(self) -> int:
         """128 + the signal's number, by the convention of shells; 130, as for Ctrl-C, where none came."""
@@ -40,6 +44,7 @@ def end_requests() -> Iterator[EndRequest]:
         if request.number is None:
             request.number = number
         else:
+            request.is_repeated = True
             for each in ENDING_SIGNALS:
                 signal.signal(each, signal.SIG_DFL)
         raise KeyboardInterrupt
