@@ -28,9 +28,9 @@ def message(axis: str, name: str) -> str:
 
 
 def test_the_nearest_name_is_offered() -> None:
-    known = "nano, small, base, medium, large, xl"
-    wanted = f"s.yaml: axes.model[0]: expected one of {known}, got 'nanoo'; did you mean nano?"
-    assert message("model", "nanoo") == wanted
+    known = "nano, small, base, medium, large, xl, or d_model x n_layers such as 640x10"
+    wanted = f"expected one of {known}, got 'nanoo'; did you mean nano?"
+    assert message("model", "nanoo") == f"s.yaml: axes.model[0]: {wanted}"
     assert message("kernel_version", "refrence").endswith("got 'refrence'; did you mean reference?")
     assert "did you mean" not in message("model", "whisper")
 
