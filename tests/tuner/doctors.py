@@ -99,7 +99,7 @@ def find_facts(
         worker_command=(
             sys.executable, str(FAKES / "worker.py"), "--device=cuda", f"--start={start}"
         ),
-        trial=Candidate(
+        candidate=Candidate(
             model=model,
             n_seq=8,
             batch_size=1,

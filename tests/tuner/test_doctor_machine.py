@@ -14,7 +14,7 @@ from phase8_tune.tuner.doctor import machine
 from phase8_tune.tuner.doctor.answers import SegmentsAnswer
 from phase8_tune.tuner.doctor.children import ask_child
 from phase8_tune.tuner.doctor.facts import Diagnosis, Kind
-from phase8_tune.tuner.doctor.gather import SMALLEST_TRIAL
+from phase8_tune.tuner.doctor.gather import SMALLEST_CANDIDATE
 from phase8_tune.tuner.measuring.worker_measurer import WorkerMeasurer
 from phase8_tune.tuner.values.outcome import Outcome
 from phase8_tune.tuner.values.timing import Timing
@@ -133,7 +133,7 @@ def test_the_smallest_trial_runs_in_the_real_worker(tmp_path: Path) -> None:
     with WorkerMeasurer(
         device="cpu", budget_bytes=4 << 30, reserve_bytes=0, log_dir=tmp_path, timing=timing
     ) as measurer:
-        found = measurer.measure(SMALLEST_TRIAL)
+        found = measurer.measure(SMALLEST_CANDIDATE)
     assert (found.outcome, found.message) == (Outcome.OK, "")
 
 

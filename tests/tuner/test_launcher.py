@@ -67,7 +67,7 @@ def test_worker_is_kept_between_candidates(fake: WorkerMeasurer) -> None:
     assert first.versions == fake.versions
 
 
-def test_ledger_of_a_cpu_trial(fake: WorkerMeasurer) -> None:
+def test_ledger_of_an_attempt_on_a_cpu(fake: WorkerMeasurer) -> None:
     found = fake.measure(candidate("ok"))
     assert found.peak_bytes == 30
     assert [(line.name, line.size_bytes) for line in found.ledger] == [
@@ -100,7 +100,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("how", "outcome", "said"), FAULTS)
-def test_a_fault_costs_one_trial(fake: WorkerMeasurer, how: str, outcome: Outcome, said: str) -> None:
+def test_a_fault_costs_one_attempt(fake: WorkerMeasurer, how: str, outcome: Outcome, said: str) -> None:
     before = fake.measure(candidate("ok"))
     failed = fake.measure(candidate(how))
     assert failed.outcome is outcome
@@ -150,7 +150,7 @@ def test_killed_at_any_byte_of_its_answer(fake: WorkerMeasurer, sent: int) -> No
     assert fake.measure(candidate("ok")).outcome is Outcome.OK
 
 
-def test_a_hundred_out_of_memory_trials_in_a_row(fake: WorkerMeasurer) -> None:
+def test_a_hundred_attempts_out_of_memory_in_a_row(fake: WorkerMeasurer) -> None:
     found = [fake.measure(candidate("oom")) for _ in range(100)]
     assert {measurement.outcome for measurement in found} == {Outcome.OOM}
     assert len({measurement.parameters for measurement in found}) == 1  # one worker did them all

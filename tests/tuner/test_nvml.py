@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from phase8_tune.tuner.machine.nvml import Card, Nvml, open_nvml
-from phase8_tune.tuner.measuring.monitor import INTERVAL_S, TrialMonitor
+from phase8_tune.tuner.measuring.monitor import INTERVAL_S, CardMonitor
 
 from ..fakes.nvml import MIB, FakeNvml
 
@@ -66,7 +66,7 @@ def test_a_refused_or_missing_figure_is_none(question: str) -> None:
 @pytest.mark.parametrize("told", [None, 0])
 def test_process_memory_of_none_or_zero_is_absent(told: int | None) -> None:
     library = FakeNvml(processes={OWN: told})
-    with TrialMonitor(card_of(library), OWN) as monitor:
+    with CardMonitor(card_of(library), OWN) as monitor:
         seen, _ = monitor.finish()
     assert seen.process_peak_bytes is None
     assert seen.device_peak_bytes == library.used
@@ -74,7 +74,7 @@ def test_process_memory_of_none_or_zero_is_absent(told: int | None) -> None:
 
 def test_process_memory_counts_for_our_own_pid_only() -> None:
     library = FakeNvml(processes={OWN: 300 * MIB, OTHER: 700 * MIB})
-    with TrialMonitor(card_of(library), OWN) as monitor:
+    with CardMonitor(card_of(library), OWN) as monitor:
         library.processes = {OWN: 900 * MIB, OTHER: 700 * MIB}
         monitor.sample()
         library.processes = {OWN: 300 * MIB, OTHER: 700 * MIB}
@@ -86,7 +86,7 @@ def test_process_memory_counts_for_our_own_pid_only() -> None:
 
 def test_host_pids_in_a_container() -> None:
     library = FakeNvml(processes={31337: 300 * MIB})
-    with TrialMonitor(card_of(library), OWN) as monitor:
+    with CardMonitor(card_of(library), OWN) as monitor:
         library.processes = {31337: 2000 * MIB}  # ourselves, under a name we do not know
         library.used += 1700 * MIB
         monitor.sample()
@@ -108,7 +108,7 @@ def test_host_pids_in_a_container() -> None:
 )
 def test_another_process_that_moves_and_moves_back(during: dict[int, int | None], said: str) -> None:
     library = FakeNvml(processes={OWN: 300 * MIB, OTHER: 700 * MIB})
-    with TrialMonitor(card_of(library), OWN) as monitor:
+    with CardMonitor(card_of(library), OWN) as monitor:
         library.processes = during
         monitor.sample()
         library.processes = {OWN: 300 * MIB, OTHER: 700 * MIB}
@@ -118,7 +118,7 @@ def test_another_process_that_moves_and_moves_back(during: dict[int, int | None]
 
 def test_first_process_of_a_card_that_had_none() -> None:
     library = FakeNvml()
-    with TrialMonitor(card_of(library), OWN) as monitor:
+    with CardMonitor(card_of(library), OWN) as monitor:
         library.processes = {OTHER: None}
         seen, _ = monitor.finish()
     assert "200 came" in str(seen.moved)
@@ -126,7 +126,7 @@ def test_first_process_of_a_card_that_had_none() -> None:
 
 def test_another_process_that_gives_back_without_being_listed() -> None:
     library = FakeNvml(refused={"nvmlDeviceGetComputeRunningProcesses"})
-    with TrialMonitor(card_of(library), OWN) as monitor:
+    with CardMonitor(card_of(library), OWN) as monitor:
         library.used -= 500 * MIB
         seen, _ = monitor.finish()
     assert "gave back" in str(seen.moved)
@@ -134,7 +134,7 @@ def test_another_process_that_gives_back_without_being_listed() -> None:
 
 def test_library_that_dies_in_mid_trial() -> None:
     library = FakeNvml()
-    with TrialMonitor(card_of(library), OWN) as monitor:
+    with CardMonitor(card_of(library), OWN) as monitor:
         library.refused = set(QUESTIONS.values())
         monitor.sample()
         seen, telemetry = monitor.finish()
@@ -144,7 +144,7 @@ def test_library_that_dies_in_mid_trial() -> None:
 
 
 def test_no_card() -> None:
-    with TrialMonitor(None, OWN, lambda: None) as monitor:
+    with CardMonitor(None, OWN, lambda: None) as monitor:
         monitor.enter_phase("timed")
         monitor.enter_phase("finished")
         seen, telemetry = monitor.finish()
@@ -153,7 +153,7 @@ def test_no_card() -> None:
 
 def test_telemetry_counts_over_the_timed_samples_only() -> None:
     library = FakeNvml(energy_mj=5000, reasons=0x20)
-    with TrialMonitor(card_of(library), OWN) as monitor:
+    with CardMonitor(card_of(library), OWN) as monitor:
         library.reasons = 0x04
         monitor.enter_phase("timed")
         library.energy_mj = 7500
@@ -169,6 +169,6 @@ def test_telemetry_counts_over_the_timed_samples_only() -> None:
 
 def test_monitor_samples_by_itself_and_often() -> None:
     library = FakeNvml()
-    with TrialMonitor(card_of(library), OWN):
+    with CardMonitor(card_of(library), OWN):
         assert library.wait_for_calls(5)
     assert INTERVAL_S <= 1 / 50

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from phase8_tune.tuner.machine.power import power_source
-from phase8_tune.tuner.measuring.monitor import TrialMonitor
+from phase8_tune.tuner.measuring.monitor import CardMonitor
 from phase8_tune.tuner.records.results import Results
 from phase8_tune.tuner.report.markdown import render_report
 from phase8_tune.tuner.report.trials_csv import render_csv
@@ -68,7 +68,7 @@ def test_a_trial_that_was_on_battery_for_a_part_was_on_battery(
     before: PowerSource | None, after: PowerSource | None, told: PowerSource | None
 ) -> None:
     for card in (card_of(FakeNvml()), None):
-        with TrialMonitor(card, OWN, partial(next, iter((before, after)))) as monitor:
+        with CardMonitor(card, OWN, partial(next, iter((before, after)))) as monitor:
             _, telemetry = monitor.finish()
         if card is None and told is None:
             assert telemetry is None

@@ -69,9 +69,9 @@ def test_peak_counts_what_lived_only_for_a_moment(measurer: WorkerMeasurer) -> N
     assert small.peak_bytes is not None
     assert large.peak_bytes is not None
     assert again.peak_bytes is not None
-    # Linux adds up resident pages in batches, and a first trial loads modules: some 50 KiB were seen.
+    # Linux adds up resident pages in batches, and a first attempt loads modules: some 50 KiB were seen.
     assert 299 * MIB <= large.peak_bytes - small.peak_bytes < 330 * MIB
-    assert again.peak_bytes - small.peak_bytes < 30 * MIB  # the peak is each trial's own
+    assert again.peak_bytes - small.peak_bytes < 30 * MIB  # the peak is each attempt's own
 
 
 def test_prints_do_not_break_the_protocol(measurer: WorkerMeasurer) -> None:
@@ -168,7 +168,7 @@ def test_no_orphan_when_the_driver_is_killed(tmp_path: Path, announced: Path) ->
     driver = subprocess.Popen(
         [sys.executable, str(FAKES / "driver.py"), str(tmp_path), str(announced)], env=environment
     )
-    pid = int(announced.read_text())  # waits until the worker is in the middle of a trial
+    pid = int(announced.read_text())  # waits until the worker is in the middle of an attempt
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
     assert ends(pid)

@@ -45,7 +45,7 @@ from .entry import command_line
     "--time", "time_limit_s", metavar="TIME", callback=options.duration, help="When to stop: 30m. [by study]"
 )
 @click.option(
-    "--timeout", "timeout_s", metavar="TIME", callback=options.duration, help="Of one trial. [by study]"
+    "--timeout", "timeout_s", metavar="TIME", callback=options.duration, help="Of one attempt. [by study]"
 )
 @click.option(
     "--reserve",

@@ -26,7 +26,7 @@ from .children import TIMEOUT_S, Children, Reply
 from .facts import Facts, Holder, KernelFacts, NvmlFacts, Probe
 
 NO_GPU = "not asked: there is no GPU that torch can use"
-SMALLEST_TRIAL = Candidate(
+SMALLEST_CANDIDATE = Candidate(
     model="nano",
     n_seq=64,
     batch_size=1,
@@ -43,11 +43,11 @@ def gather_facts(
     children: Children | None = None,
     nvml_library: Any = None,
     worker_command: Sequence[str] | None = None,
-    trial: Candidate = SMALLEST_TRIAL,
+    candidate: Candidate = SMALLEST_CANDIDATE,
 ) -> Facts:
     """Everything the doctor knows. With a GPU it takes some tens of seconds: four children import torch.
 
-    `children`, `nvml_library`, `worker_command` and `trial` stand in for the real ones in tests.
+    `children`, `nvml_library`, `worker_command` and `candidate` stand in for the real ones in tests.
     Raises: UserInputError for a number or UUID that NVML does not know.
     """
     gpu_uuid = None if gpu is None else _uuid_of(gpu, nvml_library)
@@ -62,7 +62,7 @@ def gather_facts(
     measured, trial_failure = None, ""
     if card is not None and told is not None and not told.failure:
         measured, trial_failure = measure_once(
-            card, gpu_uuid=gpu_uuid, nvml_library=nvml_library, command=worker_command, candidate=trial
+            card, gpu_uuid=gpu_uuid, nvml_library=nvml_library, command=worker_command, candidate=candidate
         )
     fitted = None if told is None else told.fitted_shared_memory_bytes
     return Facts(

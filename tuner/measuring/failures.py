@@ -16,7 +16,7 @@ from ..values.outcome import Outcome
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failure:
-    """How a failure ends the trial, and whether the worker may be kept (if its memory is back where it was).
+    """How a failure ends an attempt, and whether the worker may be kept (if its memory is back where it was).
 
     Only a refusal of torch's own allocator leaves the CUDA context and the libraries' handles untouched.
     """
@@ -78,7 +78,7 @@ _COMPILE_TYPES = frozenset(
     }
 )
 _HOST_REFUSAL = re.compile(r"DefaultCPUAllocator|not enough memory: you tried to allocate", re.IGNORECASE)
-# What says that the device or a library on it is in doubt, whatever else was refused in the same trial. A
+# What says that the device or a library on it is in doubt, whatever else was refused in the same attempt. A
 # stream capture that an allocation ended leaves the stream, the graph and its pool behind.
 _DEVICE_DOUBT = re.compile(
     r"CUDA (driver )?error|cudaError|CUDA_ERROR|Triton Error|C(UBLAS|UDNN|USOLVER|USPARSE)_STATUS|CUFFT_|NCCL"

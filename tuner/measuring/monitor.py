@@ -1,4 +1,4 @@
-"""Watches a card from outside the process that uses it, in a thread of its own, while one trial runs."""
+"""Watches a card from outside the process that uses it, in a thread of its own, while one attempt runs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ INTERVAL_S = 0.01  # 100 Hz wanted, so that 50 Hz is kept on a busy machine
 HEALTH_EVERY = 10  # clocks, temperature and throttling change slowly, and asking costs milliseconds
 
 
-class TrialMonitor:
-    """Context manager around one trial of the worker `worker_pid` on `card`.
+class CardMonitor:
+    """Context manager around one attempt of the worker `worker_pid` on `card`.
 
     `finish` gives the observation and the telemetry. Without a card it observes nothing and says so.
-    `ask_power` tells what the computer runs on, before and after the trial.
+    `ask_power` tells what the computer runs on, before and after the attempt.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class TrialMonitor:
                 self._look_at_health(self._card)
 
     def finish(self) -> tuple[Observation, Telemetry | None]:
-        """What was seen, after a last look; the trial's memory is by now given back."""
+        """What was seen, after a last look; the attempt's memory is by now given back."""
         self.__exit__(None, None, None)
         self.sample()
         told = {self._power_before, self._ask_power()} - {None}
@@ -188,15 +188,15 @@ class TrialMonitor:
 def _difference(
     before: Mapping[int, int | None], now: Mapping[int, int | None], *, are_sizes_comparable: bool
 ) -> str | None:
-    """How the other processes differ from those at the start of the trial, None where they do not."""
+    """How the other processes differ from those at the start of the attempt, None where they do not."""
     for pid in sorted(now.keys() - before.keys()):
-        return f"process {pid} came to the card during the trial"
+        return f"process {pid} came to the card during the attempt"
     for pid in sorted(before.keys() - now.keys()):
-        return f"process {pid} left the card during the trial"
+        return f"process {pid} left the card during the attempt"
     if not are_sizes_comparable:
         return None
     for pid, used in now.items():
         was = before[pid]
         if used is not None and was is not None and abs(used - was) > DRIFT_BYTES:
-            return f"process {pid} went from {was} to {used} bytes of the card during the trial"
+            return f"process {pid} went from {was} to {used} bytes of the card during the attempt"
     return None

@@ -71,8 +71,8 @@ class Progress(Border):
 class CudaMemory(Border):
     """What the worker knows of its memory on the card.
 
-    `device_before_bytes` and `device_peak_bytes` are the whole card's use by cudaMemGetInfo before the trial
-    and at its largest after an iteration.
+    `device_before_bytes` and `device_peak_bytes` are the whole card's use by cudaMemGetInfo before the
+    attempt and at its largest after an iteration.
     """
 
     kind: Literal["cuda"] = "cuda"
@@ -84,7 +84,7 @@ class CudaMemory(Border):
 
 
 class HostMemory(Border):
-    """What the operating system counted of the worker's memory before and during the trial."""
+    """What the operating system counted of the worker's memory before and during the attempt."""
 
     kind: Literal["cpu"] = "cpu"
     before_bytes: int

@@ -24,9 +24,9 @@ from .completion import complete, with_check
 from .kernel_verdicts import Verdicts
 from .measurer import StoppedError
 from .memory import Settlement, host_limit_bytes, settle_cuda, settle_host
-from .monitor import TrialMonitor
+from .monitor import CardMonitor
 from .protocol import CheckRequest, CudaMemory, HostMemory, MeasureRequest, Ready, Result
-from .worker_session import LiveWorker, TrialFailedError, unchecked
+from .worker_session import AttemptFailedError, LiveWorker, unchecked
 
 __all__ = ["WorkerMeasurer", "device_total_bytes", "resolve_device"]
 
@@ -140,10 +140,10 @@ class WorkerMeasurer:
         started_s = time.monotonic()
         try:
             measurement = attempt()
-        except TrialFailedError as error:
+        except AttemptFailedError as error:
             self.close()
             measurement = error.measurement
-        except BaseException:  # an interrupt, say: no worker is left in the middle of a trial
+        except BaseException:  # an interrupt, say: no worker is left in the middle of an attempt
             self.close()
             raise
         known = self._identify()
@@ -161,7 +161,7 @@ class WorkerMeasurer:
         The worker that checked is not used to measure: what the check's kernels and libraries leave on the
         card would count in the candidate's peak.
 
-        Raises: TrialFailedError where the version is wrong, or the check did not come to an end.
+        Raises: AttemptFailedError where the version is wrong, or the check did not come to an end.
         """
         worker = self._ready_worker()
         device = worker.ready.device
@@ -170,12 +170,12 @@ class WorkerMeasurer:
         request = CheckRequest(id=self._new_id(), candidate=candidate.to_dict())
         try:
             answer = worker.check(request, timeout_s=self._timing.timeout_s, on_silence=self._look_after)
-        except TrialFailedError as error:
+        except AttemptFailedError as error:
             raise unchecked(candidate, error.measurement.outcome, error.measurement.message) from error
         if answer.check is None and answer.outcome is not Outcome.OK:
             raise unchecked(candidate, answer.outcome, answer.message)
         if answer.outcome is not Outcome.OK:
-            raise TrialFailedError(answer.outcome, answer.message, kernel_check=answer.check)
+            raise AttemptFailedError(answer.outcome, answer.message, kernel_check=answer.check)
         self._verdicts.note_check(device, candidate)
         if answer.check is not None:
             self.close()
@@ -193,7 +193,7 @@ class WorkerMeasurer:
             reserve_bytes=self._reserve_bytes,
             held_bytes=worker.footprint_bytes,
         )
-        with TrialMonitor(self._find_card(worker.ready), worker.process.pid) as monitor:
+        with CardMonitor(self._find_card(worker.ready), worker.process.pid) as monitor:
             result = worker.measure(
                 request,
                 timeout_s=self._timing.timeout_s,
@@ -217,12 +217,12 @@ class WorkerMeasurer:
         """
         if self._worker is not None and not self._worker.process.is_idle():
             self.close()
-        failure: TrialFailedError | None = None
+        failure: AttemptFailedError | None = None
         for _ in range(START_TRIES):
             self._obey_stop()
             try:
                 self._worker = self._worker or self._start_worker()
-            except TrialFailedError as error:
+            except AttemptFailedError as error:
                 failure = error
                 continue
             self._last_ready = self._worker.ready
@@ -263,7 +263,7 @@ class WorkerMeasurer:
         resident = read_status_bytes(Path(f"/proc/{pid}/status"), "VmRSS")
         if resident is not None and resident > host_limit_bytes(self._budget_bytes):
             source = "VmRSS seen by the watchdog"
-            raise TrialFailedError(
+            raise AttemptFailedError(
                 Outcome.OVER_BUDGET,
                 f"stopped at {resident} bytes, far over the budget of {self._budget_bytes}",
                 peak_bytes=resident,
@@ -271,7 +271,7 @@ class WorkerMeasurer:
                 ledger=(LedgerLine(name="process", size_bytes=resident, source=source),),
             )
 
-    def _settle(self, worker: LiveWorker, result: Result, monitor: TrialMonitor) -> Measurement:
+    def _settle(self, worker: LiveWorker, result: Result, monitor: CardMonitor) -> Measurement:
         seen, telemetry = monitor.finish()
         settlement: Settlement | None = None
         if isinstance(result.memory, CudaMemory):

@@ -31,7 +31,7 @@ from .worker_process import WorkerGoneError, WorkerProcess
 POLL_S = 0.02  # how often a wait for the worker looks at its memory and for a call to stop
 
 
-class TrialFailedError(Exception):
+class AttemptFailedError(Exception):
     """The worker gave no usable answer; `measurement` says why, as data."""
 
     def __init__(self, outcome: Outcome, message: str, **fields: Any) -> None:
@@ -39,11 +39,11 @@ class TrialFailedError(Exception):
         self.measurement = Measurement(outcome=outcome, message=message, **fields)
 
 
-def unchecked(candidate: Candidate, outcome: Outcome, message: str) -> TrialFailedError:
+def unchecked(candidate: Candidate, outcome: Outcome, message: str) -> AttemptFailedError:
     """Where a kernel version's check did not come to its end. Memory that it lacked says nothing of what the
     candidate itself needs, and must not rule out larger batches."""
     outcome = Outcome.ERROR if outcome.is_memory else outcome
-    return TrialFailedError(outcome, f"in the correctness check of {candidate.kernel_version}: {message}")
+    return AttemptFailedError(outcome, f"in the correctness check of {candidate.kernel_version}: {message}")
 
 
 class LiveWorker:
@@ -51,7 +51,7 @@ class LiveWorker:
 
     `on_silence` is called with the worker's pid every `POLL_S` until it is ready, and may raise.
 
-    Raises: TrialFailedError where it does not get ready; nothing is left running then.
+    Raises: AttemptFailedError where it does not get ready; nothing is left running then.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class LiveWorker:
         try:
             self.process = WorkerProcess(command, environment=environment, log_path=log_path)
         except OSError as error:
-            raise TrialFailedError(Outcome.ERROR, f"the worker cannot be started: {error}") from error
+            raise AttemptFailedError(Outcome.ERROR, f"the worker cannot be started: {error}") from error
         try:
             self.ready = self._await_ready(device, start_timeout_s, on_silence)
         except BaseException:
@@ -82,16 +82,16 @@ class LiveWorker:
             raise
         self.footprint_bytes = self.ready.context_bytes or 0
         self.is_outdated = False  # its footprint is in doubt
-        self._trials = 0
+        self._attempts = 0
 
     def check(self, request: CheckRequest, *, timeout_s: float, on_silence: Callable[[int], None]) -> Checked:
         """The answer to a request to check; as `measure`.
 
-        Raises: TrialFailedError; the worker must then be killed.
+        Raises: AttemptFailedError; the worker must then be killed.
         """
         answer = self._ask(request, timeout_s, lambda progress: None, on_silence)
         if not isinstance(answer, Checked):
-            raise TrialFailedError(
+            raise AttemptFailedError(
                 Outcome.ERROR, f"expected a check's answer from the worker, got {answer.type!r}"
             )
         return answer
@@ -106,11 +106,11 @@ class LiveWorker:
     ) -> Result:
         """The answer to a request to measure. `on_silence` is called with the worker's pid every `POLL_S`.
 
-        Raises: TrialFailedError; the worker must then be killed.
+        Raises: AttemptFailedError; the worker must then be killed.
         """
         answer = self._ask(request, timeout_s, on_progress, on_silence)
         if not isinstance(answer, Result):
-            raise TrialFailedError(Outcome.ERROR, f"expected a result from the worker, got {answer.type!r}")
+            raise AttemptFailedError(Outcome.ERROR, f"expected a result from the worker, got {answer.type!r}")
         return answer
 
     def _ask(
@@ -126,15 +126,15 @@ class LiveWorker:
             while True:
                 reply = self._await_reply(deadline_s, on_silence)
                 if reply is None:
-                    raise TrialFailedError(
+                    raise AttemptFailedError(
                         Outcome.TIMEOUT, f"no answer within {timeout_s:g} s; the worker was stopped"
                     )
                 if not isinstance(reply, Progress | Checked | Result):
-                    raise TrialFailedError(
+                    raise AttemptFailedError(
                         Outcome.ERROR, f"expected an answer from the worker, got {reply.type!r}"
                     )
                 if reply.id != request.id:
-                    raise TrialFailedError(
+                    raise AttemptFailedError(
                         Outcome.ERROR, f"the worker answered request {reply.id} instead of {request.id}"
                     )
                 if not isinstance(reply, Progress):
@@ -144,14 +144,14 @@ class LiveWorker:
             raise self._no_answer(error) from error
 
     def note_residue(self, residue_bytes: int) -> None:
-        """After a trial: what stays in use on the card that was not before it.
+        """After an attempt: what stays in use on the card that was not before it.
 
-        A first trial loads cuBLAS and kernels for good. Later growth may as well be another program's, where
-        NVML does not tell; a new worker measures its own context anew and does not carry the doubt along.
+        A first attempt loads cuBLAS and kernels for good. Later growth may as well be another program's,
+        where NVML does not tell; a new worker measures its own context anew and carries no doubt along.
         """
-        self._trials += 1
+        self._attempts += 1
         self.footprint_bytes += residue_bytes
-        self.is_outdated = self._trials > 1 and residue_bytes > DRIFT_BYTES
+        self.is_outdated = self._attempts > 1 and residue_bytes > DRIFT_BYTES
 
     def _await_reply(self, deadline_s: float, on_silence: Callable[[int], None]) -> Reply | None:
         """The next reply, None where none comes by the deadline on the monotonic clock."""
@@ -171,17 +171,17 @@ class LiveWorker:
         except (WorkerGoneError, ProtocolError) as error:
             raise self._no_answer(error) from error
         if reply is None:
-            raise TrialFailedError(Outcome.TIMEOUT, f"the worker did not get ready in {timeout_s:g} s")
+            raise AttemptFailedError(Outcome.TIMEOUT, f"the worker did not get ready in {timeout_s:g} s")
         if isinstance(reply, Failed):
-            raise TrialFailedError(Outcome.ERROR, f"the worker cannot use its device: {reply.message}")
+            raise AttemptFailedError(Outcome.ERROR, f"the worker cannot use its device: {reply.message}")
         if not isinstance(reply, Ready):
-            raise TrialFailedError(
+            raise AttemptFailedError(
                 Outcome.ERROR, f"expected the worker to say it is ready, got {reply.type!r}"
             )
         return reply
 
-    def _no_answer(self, error: WorkerGoneError | ProtocolError) -> TrialFailedError:
+    def _no_answer(self, error: WorkerGoneError | ProtocolError) -> AttemptFailedError:
         if isinstance(error, ProtocolError):
-            return TrialFailedError(Outcome.ERROR, f"the worker broke the protocol: {error}")
+            return AttemptFailedError(Outcome.ERROR, f"the worker broke the protocol: {error}")
         outcome, message = classify_exit(error.returncode, self.process.last_line())
-        return TrialFailedError(outcome, message)
+        return AttemptFailedError(outcome, message)

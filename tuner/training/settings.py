@@ -39,7 +39,7 @@ def _pair(value: object) -> object:
 
 
 class Measured(Border):
-    """Where a recommendation comes from: one recorded trial, named by its digest. Checked by type only."""
+    """Where a recommendation comes from: one record, named by its digest. Checked by type only."""
 
     mean_tokens_per_s: float
     std_tokens_per_s: float

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from ..machine.environment import driver_versions, installed_version, processor_name
 from ..machine.nvml import Card, open_nvml
-from ..measuring.monitor import TrialMonitor
+from ..measuring.monitor import CardMonitor
 from ..values.errors import DeviceError, Phase8TuneError, UserInputError
 from .room import PEAK_TOLERANCE
 from .settings import Measured, Predicted, TrainingSettings, Verified
@@ -145,7 +145,7 @@ def live(path: Path, request: dict[str, Any]) -> Life:
         errors="replace",
     ) as process:
         try:
-            with TrialMonitor(_card(request["device"]), process.pid) as monitor:
+            with CardMonitor(_card(request["device"]), process.pid) as monitor:
                 out, err = process.communicate(json.dumps(request))
         except BaseException:
             process.kill()

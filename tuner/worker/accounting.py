@@ -1,4 +1,4 @@
-"""How the worker counts its own memory around a trial: on a CPU by the operating system's accounting."""
+"""How the worker counts its own memory around an attempt: on a CPU by the operating system's accounting."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Protocol
 from ..machine.process_memory import lifetime_peak_bytes, read_status_bytes
 from ..measuring.protocol import CudaMemory, HostMemory, MeasureRequest
 
-# What a worker may keep after a trial and still count as back at its baseline: libraries' buffers and the
-# C allocator's arenas. Between like trials of the smallest model under 1 MiB was seen.
+# What a worker may keep after an attempt and still count as back at its baseline: libraries' buffers and the
+# C allocator's arenas. Between like attempts of the smallest model under 1 MiB was seen.
 HOST_RESIDUE_BYTES = 64 << 20
-# On top of it where the trial imported modules: torch's compiler keeps 160 MiB once it is loaded.
+# On top of it where the attempt imported modules: torch's compiler keeps 160 MiB once it is loaded.
 HOST_IMPORTS_BYTES = 512 << 20
 
 
 class Account(Protocol):
-    """Counts one trial at a time, and says whether the worker is afterwards as it was before."""
+    """Counts one attempt at a time, and says whether the worker is afterwards as it was before."""
 
     def begin(self, request: MeasureRequest) -> None:
         """Set the cap, note the baseline and reset the peaks.
 
-        Raises: MemoryError where the budget leaves the trial nothing.
+        Raises: MemoryError where the budget leaves the attempt nothing.
         """
         ...
 
@@ -37,11 +37,11 @@ class Account(Protocol):
         ...
 
     def memory_stats(self) -> dict[str, int]:
-        """The allocator's own peaks and counters over the trial."""
+        """The allocator's own peaks and counters over the attempt."""
         ...
 
     def report(self) -> CudaMemory | HostMemory:
-        """The trial's memory so far."""
+        """The attempt's memory so far."""
         ...
 
     def settle(self) -> str | None:
@@ -50,10 +50,10 @@ class Account(Protocol):
 
 
 class HostAccount:
-    """Resident memory of this process. Linux tells the peak (VmHWM) and lets it be reset for each trial.
+    """Resident memory of this process. Linux tells the peak (VmHWM) and lets it be reset for each attempt.
 
     Where the kernel refuses the reset, or tells no VmHWM, the peak is that of the process's whole life: then
-    the worker asks to be replaced after every trial, so that the figure is still that trial's own.
+    the worker asks to be replaced after every attempt, so that the figure is still that attempt's own.
     """
 
     def __init__(self, proc: Path = Path("/proc/self")) -> None:
@@ -95,7 +95,7 @@ class HostAccount:
         residue = self._resident_bytes() - self._before_bytes
         has_imported = len(sys.modules) > self._modules_before
         if residue > HOST_RESIDUE_BYTES + (HOST_IMPORTS_BYTES if has_imported else 0):
-            return f"{residue} bytes of memory were not given back after the trial"
+            return f"{residue} bytes of memory were not given back after the attempt"
         return None
 
     def _resident_bytes(self) -> int:

@@ -165,7 +165,7 @@ class CudaAccount:
         allocated = torch.cuda.memory_allocated() - self._allocated_before
         reserved = torch.cuda.memory_reserved() - self._reserved_before
         if allocated > 0 or reserved > 0:
-            return f"{allocated} bytes stay allocated and {reserved} reserved on the card after the trial"
+            return f"{allocated} bytes stay allocated and {reserved} reserved on the card after the attempt"
         return None
 
     def _counters(self) -> dict[str, int]:

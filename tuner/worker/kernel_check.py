@@ -14,7 +14,7 @@ from ..values.candidate import Candidate
 from ..values.measurement import KernelCheck
 from ..values.outcome import Outcome
 from ..workloads import CheckedWorkload, load_workload
-from .trial import MESSAGE_CHARACTERS, explain
+from .attempt import MESSAGE_CHARACTERS, explain
 
 if TYPE_CHECKING:
     import torch

@@ -59,8 +59,8 @@ def main() -> int:
         traceback.print_exc(file=sys.stderr)
         reply(Failed(message=f"{type(error).__name__}: {error}"))
         return 1
+    from .attempt import run_attempt
     from .kernel_check import check_kernels
-    from .trial import run_trial
 
     reply(ready)
     while True:
@@ -68,7 +68,7 @@ def main() -> int:
         if isinstance(request, CheckRequest):
             reply(check_kernels(request, device))
         elif isinstance(request, MeasureRequest):
-            reply(run_trial(request, device, account, reply))
+            reply(run_attempt(request, device, account, reply))
         else:
             raise ValueError(f"expected a request to check or to measure, got {request.type}")
 
@@ -128,7 +128,7 @@ def _take_device(start: StartRequest) -> tuple[torch.device, Account, Ready]:
         return torch.device("cuda", 0), account, ready
     from .accounting import HostAccount
 
-    # Loads the matrix and autograd libraries, so that the first trial is not charged for them.
+    # Loads the matrix and autograd libraries, so that the first attempt is not charged for them.
     warm = torch.ones(64, 64, requires_grad=True)
     (warm @ warm).sum().backward()  # type: ignore[no-untyped-call]
     info = DeviceInfo(kind="cpu", name=processor_name(), total_bytes=host_memory_bytes())

@@ -1,4 +1,4 @@
-"""What a trial makes of failures, with a workload and an account that fail on command."""
+"""What an attempt makes of failures, with a workload and an account that fail on command."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from phase8_tune.tuner.measuring.protocol import HostMemory, MeasureRequest, Result
 from phase8_tune.tuner.values.candidate import Candidate
 from phase8_tune.tuner.values.outcome import Outcome
-from phase8_tune.tuner.worker import trial
+from phase8_tune.tuner.worker import attempt
 
 REFUSED = "CUDA out of memory. Tried to allocate 20.00 MiB"
 CAPTURE = "CUDA error: operation failed due to a previous error during capture"
@@ -101,8 +101,8 @@ class Account:
 def run(
     monkeypatch: pytest.MonkeyPatch, how: str | None, *, call: int = 1, settles: str | None = None
 ) -> Result:
-    monkeypatch.setattr(trial, "load_workload", lambda name: Run(how, call))
-    return trial.run_trial(REQUEST, torch.device("cpu"), Account(settles), lambda progress: None)
+    monkeypatch.setattr(attempt, "load_workload", lambda name: Run(how, call))
+    return attempt.run_attempt(REQUEST, torch.device("cpu"), Account(settles), lambda progress: None)
 
 
 @pytest.mark.parametrize("call", [1, 2, 4])  # in the set-up, the warm-up and the samples
@@ -144,8 +144,8 @@ def test_set_up_ends_when_all_calls_are_alike(monkeypatch: pytest.MonkeyPatch) -
     prepared = Run(None, 0)
     prepared.setup_calls = 4
     calls_at: dict[str, int] = {}
-    monkeypatch.setattr(trial, "load_workload", lambda name: prepared)
-    trial.run_trial(
+    monkeypatch.setattr(attempt, "load_workload", lambda name: prepared)
+    attempt.run_attempt(
         REQUEST,
         torch.device("cpu"),
         Account(None),

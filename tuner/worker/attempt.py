@@ -36,7 +36,7 @@ class _Findings:
     tainted: tuple[str, ...] = ()
 
 
-def run_trial(request: MeasureRequest, device: torch.device, account: Account, say: Say) -> Result:
+def run_attempt(request: MeasureRequest, device: torch.device, account: Account, say: Say) -> Result:
     """Measure the request's candidate once; a failure of the candidate is the result's outcome."""
     started = time.perf_counter()
     found = _Findings()
