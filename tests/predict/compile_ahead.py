@@ -15,6 +15,7 @@ from triton.runtime.jit import JITFunction
 from phase8_tune.kernels import cache_keys
 from phase8_tune.phase8.config import Phase8Config
 from phase8_tune.phase8.training import TrainingOptions
+from phase8_tune.tuner.compiling.dynamo import leave_dynamo_out
 from phase8_tune.tuner.compiling.launches import _stand_in, training_launches
 from phase8_tune.tuner.compiling.target import compile_specialization
 from phase8_tune.tuner.predict.trace.limits import Limits
@@ -23,7 +24,7 @@ from phase8_tune.tuner.predict.trace.stepping import trace_training
 LIMITS = Limits(shared_memory_bytes=101_376, multiprocessors=48, threads_per_multiprocessor=1536)
 CONFIG = Phase8Config(d_model=64, n_layers=3, n_heads=2, n_seq=80, htt_rank=4, vocab_size=1000)
 ARCHITECTURE = 86
-QUICK = ("layer_norm.tiles.forward_kernel", "htt_cross_entropy.rows.scale_kernel")
+QUICK = ("window_attention.prologue.row_kernel", "htt_cross_entropy.rows.scale_kernel")
 CACHE = Path(os.environ["TRITON_CACHE_DIR"])
 
 
@@ -89,19 +90,21 @@ def alignment() -> dict[str, bool]:
 
 
 def main() -> None:
-    forms = {version: recorded(version) for version in ("v1", "v2", "fast")}
-    for form in {form.name: form for form in forms["fast"] if form.name in QUICK}.values():
-        compile_specialization(form, ARCHITECTURE)
+    leave_dynamo_out()
+    forms = recorded("fast")
+    for form in forms:
+        if form.name in QUICK:
+            compile_specialization(form, ARCHITECTURE)
     ahead = entries()
     launched(QUICK)
+    has_dynamo = "torch._dynamo" in sys.modules
     found = {
-        "launches": {
-            version: {"recorded": sorted({form.name for form in of}), "traced": traced(version)}
-            for version, of in forms.items()
-        },
+        "recorded": sorted({form.name for form in forms}),
+        "traced": traced("fast"),
         "ahead": ahead,
         "after": entries(),
         "alignment": alignment(),
+        "has_dynamo": has_dynamo,
         "keys": [keys(1), keys(-1)],
     }
     print(json.dumps(found))

@@ -233,16 +233,18 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("version", ["v1", "v2", "fast"])
-def test_the_kernels_found_are_those_that_are_traced(compiled, version):
-    found = compiled["launches"][version]
-    assert len(found["traced"]) > 5
-    assert found["recorded"] == found["traced"]
+def test_the_kernels_found_are_those_that_are_traced(compiled):
+    assert len(compiled["traced"]) > 20
+    assert compiled["recorded"] == compiled["traced"]
 
 
 def test_a_launch_finds_what_was_compiled_ahead(compiled):
-    assert len(compiled["ahead"]) == 2
+    assert len(compiled["ahead"]) >= 2
     assert compiled["after"] == compiled["ahead"]
+
+
+def test_finding_launches_loads_no_compiler_of_pytorch(compiled):
+    assert not compiled["has_dynamo"]
 
 
 def test_a_view_says_where_it_begins(compiled):

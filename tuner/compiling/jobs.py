@@ -58,6 +58,9 @@ def prepare_compiler(environment: Mapping[str, str], log: Path | None) -> None:
 
     torch.set_num_threads(1)
     from . import launches, target  # noqa: F401
+    from .dynamo import leave_dynamo_out
+
+    leave_dynamo_out()
 
 
 def _write_to(log: Path | None) -> None:
