@@ -126,6 +126,9 @@ def test_the_best_of_another_text_is_not_the_best_of_this_one(run: Run, folder: 
     best = read_weights(folder / "tiny.best.safetensors").tensors
     assert all(torch.equal(last[name], tensor) for name, tensor in best.items())
     assert "another text" not in run("--steps", 5).stdout  # it is this one until now
+    done = run("--steps", 5, data="easy.txt").stdout
+    assert "nothing to do" in done
+    assert "goes on with" not in done
 
 
 def test_a_signal_in_an_evaluation_ends_it_and_it_is_made_up_for(

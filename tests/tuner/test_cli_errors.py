@@ -52,7 +52,10 @@ def run(folder: Path, *arguments: str) -> tuple[int, str, str]:
         ("--vram banana", "--vram: expected a size such as 8GB, 7.5GB or 8192MB, got 'banana'"),
         ("--vram 0", "--vram: expected a size such as 8GB, 7.5GB or 8192MB, got '0'"),
         ("--vram -1GB", "--vram: expected a size such as 8GB, 7.5GB or 8192MB, got '-1GB'"),
-        ("--vram 8GB --reserve lots", "--reserve: expected a size"),
+        (
+            "--vram 8GB --reserve lots",
+            "--reserve: expected a size such as 8GB, 7.5GB or 8192MB, got 'lots'; give a size, 0 or auto",
+        ),
         ("--vram 8GB --time soon", "--time: expected a length of time such as 90s"),
         ("--vram 8GB --timeout 0", "--timeout: expected a length of time such as 90s"),
         ("--vram 8GB --gpus nonsense", "--gpus: expected "),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ..values.errors import UserInputError
 from ..values.sizes import parse_count, parse_duration, parse_size
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -35,7 +36,12 @@ def reserve(context: click.Context, option: click.Parameter, text: str | None) -
     """
     if text is None or text.strip() == "auto":
         return None
-    return 0 if text.strip() == "0" else parse_size(text, what=option.opts[0], least_bytes=0)
+    if text.strip() == "0":
+        return 0
+    try:
+        return parse_size(text, what=option.opts[0], least_bytes=0)
+    except UserInputError as error:
+        raise UserInputError(f"{error}; give a size, 0 or auto") from None
 
 
 def duration(context: click.Context, option: click.Parameter, text: str | None) -> float | None:

@@ -50,12 +50,12 @@ def find_start(request: Request, asked: Asked) -> Start | None:
         )
         return Start(progress=progress, earlier=None)
     progress, told = agree(earlier, asked)
-    click.echo(f"resumed at step {progress.step}")
-    for line in told:
-        click.echo(line)
     if progress.step == request.steps and not _wanted(request, asked).is_owed(progress):
         click.echo(f"nothing to do: all {request.steps} steps are done; raise --steps to go on")
         return None
+    click.echo(f"resumed at step {progress.step}")
+    for line in told:
+        click.echo(line)
     return Start(progress=progress, earlier=earlier)
 
 

@@ -26,6 +26,7 @@ from .settings import TrainingSettings
 
 FORMAT_VERSION: Final = 3
 _MODEL = "model."
+_ANEW = "choose another --output, or start anew with --no-resume, which replaces it"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +103,7 @@ def read_weights(path: Path) -> Weights:
 
     Raises: UserInputError, one line, where it is none, or of a later version of this program.
     """
-    tensors, metadata = _read(path)
+    tensors, metadata = _read(path, "name a .safetensors file that phase8-train wrote")
     return Weights(
         settings=_settings(metadata, path),
         tensors=_weights(tensors) or tensors,
@@ -118,11 +119,11 @@ def read_checkpoint(path: Path, settings: TrainingSettings) -> Checkpoint:
     """
     if path.suffix == ".pt":
         return _read_format_1(path, settings)
-    tensors, metadata = _read(path)
+    tensors, metadata = _read(path, _ANEW)
     written = _settings(metadata, path)
     _check_shape(shape_of(written), settings, path)
     if "progress" not in metadata:
-        raise UserInputError(f"{path}: expected all that going on needs, got weights alone; remove it")
+        raise UserInputError(f"{path}: expected all that going on needs, got weights alone; {_ANEW}")
     return Checkpoint(
         settings=written,
         tensors=tensors,
@@ -162,7 +163,7 @@ def _write(
         ) from error
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read(path: Path, advice: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {})["phase8_tune"])
@@ -172,7 +173,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
         raise UserInputError(
             f"{path}: expected a checkpoint of phase8-train, got a file that is damaged or none "
-            f"({type(error).__name__}); remove it or choose another --output"
+            f"({type(error).__name__}); {advice}"
         ) from error
     if later := later_format(metadata, FORMAT_VERSION):
         raise UserInputError(f"{path}: {later}")
@@ -196,7 +197,7 @@ def _check_shape(found: Mapping[str, Any], settings: TrainingSettings, path: Pat
         if found.get(key) != value:
             raise UserInputError(
                 f"{path}: {key}: expected {value} as in the settings, got a checkpoint with "
-                f"{found.get(key)}; choose another --output, or remove the checkpoint"
+                f"{found.get(key)}; {_ANEW}"
             )
 
 
@@ -208,12 +209,12 @@ def _read_format_1(path: Path, settings: TrainingSettings) -> Checkpoint:
     except Exception as error:  # a damaged file surfaces as any of pickle's, zipfile's and torch's errors
         raise UserInputError(
             f"{path}: expected a checkpoint of phase8-train, got a file that is damaged or none "
-            f"({type(error).__name__}); remove it or choose another --output"
+            f"({type(error).__name__}); {_ANEW}"
         ) from error
     if later := later_format(state, 1):
         raise UserInputError(f"{path}: {later}")
     if not isinstance(state, dict) or not {"shape", "step", "trainer"} <= state.keys():
-        raise UserInputError(f"{path}: expected a checkpoint of phase8-train, got another file; remove it")
+        raise UserInputError(f"{path}: expected a checkpoint of phase8-train, got another file; {_ANEW}")
     _check_shape(state["shape"], settings, path)
     trainer = state["trainer"]
     tensors = {f"{_MODEL}{name}": tensor for name, tensor in trainer["model"].items()}
