@@ -21,6 +21,7 @@ from phase8_tune.tuner.compiling.ahead import KernelCompiler
 from phase8_tune.tuner.compiling.jobs import CheckLaunches, Launches
 from phase8_tune.tuner.compiling.specialization import Compiled, Specialization
 from phase8_tune.tuner.predict.rate.profiles import gpu_profile
+from phase8_tune.tuner.predict.trace import launches
 from phase8_tune.tuner.values.candidate import Candidate
 
 PROFILE = gpu_profile("rtx-3060")
@@ -107,9 +108,21 @@ def test_what_candidates_share_is_compiled_once_and_the_first_first(processes, c
         ahead.compile_ahead([candidate(2), candidate(4), candidate(2)])
         assert ahead.wait([candidate(2), candidate(4)], LONG_S)
         report = ahead.report()
-    assert processes.asked == ["find check", "find 2", "check", "find 4", "shared", "of 2", "of 4"]
+    assert processes.asked == ["find check", "find 2", "check", "shared", "of 2", "find 4", "of 4"]
     assert (report.compiled, report.found, report.seconds, report.failures) == (4, 0, 4.0, ())
     assert report.is_done
+
+
+def test_what_takes_long_comes_first(processes, compiler, monkeypatch):
+    monkeypatch.setattr(module, "_SLOW_S", {"a.b.of 2": 9.0, "a.b.shared": 8.0, "a.b.of 4": 99.0})
+    with compiler() as ahead:
+        ahead.compile_ahead([candidate(2), candidate(4)])
+        assert ahead.wait([candidate(2), candidate(4)], LONG_S)
+    assert processes.asked == ["find check", "find 2", "of 2", "shared", "check", "find 4", "of 4"]
+
+
+def test_kernels_that_take_long_are_kernels() -> None:
+    assert module._SLOW_S.keys() <= launches._TRAFFIC_ALONE
 
 
 def test_nothing_is_asked_while_all_entries_are_there(processes, compiler):
