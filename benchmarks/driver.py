@@ -15,6 +15,7 @@ names its results.json.
 from __future__ import annotations
 
 import argparse
+import bisect
 import contextlib
 import functools
 import json
@@ -32,17 +33,20 @@ from tabulate import tabulate
 
 from ..tuner.measuring.pool import MeasurerPool
 from ..tuner.measuring.testing import FormulaMeasurer, formula
-from ..tuner.predict.prediction import Forecast, Rate
+from ..tuner.predict.outlook import Outlook, Rung
 from ..tuner.predict.rate.throughput import StepEstimate
 from ..tuner.records.database import StudyStore
 from ..tuner.records.journal import Journal
 from ..tuner.records.knowledge import Knowledge
-from ..tuner.search.foresight import Forecasts, LikelyBestFirst, PredictedMemoryRule
+from ..tuner.search.foresight import Foresight
+from ..tuner.search.guided import GuidedSearch
 from ..tuner.search.progress import SearchEvent
 from ..tuner.search.proposals import SamplerChoice
 from ..tuner.search.search import run_search
+from ..tuner.search.skips import PredictedMemoryRule
 from ..tuner.search.strategy import DisqualifiedVersionRule, LargerBatchRule, RowOrder
-from ..tuner.study.definition import Row, SearchSettings, Stall, StudyDefinition, load_definition
+from ..tuner.study.axes import Row
+from ..tuner.study.definition import SearchSettings, Stall, StudyDefinition, load_definition
 from ..tuner.study.space import SearchSpace
 from ..tuner.values.candidate import Candidate
 from ..tuner.values.measurement import Measurement
@@ -53,6 +57,7 @@ WINDOWS = ((50, 150), (950, 1050))
 LIMIT_MS = 10.0
 SAMPLER, DEVICE, REST = "sampler", "device", "rest"
 _BUDGET_BYTES, _NO_BUDGET_BYTES = 8 * 2**30, 2**50
+_SMALL_BATCHES = 64
 _STALL = Stall(measurements=48, growth=0.0)
 
 _PARTS: dict[str, Sequence[tuple[type, Sequence[str]]]] = {
@@ -77,7 +82,7 @@ _PARTS: dict[str, Sequence[tuple[type, Sequence[str]]]] = {
     "propose": [
         (RowOrder, ("propose",)),
         (SamplerChoice, ("propose",)),
-        (LikelyBestFirst, ("propose",)),
+        (GuidedSearch, ("propose",)),
     ],
     "filters": [
         (LargerBatchRule, ("reject",)),
@@ -152,7 +157,7 @@ class Case:
     name: str
     definition: StudyDefinition
     budget_bytes: int
-    forecasts: Forecasts | None = None
+    foresight: Foresight | None = None
 
 
 def cases(candidates: int) -> list[Case]:
@@ -160,34 +165,36 @@ def cases(candidates: int) -> list[Case]:
     default = load_definition("default")
     settings = SearchSettings(stall=_STALL)
     axes = default.model_copy(update={"search": settings})
-    every = list(SearchSpace(default).enumerate())
-    rows = [
-        Row(**{name: getattr(candidate, name) for name in Row.model_fields})
-        for candidate in random.Random(0).sample(every, candidates)
-    ]
+    space, chance = SearchSpace(default), random.Random(0)
+    drawn: set[Candidate] = set()
+    while len(drawn) < candidates:
+        line = chance.choice(space.lines)
+        drawn.add(line.at(chance.choice(space.batches(line)[:_SMALL_BATCHES])))
+    rows = [Row(**{name: getattr(candidate, name) for name in Row.model_fields}) for candidate in drawn]
     table = StudyDefinition(name="rows", rows=tuple(rows), search=settings)
     return [
         Case(name="rows", definition=table, budget_bytes=_NO_BUDGET_BYTES),
         Case(name="TPE", definition=axes, budget_bytes=_BUDGET_BYTES),
-        Case(name="forecasts, TPE", definition=axes, budget_bytes=_BUDGET_BYTES, forecasts=_forecasts(every)),
+        Case(name="forecasts, TPE", definition=axes, budget_bytes=_BUDGET_BYTES, foresight=_foresight(space)),
     ]
 
 
-def _forecasts(candidates: Sequence[Candidate]) -> Forecasts:
-    """Forecasts that say what the formula does."""
-    return {candidate.digest(): _forecast(candidate) for candidate in candidates}
+def _foresight(space: SearchSpace) -> Foresight:
+    """Outlooks that say what the formula does."""
+    return Foresight.of(_outlook(line, space.batches(line)) for line in space.lines)
 
 
-def _forecast(candidate: Candidate) -> Forecast:
-    step_s, peak_bytes, _ = formula(candidate)
-    rate = candidate.tokens_per_step / step_s
-    return Forecast(
-        is_over=peak_bytes > 1.01 * _BUDGET_BYTES,
-        peak_bytes=peak_bytes,
-        tokens_per_s=Rate(low=rate / 2, expected=rate, high=rate * 2),
-        limited_by="memory traffic",
-        step=StepEstimate(traffic_s=step_s, arithmetic_s=0.0, floor_s=0.0, host_s=0.0),
-    )
+def _outlook(line: Candidate, batches: Sequence[int]) -> Outlook:
+    fitting = bisect.bisect_right(batches, _BUDGET_BYTES, key=lambda batch: formula(line.at(batch))[1])
+    largest = batches[fitting - 1] if fitting else 0
+    powers = {1 << power for power in range(largest.bit_length())}
+    known = sorted(batch for batch in {batches[0], largest, *powers} if batch in batches)
+    rungs = {}
+    for batch in known:
+        step_s, peak_bytes, _ = formula(line.at(batch))
+        step = StepEstimate(traffic_s=step_s, arithmetic_s=0.0, floor_s=0.0, host_s=0.0)
+        rungs[batch] = Rung(peak_bytes=peak_bytes, step=step)
+    return Outlook(line=line, batches=batches, largest=largest, rungs=rungs)
 
 
 def watch(case: Case, root: Path, candidates: int) -> list[dict[str, Spent]]:
@@ -208,7 +215,7 @@ def watch(case: Case, root: Path, candidates: int) -> list[dict[str, Spent]]:
             root,
             budget_bytes=case.budget_bytes,
             on_event=note,
-            forecasts=case.forecasts,
+            foresight=case.foresight,
         )
     return seen
 

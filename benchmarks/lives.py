@@ -15,7 +15,7 @@ import json
 import random
 import tempfile
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ import yaml
 from tabulate import tabulate
 
 from ..phase8.config import PRESETS
-from ..tuner.predict.fits import SKIP
-from ..tuner.predict.prediction import Predictor
+from ..tuner.predict.fits import RECOMMEND
+from ..tuner.predict.prediction import LARGEST_BATCH, Predictor
 from ..tuner.predict.rate.calibration import present_profile
 from ..tuner.predict.store import PredictionStore
 from ..tuner.training.recommended import to_config
@@ -58,19 +58,18 @@ def draw(predictor: Predictor, budget_bytes: int, count: int, seed: int) -> list
         line = Candidate(
             model=draws.choice(PRESETS if version == "fast" else PRESETS[:3]),
             n_seq=draws.choice(_SEQUENCES),
-            batch_size=1,
+            batch_size=0,
             kernel_version=version,
             gradient_checkpointing=draws.random() < 0.3,
             mixed_precision=draws.choice(("bf16", "bf16", "fp16")),
         )
         lines.setdefault(line, draws.uniform(0.0, 0.05))
-    predictor.survey(list(lines), budget_bytes, SKIP)  # traces them side by side
-    with ThreadPoolExecutor() as pool:
-        largest = list(pool.map(lambda line: predictor.largest_batch(line, budget_bytes), lines))
+    batches = range(1, LARGEST_BATCH + 1)
+    outlooks = predictor.look_ahead([(line, batches) for line in lines], budget_bytes, RECOMMEND)
     chosen = [
-        replace(line, batch_size=batch - int(batch * below))
-        for (line, below), batch in zip(lines.items(), largest, strict=True)
-        if batch
+        outlook.line.at(outlook.largest - int(outlook.largest * below))
+        for outlook, below in zip(outlooks, lines.values(), strict=True)
+        if outlook.largest
     ]
     predictions = predictor.predict_all(chosen, budget_bytes)
     return [(p.candidate, p.peak_bytes) for p in predictions if p.peak_bytes > _NEAR * budget_bytes]

@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from ..tuner.predict.fits import SKIP
+from ..tuner.predict.fits import LAUNCH
 from ..tuner.predict.lines import Answer, Question, line_key
 from ..tuner.predict.prediction import Predictor
 from ..tuner.predict.rate.calibration import calibrate_present, present_profile
@@ -204,12 +204,12 @@ def _run(tasks: Sequence[Task], reserved_bytes: Sequence[int]) -> list[MeasuredP
 def _decide(rows: Sequence[Row], store: PredictionStore, profile: GpuProfile) -> list[Row]:
     """Predicted and real decisions under caps: where the peaks leave no doubt by them, else by running.
 
-    A search skips what does not fit with a margin beyond the cap (`fits.SKIP`).
+    A search skips what does not fit with a margin beyond the cap (`fits.LAUNCH`).
     """
     decisions, doubtful = [], []
     for cap in (gib * GIB for gib in CAPS_GIB):
         answers = _ask(store, profile, [row["case"] for row in rows], cap)
-        wider = _ask(store, profile, [row["case"] for row in rows], SKIP.cap_bytes(cap))
+        wider = _ask(store, profile, [row["case"] for row in rows], LAUNCH.cap_bytes(cap))
         for row, answer, with_margin in zip(rows, answers, wider, strict=True):
             decision = {
                 "description": row["description"],

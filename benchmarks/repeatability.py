@@ -75,14 +75,14 @@ def draw(count: int, seed: int, device: Literal["cuda", "cpu"]) -> list[Candidat
 
 def choose_fitting(drawn: Sequence[Candidate], count: int) -> list[Candidate]:
     """Of the drawn ones those that should fit, by prediction: models in turn, as far as they go."""
-    from ..tuner.predict.fits import SKIP
+    from ..tuner.predict.fits import LAUNCH
     from ..tuner.predict.prediction import Predictor
     from ..tuner.predict.rate.calibration import present_profile
     from ..tuner.predict.store import PredictionStore
 
     with PredictionStore() as store:
         predictor = Predictor(profile=present_profile(), store=store)
-        forecasts = predictor.survey(drawn, int(_FILLED * BUDGET_BYTES), SKIP)
+        forecasts = predictor.survey(drawn, int(_FILLED * BUDGET_BYTES), LAUNCH)
     fitting = [c for c, forecast in zip(drawn, forecasts, strict=True) if not forecast.is_over]
     return in_turn(fitting)[:count]
 

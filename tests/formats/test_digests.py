@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from phase8_tune.tuner.study.definition import Axes, StudyDefinition, parse_definition
+from phase8_tune.tuner.study.axes import Axes
+from phase8_tune.tuner.study.definition import StudyDefinition, parse_definition
 from phase8_tune.tuner.values.candidate import FORMAT_1_FIELDS, Candidate
 from phase8_tune.tuner.values.timing import Timing
 

@@ -12,7 +12,7 @@ import pytest
 
 import phase8_tune
 from phase8_tune.tuner.compiling import notes
-from phase8_tune.tuner.predict import store
+from phase8_tune.tuner.predict import kept_answers
 from phase8_tune.tuner.predict.fit import line_files
 from phase8_tune.tuner.predict.lines import LineKey
 from phase8_tune.tuner.records import database, run_directory
@@ -35,7 +35,7 @@ VERSIONS = {  # row of the table of formats → the code's own
     "settings": settings.FORMAT_VERSION,
     "checkpoint": checkpoint.FORMAT_VERSION,
     "cache of lines": line_files._FORMAT,
-    "cache of answers": store._FORMAT,
+    "cache of answers": kept_answers._FORMAT,
     "cache of what was compiled": notes.FORMAT,
 }
 PATH = re.compile(

@@ -28,7 +28,15 @@ def _deep(trace: Trace, depth: int) -> Trace:
         parts.append(events)
     assert sizes
     numbered = [categories.get(slot, "weights") for slot in range(max(categories) + 1)]
-    return Trace(depth=depth, setup=parts[0], first=parts[1], repeat=parts[2], categories=numbered)  # type: ignore[arg-type]
+    setup, first, repeat, evaluation = parts
+    return Trace(
+        depth=depth,
+        setup=setup,
+        first=first,
+        repeat=repeat,
+        evaluation=evaluation,
+        categories=numbered,  # type: ignore[arg-type]
+    )
 
 
 @pytest.mark.parametrize("mode", ["train", "forward"])

@@ -5,14 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phase8_tune.tuner.predict.fits import RECOMMEND, SKIP, FitRule
+from phase8_tune.tuner.predict.fits import RECOMMEND, LAUNCH, FitRule
 
 SIZES = st.integers(min_value=0, max_value=1 << 45)
 
 
 def test_each_use_says_its_margin() -> None:
     assert (RECOMMEND.condition, RECOMMEND.margin) == ("with 3% to spare", 0.03)
-    assert (SKIP.condition, SKIP.margin) == ("with 1% more room", 0.01)
+    assert (LAUNCH.condition, LAUNCH.margin) == ("with 1% more room", 0.01)
 
 
 @given(SIZES)
@@ -23,7 +23,7 @@ def test_what_may_be_recommended_of_a_budget_is_held_by_it(budget: int) -> None:
 
 @given(SIZES)
 def test_a_search_has_the_whole_budget_and_more_room_in_it(size: int) -> None:
-    assert SKIP.budget_bytes(size) == SKIP.needed_bytes(size) == size <= SKIP.cap_bytes(size)
+    assert LAUNCH.budget_bytes(size) == LAUNCH.needed_bytes(size) == size <= LAUNCH.cap_bytes(size)
 
 
 @given(SIZES)

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from phase8_tune.phase8.config import preset, size_name
-from phase8_tune.tuner.predict.prediction import Prediction, Predictor
+from phase8_tune.tuner.predict.outlook import Prediction
+from phase8_tune.tuner.predict.prediction import Predictor
 from phase8_tune.tuner.predict.rate.profiles import gpu_profile
 from phase8_tune.tuner.predict.store import PredictionStore
 from phase8_tune.tuner.values.candidate import Candidate

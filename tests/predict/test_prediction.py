@@ -10,9 +10,10 @@ from dataclasses import replace
 import pytest
 
 from phase8_tune.tuner import cli
-from phase8_tune.tuner.predict.fits import RECOMMEND, SKIP
+from phase8_tune.tuner.predict.fits import RECOMMEND, LAUNCH
 from phase8_tune.tuner.predict.lines import line_key
-from phase8_tune.tuner.predict.prediction import Prediction, Predictor
+from phase8_tune.tuner.predict.outlook import Prediction
+from phase8_tune.tuner.predict.prediction import Predictor
 from phase8_tune.tuner.predict.rate.profiles import gpu_profile
 from phase8_tune.tuner.predict.store import PredictionStore
 from phase8_tune.tuner.values.candidate import Candidate
@@ -89,7 +90,7 @@ def test_the_largest_batch_is_the_largest(predictor):
 def test_a_survey_skips_only_what_cannot_fit(predictor):
     budget = 2 * GIB
     candidates = [replace(CANDIDATE, batch_size=batch) for batch in (1, 8, 64, 512, 4096)]
-    for candidate, forecast in zip(candidates, predictor.survey(candidates, budget, SKIP), strict=True):
+    for candidate, forecast in zip(candidates, predictor.survey(candidates, budget, LAUNCH), strict=True):
         wider = predictor.predict(candidate, int(budget * (1 + 2 * RECOMMEND.margin)))
         assert not (forecast.is_over and predictor.predict(candidate, budget).fits)
         assert wider.fits or forecast.is_over
@@ -108,7 +109,7 @@ def test_between_the_margins_a_search_launches_what_is_not_recommended(predictor
     peak, torchs = prediction.peak_bytes, prediction.peak_reserved_bytes
     found = []
     for budget in (outside + int(torchs / 1.02), peak, int(peak * 1.02), int(peak * 1.03) + 2):
-        [forecast] = predictor.survey([CANDIDATE], budget, SKIP)
+        [forecast] = predictor.survey([CANDIDATE], budget, LAUNCH)
         [decided] = predictor.survey([CANDIDATE], budget, RECOMMEND)
         assert decided.is_over != predictor.predict(CANDIDATE, budget).fits
         found.append((not forecast.is_over, not decided.is_over))

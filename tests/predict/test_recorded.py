@@ -15,7 +15,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +147,7 @@ def case(request, recording) -> Case:
     if sizes is None:
         sizes = trace_batch(line, batch, tracing, depth)
     structure = line.structures[sizes.structure]
+    structure = replace(structure, trace=replace(structure.trace, evaluation=[]))  # recorded are steps alone
     program = Program(structure, is_captured=candidate.kernel_version in CAPTURED_VERSIONS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(program_module, "CachingAllocator", Watched)

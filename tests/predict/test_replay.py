@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,10 +16,14 @@ from phase8_tune.tuner.predict.trace.events import FREE, WORKSPACE, Category, Ev
 from .traces import VERSIONS, live_peak, traced
 
 SIZES_MIB = [40, 30, 20]  # weights; an activation; the optimizer's state
+MORE_MIB = 50  # of an evaluation, at once
 
 
-def _structure() -> Structure:
-    """Weights stay; a step makes and frees an activation beside a workspace; its first leaves a state."""
+def _structure(*, evaluates: bool = False) -> Structure:
+    """Weights stay; a step makes and frees an activation beside a workspace; its first leaves a state.
+
+    evaluates: an evaluation then makes and frees more at once than a step.
+    """
     setup = [Event(0, 0, "weights", "setup", 0)]
     first = [
         Event(1, WORKSPACE, "blas", "forward", 0),
@@ -29,13 +34,18 @@ def _structure() -> Structure:
     repeat = [Event(4, 1, "product", "forward", 0), Event(4, FREE, "product", "forward", 0)]
     categories: list[Category] = ["weights", "workspaces", "activations", "optimizer", "activations"]
     trace = Trace(depth=1, setup=setup, first=first, repeat=repeat, categories=categories)
-    return Structure(trace=trace, depth=1, growth_bytes=[0, 0, 0])
+    if evaluates:
+        trace.evaluation = [Event(5, 3, "more", "forward", 0), Event(5, FREE, "more", "forward", 0)]
+        trace.categories.append("activations")
+    return Structure(trace=trace, depth=1, growth_bytes=[0] * (3 + evaluates))
 
 
-def _replay(*, is_captured: bool = False, cap_mib: int | None = None, **options: Any) -> Any:
-    program = Program(_structure(), is_captured=is_captured)
+def _replay(
+    *, is_captured: bool = False, cap_mib: int | None = None, evaluates: bool = False, **options: Any
+) -> Any:
+    program = Program(_structure(evaluates=evaluates), is_captured=is_captured)
     cap = None if cap_mib is None else cap_mib * MIB
-    sizes = [size * MIB for size in SIZES_MIB]
+    sizes = [size * MIB for size in [*SIZES_MIB, *[MORE_MIB] * evaluates]]
     return program.replay(sizes, workspaces=Workspaces(10 * MIB, MIB), cap_bytes=cap, **options)
 
 
@@ -110,6 +120,35 @@ def test_streams_are_made_before_a_captured_versions_first_step(monkeypatch):
     assert Watched.latest.asked_mib[:35] == [40, *[-2] * 32, -64, 10]
 
 
+def test_an_evaluation_comes_after_the_steps_and_as_often_as_it_needs_something_new(monkeypatch):
+    """It takes a segment of its own: after another step, which takes none, it needs nothing new."""
+    monkeypatch.setattr(program_module, "CachingAllocator", Watched)
+    peaks = _replay(evaluates=True)
+    assert Watched.latest.asked_mib == [40, -64, 10, 30, 20, 30, 30, 50, 30, 50]
+    assert peaks.reserved_bytes == _replay().reserved_bytes + 50 * MIB
+    assert peaks.allocated_bytes == (40 + 10 + 20 + 50) * MIB
+    assert peaks.peak_op == "more"
+
+
+def test_an_evaluation_beside_a_captured_step_is_in_the_graphs_pool():
+    """Of the step's 30 MiB there nothing serves 50, and what the eager steps left is not the graph's."""
+    steps, whole = (_replay(is_captured=True, evaluates=e).reserved_bytes for e in (False, True))
+    assert whole == steps + 50 * MIB
+
+
+def test_an_evaluation_of_which_the_graphs_pool_has_room_takes_none(monkeypatch):
+    monkeypatch.setitem(globals(), "MORE_MIB", 29)
+    steps, whole = (_replay(is_captured=True, evaluates=e).reserved_bytes for e in (False, True))
+    assert whole == steps
+
+
+def test_a_cap_that_the_evaluation_passes_is_passed():
+    """Eager steps reserve 110 MiB. Under a cap of 130 the 30 that are cached make room for 50."""
+    assert _replay(cap_mib=129).fits
+    assert _replay(cap_mib=130, evaluates=True).fits
+    assert not _replay(cap_mib=129, evaluates=True).fits
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_rounding_only_adds(version):
     trace = traced(version, batch=3)
@@ -129,4 +168,5 @@ def _indexed(trace: Trace) -> Trace:
         [event if event.size_bytes < 0 else event._replace(size_bytes=next(numbers)) for event in part]
         for part in trace.parts()
     ]
-    return Trace(depth=3, setup=parts[0], first=parts[1], repeat=parts[2], categories=trace.categories)
+    setup, first, repeat, evaluation = parts
+    return replace(trace, setup=setup, first=first, repeat=repeat, evaluation=evaluation)

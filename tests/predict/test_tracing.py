@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +12,9 @@ from torch import nn
 from phase8_tune.phase8 import capture
 from phase8_tune.tuner.predict.fit.line import total_costs
 from phase8_tune.tuner.predict.replay.program import CAPTURE_AFTER
-from phase8_tune.tuner.predict.trace import traced_trainer
+from phase8_tune.tuner.predict.trace import stepping, traced_trainer
 from phase8_tune.tuner.predict.trace.cost_classes import RECORDED, UNRECORDED
-from phase8_tune.tuner.predict.trace.events import FREE, LT_WORKSPACE, WORKSPACE
+from phase8_tune.tuner.predict.trace.events import FREE, LT_WORKSPACE, WORKSPACE, Event
 from phase8_tune.tuner.predict.trace.tracer import Tracer
 
 from .traces import CONFIG, LIMITS, VERSIONS, live_peak, traced
@@ -80,6 +81,30 @@ def test_a_forward_pass_counts_what_it_calls(version):
     assert UNRECORDED not in training
     assert 0 < forward[UNRECORDED].launches <= forward["memory"].launches + forward["gemm"].launches
     assert training[RECORDED].launches > 0
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_evaluation_is_a_forward_pass_that_leaves_nothing(version, checkpointing):
+    options = {"checkpointing": checkpointing, "precision": "fp16"}
+    evaluation = traced(version, **options).evaluation
+    alone = traced(version, mode="forward", **options)
+    assert alone.evaluation == []
+    assert _by_place(evaluation) == ([] if version in stepping.NOT_EVALUATED else _by_place(alone.repeat))
+    assert len(alone.repeat) > 100
+
+
+def _by_place(events: list[Event]) -> list[tuple[Any, ...]]:
+    """Events with the place of what they free instead of a slot."""
+    places = {event.slot: place for place, event in enumerate(events) if event.size_bytes != FREE}
+    return [(places[event.slot], event.size_bytes, event.op, event.phase, event.unit) for event in events]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_evaluation_costs_a_step_nothing(version, monkeypatch):
+    whole = traced(version)
+    monkeypatch.setattr(stepping, "_evaluation", lambda *args: [])
+    assert traced(version).costs == whole.costs
 
 
 def _recorded(tracer: Tracer) -> float:

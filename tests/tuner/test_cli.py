@@ -138,13 +138,13 @@ def test_options_reach_the_search(study: Path, devices: list[Device]) -> None:
     assert [record.digest for record in devices[1].settings["earlier"]] == device.measured
     assert len(set(devices[0].measured + devices[1].measured)) == 4
 
+
 @pytest.mark.parametrize("reserve", ["0", "0GB", "auto"])
 def test_a_reserve_of_nothing_is_none_and_so_is_auto_on_a_cpu(
     study: Path, devices: list[Device], reserve: str
 ) -> None:
     assert tune("--reserve", reserve, "--trials", "1") == 0
     assert devices[0].settings["reserve_bytes"] == 0
-
 
 
 def test_more_than_the_device_has_is_its_size_with_a_warning(

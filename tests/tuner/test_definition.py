@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from phase8_tune.studies import packaged_studies
+from phase8_tune.tuner.study import axes as axes_module
 from phase8_tune.tuner.study import definition as definition_module
 from phase8_tune.tuner.study.definition import load_definition, parse_definition
+from phase8_tune.tuner.study.space import SearchSpace
 from phase8_tune.tuner.values.errors import UserInputError
 
 AXES = """\
@@ -105,10 +108,11 @@ def test_rows_are_checked_too(given: str, instead: str, expected: str) -> None:
 def test_kernel_versions_that_are_not_installed_are_left_out_and_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(definition_module, "KERNEL_VERSIONS", ("reference", "v1"))
+    for module in (definition_module, axes_module):
+        monkeypatch.setattr(module, "KERNEL_VERSIONS", ("reference", "v1"))
     definition = parse_definition(AXES.replace("[reference]", "[reference, v1, fast]"), "s.yaml")
     assert definition.missing_versions == ("fast",)
-    assert definition.axis_values()["kernel_version"] == ("reference", "v1")
+    assert definition.products[0].values()["kernel_version"] == ("reference", "v1")
     assert "axes.kernel_version: expected at least one version of this installation (reference, v1)" in (
         message_for(AXES.replace("[reference]", "[v2, fast]"))
     )
@@ -148,3 +152,76 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 def test_timing_is_what_the_definition_says() -> None:
     timing = parse_definition(AXES + "timing: {iterations: 3, warmup: 1}\n", "x").timing
     assert (timing.warmup, timing.iterations, timing.timeout_s) == (1, 3, 300.0)
+
+
+BOUNDS = AXES.replace("batch_size: [1, 2, 4]", "batch_size: {min: 2, max: 300}")
+
+
+def test_a_batch_may_lie_between_bounds() -> None:
+    space = SearchSpace(parse_definition(BOUNDS, "s.yaml"))
+    assert {space.batches(line) for line in space.lines} == {range(2, 301)}
+    assert space.size() == 299 * len(space.lines)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "expected"),
+    [
+        ("{min: 5, max: 4}", "axes.batch_size: expected a min of at most max, got 5 and 4"),
+        ("{max: 0}", "axes.batch_size.max: expected a number greater than 0, got 0"),
+        ("{min: 1}", "axes.batch_size.max: expected this key, but it is missing"),
+        ("{max: 4, step: 2}", "axes.batch_size.step: unknown key; expected one of min, max"),
+        ("many", "axes.batch_size: expected a list, got 'many'"),
+    ],
+)
+def test_bounds_are_checked(bounds: str, expected: str) -> None:
+    assert message_for(BOUNDS.replace("{min: 2, max: 300}", bounds)).startswith(f"s.yaml: {expected}")
+
+
+UNION = """
+name: union
+axes:
+  - model: [nano, small]
+    n_seq: [64]
+    batch_size: {min: 1, max: 8}
+    kernel_version: [reference]
+    gradient_checkpointing: [false]
+    mixed_precision: [none]
+  - model: [nano]
+    n_seq: [64, 128]
+    batch_size: [4, 16]
+    kernel_version: [reference]
+    gradient_checkpointing: [false, true]
+    mixed_precision: [none]
+"""
+
+
+def test_a_study_may_be_a_union_of_products() -> None:
+    definition = parse_definition(UNION, "s.yaml")
+    space = SearchSpace(definition)
+    found = {(c.model, c.n_seq, c.gradient_checkpointing): space.batches(c) for c in space.lines}
+    both = (*range(1, 9), 16)
+    assert found == {
+        ("nano", 64, False): both,
+        ("small", 64, False): range(1, 9),
+        ("nano", 64, True): (4, 16),
+        ("nano", 128, False): (4, 16),
+        ("nano", 128, True): (4, 16),
+    }
+    candidates = list(space.enumerate())
+    assert len(candidates) == len(set(candidates)) == space.size()
+    assert all(candidate in space for candidate in candidates)
+    assert replace(candidates[0], model="small", n_seq=128) not in space
+    assert parse_definition(definition.to_yaml(), "again") == definition
+
+
+def test_a_fault_in_one_of_several_products_names_its_place() -> None:
+    expected = "s.yaml: axes[1].kernel_version[0]: expected one of reference, v1, v2, fast, got 'best'"
+    head, tail = UNION.rsplit("[reference]", 1)
+    assert message_for(f"{head}[best]{tail}").startswith(expected)
+
+
+def test_one_product_has_the_digest_it_always_had() -> None:
+    """Of runs that were made when a study had one product of lists; bounds and unions are others."""
+    digest = load_definition("cpu").digest()
+    assert digest == "bce85d653dc47ae2bfc76020a2cd9cafd5d7bf84b3e82ee87984af6ce4e758da"
+    assert len({parse_definition(text, "s.yaml").digest() for text in (AXES, BOUNDS)}) == 2

@@ -127,6 +127,26 @@ def test_models_that_are_asked_for_take_the_axis_over(asked: Sequence[str], mode
     assert models_of(with_models(study(), asked)) == models
 
 
+@pytest.mark.parametrize(
+    ("asked", "models"),
+    [
+        (["xl"], [("xl",)]),
+        (["nano", "640x10"], [("nano", "640x10"), ("nano",)]),
+        (["640x10"], [("640x10",)]),
+        (["nano", "small", "xl"], [("nano", "small", "xl"), ("nano",)]),
+    ],
+)
+def test_of_several_products_each_keeps_its_own_and_the_widest_takes_what_is_new(
+    asked: Sequence[str], models: list[tuple[str, ...]]
+) -> None:
+    narrow, wide = study(model=["nano"]), study(model=["nano", "small", "xl"])
+    union = wide.model_copy(update={"axes": (wide.axes, narrow.axes)})
+    axes: Any = with_vocab_size(with_models(union, asked), 8192).axes
+    taken = axes if isinstance(axes, tuple) else (axes,)
+    assert [product.model for product in taken] == models
+    assert {product.vocab_size for product in taken} == {(8192,)}
+
+
 def test_a_vocabulary_is_part_of_the_study_where_it_is_not_the_usual() -> None:
     plain = study()
     assert with_vocab_size(plain, DEFAULT_VOCAB_SIZE).digest() == plain.digest()

@@ -10,7 +10,8 @@ import pytest
 
 from phase8_tune.tuner.measuring.testing import formula
 from phase8_tune.tuner.predict.fits import RECOMMEND, FitRule
-from phase8_tune.tuner.predict.prediction import Forecast, Prediction, Predictor, Rate
+from phase8_tune.tuner.predict.outlook import Outlook, Prediction, Rate, Rung
+from phase8_tune.tuner.predict.prediction import Predictor
 from phase8_tune.tuner.predict.rate.profiles import gpu_profile
 from phase8_tune.tuner.predict.rate.throughput import StepEstimate
 from phase8_tune.tuner.predict.store import PredictionStore
@@ -53,7 +54,7 @@ axes:
 
 
 class FormulaPredictor(Predictor):
-    """Predictions of the formula's; a share of a peak, different for each candidate, is fragmentation."""
+    """Predictions of the formula's; a share of a peak, different for each line, is fragmentation."""
 
     def __init__(self, folder: Path, seed: int = 0) -> None:
         super().__init__(profile=PROFILE, store=PredictionStore(folder))
@@ -62,31 +63,43 @@ class FormulaPredictor(Predictor):
 
     def _figures(self, candidate: Candidate) -> tuple[Rate, int, int]:
         step_s, least, _ = formula(candidate)
-        chance = random.Random(f"{self.seed} {candidate.digest()}")
+        chance = random.Random(f"{self.seed} {candidate.line().digest()}")
         rate = candidate.tokens_per_step / step_s * chance.choice((1.0, 0.9))
         peak = self.outside_bytes(candidate) + int(least * chance.choice((1.0, 1.2, 1.5)))
         return Rate(low=rate / 2, expected=rate, high=2 * rate), least, peak
 
-    def survey(
+    def look_ahead(
         self,
-        candidates: Sequence[Candidate],
+        lines: Sequence[tuple[Candidate, Sequence[int]]],
         budget_bytes: int,
         rule: FitRule,
+        on_outlook: Callable[[Outlook], None] = lambda outlook: None,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> list[Forecast]:
-        on_progress(len(candidates), len(candidates))
-        step = StepEstimate(traffic_s=1.0, arithmetic_s=0.0, floor_s=0.0, host_s=0.0)
-        return [
-            Forecast(
-                is_over=peak > rule.budget_bytes(budget_bytes),
-                peak_bytes=self.outside_bytes(candidate) + least,
-                tokens_per_s=rate,
-                limited_by="memory traffic",
-                step=step,
+    ) -> list[Outlook]:
+        found = []
+        for line, batches in lines:
+            figures = {batch: self._figures(line.at(batch)) for batch in batches}
+            fitting = [b for b, (_, _, peak) in figures.items() if peak <= rule.budget_bytes(budget_bytes)]
+            rungs = {
+                batch: Rung(
+                    peak_bytes=self.outside_bytes(line) + least,
+                    step=StepEstimate(
+                        traffic_s=line.at(batch).tokens_per_step / rate.expected,
+                        arithmetic_s=0.0,
+                        floor_s=0.0,
+                        host_s=0.0,
+                    ),
+                )
+                for batch, (rate, least, _) in figures.items()
+            }
+            largest = max(fitting, default=0)
+            recommended = self._predicted(line.at(largest), budget_bytes) if fitting else None
+            found.append(
+                Outlook(line=line, batches=batches, largest=largest, rungs=rungs, recommended=recommended)
             )
-            for candidate in candidates
-            for rate, least, peak in [self._figures(candidate)]
-        ]
+            on_outlook(found[-1])
+        on_progress(len(lines), len(lines))
+        return found
 
     def predict_all(self, candidates: Sequence[Candidate], budget_bytes: int) -> list[Prediction]:
         self.replayed += candidates

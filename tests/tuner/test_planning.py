@@ -102,7 +102,7 @@ def test_the_study_is_an_ordinary_one() -> None:
         r.digest: r.trial_number for r in records.values()
     }
     assert {t.user_attrs["basis"] for t in study.trials} == {"predicted"}
-    assert {t.state.name for t in study.trials} == {"COMPLETE", "PRUNED"}
+    assert {t.state.name for t in study.trials} == {"COMPLETE"}
     assert study.best_trials
 
 

@@ -212,7 +212,7 @@ def test_a_candidate_asked_while_it_runs_keeps_its_first_trial() -> None:
 def test_a_resumed_sampler_does_not_repeat_its_beginning() -> None:
     storage = optuna.storages.InMemoryStorage()
     space = SearchSpace(STUDY)
-    chosen: list[list[Candidate]] = []
+    chosen: list[list[Candidate | None]] = []
     for _ in range(2):
         store = StudyStore(storage, space, name="s", seed=0, startup_trials=50)
         chosen.append([])

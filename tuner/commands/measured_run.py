@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TextIO
 
 from ..machine.devices import device_total_bytes, device_uuids, resolve_device
 from ..machine.gpus import select_gpus
+from ..machine.nvml import open_nvml
 from ..measuring.pool import MeasurerPool
 from ..measuring.worker_measurer import WorkerMeasurer
-from ..predict.fits import SKIP
-from ..predict.rate.calibration import present_profile
+from ..predict.rate.calibration import known_profile, present_profile
 from ..predict.rate.profiles import gpu_profile
 from ..records.journal import read_records
 from ..records.results import Results
 from ..records.run_directory import RunPaths, check_run_directory
+from ..report.early import EarlyOutputs, Expected
 from ..report.facts import RunFacts
 from ..report.outputs import write_outputs
-from ..report.progress_bar import PredictionProgress, ProgressDisplay
+from ..report.progress_bar import ProgressDisplay
 from ..report.terminal import render_files, render_frontier, render_outcomes
-from ..search.foresight import Forecasts, count_skips, forecast_all
-from ..search.progress import StopReason
+from ..search.foresight import Foresight, LookingAhead
+from ..search.progress import SearchEvent, StopReason
 from ..search.search import run_search
+from ..search.skips import count_skips
 from ..study.definition import StudyDefinition
+from ..study.space import SearchSpace
 from ..values.errors import (
     DeviceError,
     InterruptedStudyError,
@@ -35,7 +41,6 @@ from ..values.errors import (
     UserInputError,
 )
 from ..values.interrupt import interrupt_deferred
-from ..values.measurement import DeviceInfo
 from ..values.record import Record
 from ..values.sizes import format_budget
 from ..values.terminal import fill, terminal_width
@@ -44,6 +49,8 @@ from .planned_run import plan
 from .request import RunRequest, read_study, run_root, settle_budget, settle_reserve, tell
 
 _DEFAULT_STUDIES = {"cuda": "default", "cpu": "cpu"}
+_LEFT_TO_MEASURING = 2
+"""Cores that predictions leave to the driver and the worker: steps that wait for the host are timed then."""
 _OWNERS = {"cuda": "this GPU has", "cpu": "this computer's memory holds"}
 
 
@@ -93,10 +100,12 @@ def execute(request: RunRequest) -> list[Path]:
     problem: Phase8TuneError | None = None
     reason: StopReason | None = None
     facts: RunFacts | None = None
-    forecasts: Forecasts | None = None
+    foresight: Foresight | None = None
+    expected: Expected | None = None
     try:
         with (
             ProgressDisplay(sys.stderr) as progress,
+            _looking_ahead(definition, kind, gpus, budget_bytes, reserve_bytes) as foresight,
             MeasurerPool(measurers, on_loss=lambda text: progress.tell(f"phase8-tune: {text}")) as pool,
         ):
             facts = RunFacts(
@@ -110,15 +119,17 @@ def execute(request: RunRequest) -> list[Path]:
                 command=request.command,
                 missing_versions=definition.missing_versions,
             )
-            forecasts = _look_ahead(definition, pool.device, budget_bytes, reserve_bytes)
+            if foresight is not None and (profile := known_profile(pool.device.name)) is not None:
+                expected = Expected(profile, budget_bytes, datetime.now(UTC).isoformat(timespec="seconds"))
+            early = EarlyOutputs(facts, earlier, expected, progress.tell)
             reason = run_search(
                 definition,
                 pool,
                 root,
                 budget_bytes=budget_bytes,
-                on_event=progress,
+                on_event=_Follower(progress, early, foresight),
                 definition_text=text,
-                forecasts=forecasts,
+                foresight=foresight,
             ).stop_reason
     except Phase8TuneError as error:  # no device is left, or nothing can be written any more
         problem = error
@@ -127,14 +138,15 @@ def execute(request: RunRequest) -> list[Path]:
     if facts is None:  # no device was ever there, so that nothing was measured in this session
         raise problem or KeyboardInterrupt
     results = Results.of(read_records(RunPaths(root=root).journal))
-    if forecasts is not None:
-        facts = replace(facts, skips=count_skips(results.settled, forecasts))
+    if foresight is not None:
+        facts = replace(facts, skips=count_skips(results.settled, foresight))
+    points = results.recommended if expected is None else expected.beside(results.recommended)
     # Whatever ended the search: what was measured is written and shown.
     recommended: list[Path] = []
     if results.records or problem is None:
         try:
             with interrupt_deferred():
-                recommended = write_outputs(results, facts)
+                recommended = write_outputs(results, facts, points)
         except UserInputError as error:
             raise problem or error from None
         problem = problem or _judge(results, reason, root)
@@ -170,27 +182,47 @@ def _make_measurers(
     }
 
 
-def _look_ahead(
-    definition: StudyDefinition, device: DeviceInfo, budget_bytes: int, reserve_bytes: int
-) -> Forecasts | None:
-    """Forecasts for a GPU whose figures are known, told to the user; None for other devices."""
-    if device.kind != "cuda":
-        return None
-    tell("predicting what fits; the first time this takes some minutes")
-    with PredictionProgress(sys.stderr) as progress:
-        forecasts = forecast_all(definition, device, budget_bytes, reserve_bytes, progress)
-    if forecasts is None:
+@contextmanager
+def _looking_ahead(
+    definition: StudyDefinition, kind: str, gpus: tuple[str, ...], budget_bytes: int, reserve_bytes: int
+) -> Iterator[Foresight | None]:
+    """Predicts beside the search on a GPU whose figures are known; None, told to the user, for another."""
+    if kind != "cuda":
+        yield None
+        return
+    nvml = open_nvml().nvml
+    cards = [] if nvml is None else [card for uuid in device_uuids(gpus) if (card := nvml.find(uuid))]
+    title = next((name for card in cards if (name := card.name())), None)
+    profile = None if title is None else known_profile(title)
+    if profile is None:
         tell(
-            f"no figures of {device.name}, so nothing is predicted; `phase8-tune predict --calibrate` "
-            "measures them for the next run"
+            f"no figures of {title or 'this GPU'}, so nothing is predicted; "
+            "`phase8-tune predict --calibrate` measures them for the next run"
         )
-        return None
-    over = sum(forecast.is_over for forecast in forecasts.values())
-    tell(
-        f"{over} of {len(forecasts)} configurations are predicted not to fit {SKIP.condition}, "
-        "and are not launched"
-    )
-    return forecasts
+        yield None
+        return
+    with LookingAhead(
+        SearchSpace(definition),
+        profile,
+        budget_bytes=budget_bytes,
+        reserve_bytes=reserve_bytes,
+        processes=max((os.cpu_count() or 1) - _LEFT_TO_MEASURING, 1),
+    ) as ahead:
+        yield ahead.foresight
+
+
+class _Follower:
+    """What a search's events lead to: they are shown, and the run's files kept up to date."""
+
+    def __init__(self, progress: ProgressDisplay, early: EarlyOutputs, foresight: Foresight | None) -> None:
+        self._progress, self._early, self._foresight = progress, early, foresight
+        self._seen = 0
+
+    def __call__(self, event: SearchEvent) -> None:
+        self._progress(event)
+        known = () if self._foresight is None else self._foresight.known
+        self._early(event.last, known[self._seen :])
+        self._seen = len(known)
 
 
 def _print_results(

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ..machine.environment import driver_versions
+from ..predict.outlook import Outlook
 from ..predict.prediction import Predictor
 from ..predict.rate.profiles import GpuProfile
 from ..predict.store import PredictionStore
@@ -15,6 +16,7 @@ from ..records.journal import Journal, read_records
 from ..records.knowledge import Knowledge
 from ..records.results import Results
 from ..records.run_directory import RunDirectory, check_run_directory
+from ..report.early import Expected
 from ..report.facts import RunFacts
 from ..report.outputs import write_outputs
 from ..report.progress_bar import PredictionProgress
@@ -31,6 +33,7 @@ from ..search.decisions import (
 from ..search.progress import StopReason
 from ..study.definition import StudyDefinition
 from ..study.space import SearchSpace
+from ..training.recommended import write_recommendations
 from ..values.errors import InterruptedStudyError, NothingFitsError, UserInputError
 from ..values.interrupt import interrupt_deferred
 from ..values.record import Record
@@ -104,6 +107,18 @@ def plan(request: RunRequest, profile: GpuProfile) -> None:
         )
 
 
+class _EarlyFiles:
+    """Writes the recommendations of a plan while it is made, whenever a better one is found."""
+
+    def __init__(self, expected: Expected, root: Path) -> None:
+        self._expected, self._folder = expected, root / "recommended"
+
+    def __call__(self, outlook: Outlook) -> None:
+        if self._expected.add(outlook):
+            with interrupt_deferred():
+                write_recommendations(self._expected.beside(()), self._folder)
+
+
 def plan_in(
     root: Path, definition: StudyDefinition, definition_text: str, predictor: Predictor, budget_bytes: int
 ) -> tuple[PlanSummary, tuple[Record, ...]]:
@@ -127,9 +142,10 @@ def plan_in(
                 "got one of others; remove it to plan again, or name another run with --run"
             )
         if summary is None:
-            with PredictionProgress(sys.stderr) as progress:
-                found = decide(definition, predictor, budget_bytes, progress)
             now = datetime.now(UTC).isoformat(timespec="seconds")
+            early = _EarlyFiles(Expected(predictor.profile, budget_bytes, now), root)
+            with PredictionProgress(sys.stderr) as progress:
+                found = decide(definition, predictor, budget_bytes, early, progress)
             made = to_records(found, predictor.profile, budget_bytes=budget_bytes, started_at=now)
             summary = found.summary
             kept = {record.digest for record in read_records(paths.journal)}

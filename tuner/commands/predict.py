@@ -61,7 +61,7 @@ def predict(
 ) -> None:
     """Predict memory and throughput of one configuration; nothing is run on a GPU."""
     from ...kernels.versions import KERNEL_VERSIONS
-    from ..predict.fits import RECOMMEND, SKIP
+    from ..predict.fits import LAUNCH, RECOMMEND
     from ..predict.prediction import Predictor
     from ..predict.rate.calibration import calibrate_present, present_profile
     from ..predict.rate.profiles import gpu_profile
@@ -83,14 +83,14 @@ def predict(
             reserve_bytes=0 if reserve is None else parse_size(reserve, what="--reserve", least_bytes=0),
         )
         prediction = predictor.predict(candidate, budget_bytes)
-        is_launched = not predictor.survey([candidate], budget_bytes, SKIP)[0].is_over
+        is_launched = not predictor.survey([candidate], budget_bytes, LAUNCH)[0].is_over
         largest_batch = predictor.largest_batch(candidate, budget_bytes)
     if as_json:
         data = asdict(prediction) | {
             "basis": "predicted",
             "fits_when": RECOMMEND.condition,
             "search_launches": is_launched,
-            "search_launches_when": f"fits {SKIP.condition}",
+            "search_launches_when": f"fits {LAUNCH.condition}",
             "largest_batch": largest_batch,
             "ledger": [line.model_dump() for line in prediction.ledger],
         }
@@ -124,7 +124,7 @@ def predict(
     )
     verdict = f"{'fits' if prediction.fits else 'does not fit'} {RECOMMEND.condition}"
     if prediction.fits != is_launched:
-        verdict += f"; {'fits' if is_launched else 'does not fit'} {SKIP.condition}, so a search "
+        verdict += f"; {'fits' if is_launched else 'does not fit'} {LAUNCH.condition}, so a search "
         verdict += "launches and measures it" if is_launched else "does not launch it"
     largest = f"not even a batch of 1 fits {RECOMMEND.condition}"
     if largest_batch:

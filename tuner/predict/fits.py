@@ -1,9 +1,9 @@
-"""What "fits" means of a prediction: one rule, with a margin on the side where its use must not be wrong.
+"""What "fits" means of a prediction: one rule, with a margin that its use needs.
 
-A prediction may be off by a little, so between "certainly fits" and "certainly does not" lies what only a
-measurement can tell. Of a budget of 8,000 MB, 700 of them outside of torch's allocator: what is predicted to
-take 7,700 is recommended (with 3 % more it takes 7,931); 7,900 are not, but a search launches and measures
-them; 8,100 it does not launch, as torch's 7,400 are more than its room of 7,300 and 1 % more.
+Of a budget of 8,000 MB, 700 of them outside of torch's allocator: what is predicted to take 7,700 is
+recommended without being measured (with 3 % more it takes 7,931). 7,850 are not, but a search launches and
+measures them, as torch's 7,150 are within 1 % less than its room of 7,300. 7,950 it does not launch: they may
+fit, and may run out of memory, for a batch that is 1 % larger.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class FitRule:
     """A candidate fits where its replay does under a cap that is moved by a margin, a share.
 
     spare: of the process's peak, what the budget has to hold beside it. more_room: of torch's part of the
-    budget, what it counts as larger.
+    budget, what it counts as larger; below 0, as smaller.
     """
 
     spare: float = 0.0
@@ -24,12 +24,14 @@ class FitRule:
 
     @property
     def margin(self) -> float:
-        return self.spare or self.more_room
+        return self.spare or abs(self.more_room)
 
     @property
     def condition(self) -> str:
         """For people, after "fits" or "does not fit"."""
-        return f"with {self.spare:.0%} to spare" if self.spare else f"with {self.more_room:.0%} more room"
+        if self.spare:
+            return f"with {self.spare:.0%} to spare"
+        return f"with {abs(self.more_room):.0%} {'less' if self.more_room < 0 else 'more'} room"
 
     def budget_bytes(self, budget_bytes: int) -> int:
         """What a process may take at its peak, of a budget."""
@@ -49,7 +51,7 @@ RECOMMEND = FitRule(spare=0.03)
 lie on other drivers costs reserved bytes that no trace shows. Of the 1,716 candidates under a cap that were
 decided on an H200 and H100s this recommends 1,087, and all of these ran; also all of the 1,093 that it
 recommends with every segment replayed above the last."""
-SKIP = FitRule(more_room=0.01)
-"""What a search does not launch must not fit. Of 512 decisions on an H100 all were right without a margin,
-and two of 357 launched ran out of memory with it (studies/results,
-2026-11-26-h100-prediction-new-processes)."""
+LAUNCH = FitRule(more_room=-0.01)
+"""What a search launches must not run out of memory: in new processes reserved bytes are within 0.6 % of what
+is predicted (studies/results, 2026-11-26-h100-prediction-new-processes). It costs next to nothing where the
+batch is a number: the largest that fits with 1 % less room is 1 % smaller."""

@@ -10,19 +10,23 @@ import gc
 import itertools
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...kernels.versions import CAPTURED_VERSIONS, UnsupportedVersionError
 from ..values.errors import UserInputError
 from ..worker.main import die_with_parent
-from .fit.line import FIT_BATCHES, BatchSizes, Line, fit_line, trace_batch
+from .climb import largest_fitting, rounder, rungs
+from .fit.line import FIT_BATCHES, BatchSizes, FitBatches, Line, fit_line, trace_batch
 from .fit.line_files import read_line, write_line
-from .lines import Answer, LineKey, Question
+from .lines import Answer, Ladder, LineKey, Question, Rungs
 from .replay.program import Peaks, Program
 from .trace.events import Trace, Workspaces
 
+BENDS_UNTIL_TOKENS = 32 * 1024
+"""From so many tokens a batch on the head's chunks have their full size (kernels/htt_cross_entropy/plan.py:
+CHUNK_BYTES at CHUNK_BYTES_PER_TOKEN), so that all sizes are straight; a test holds them equal."""
 _CLEARLY_BELOW = 0.6
 """A rough answer calls what stays under this share of the cap a fit: fragmentation takes less than that."""
 _JOBS_A_COLLECTION = 16
@@ -31,11 +35,20 @@ _JOBS = itertools.count(1)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LineJob:
-    """Questions about one line; `path` is the line's file."""
+    """Questions and ladders about one line; `path` is the line's file."""
 
     key: LineKey
-    questions: tuple[Question, ...]
     path: Path
+    questions: tuple[Question, ...] = ()
+    ladders: tuple[Ladder, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answers:
+    """What a job found, in the order of its questions and ladders."""
+
+    questions: tuple[Answer, ...] = ()
+    ladders: tuple[Rungs, ...] = ()
 
 
 def prepare_process() -> None:
@@ -57,45 +70,130 @@ def prepare_process() -> None:
     gc.disable()  # thousands of events a line and hardly a cycle: collected now and then, a tenth faster
 
 
-def answer(job: LineJob) -> list[Answer]:
-    """The answers to a job's questions, in order.
+def answer(job: LineJob) -> Answers:
+    """The answers to a job.
 
     Raises: UserInputError where the kernel version does not take the model.
     """
-    key = job.key
-    config = key.config()
-    tracing = _tracing(key)
-    line = read_line(job.path) or Line(processors=key.limits.processors)
-    known = len(line.traced)
-    is_captured = key.kernel_version in CAPTURED_VERSIONS
-    programs: dict[int, Program] = {}
-    answers: dict[Question, Answer] = {}
-    refused: dict[tuple[int | None, Workspaces], Answer] = {}
-    before: tuple[Question, Answer] | None = None
-    for question in sorted(job.questions, key=lambda question: question.batch_size):
-        limits = question.cap_bytes, question.workspaces
-        sizes = line.at(question.batch_size)
-        if sizes is None and question.is_rough and limits in refused:
-            answers[question] = refused[limits]  # a smaller batch is over the cap already: at least that
-            continue
-        if sizes is None and _is_worth_fitting(line, question, before):
-            fit_line(line, tracing, config.n_layers)
-            sizes = line.at(question.batch_size)
-        if sizes is None:
-            sizes = trace_batch(line, question.batch_size, tracing, config.n_layers)
-        if sizes.structure not in programs:
-            programs[sizes.structure] = Program(line.structures[sizes.structure], is_captured=is_captured)
-        answers[question] = _answer(question, sizes, programs[sizes.structure], line, key)
-        before = question, answers[question]
-        if not answers[question].fits:
-            refused[limits] = answers[question]
-    if len(line.traced) != known:
-        with contextlib.suppress(OSError):  # the driver says so, whose answers go to the same folder
-            write_line(job.path, line)
+    line = _TracedLine(job.key, job.path)
+    answered = line.answer(job.questions)
+    climbed = tuple(line.climb(ladder) for ladder in job.ladders)
+    line.keep()
     if next(_JOBS) % _JOBS_A_COLLECTION == 0:
         gc.collect()
         gc.freeze()  # what is left is kept for good: the next collection need not go through it
-    return [answers[question] for question in job.questions]
+    return Answers(questions=answered, ladders=climbed)
+
+
+class _TracedLine:
+    """A line with its file, traced further where an answer needs it."""
+
+    def __init__(self, key: LineKey, path: Path) -> None:
+        self._key, self._path = key, path
+        self._depth, self._tracing = key.config().n_layers, _tracing(key)
+        self._line = read_line(path) or Line(processors=key.limits.processors)
+        self._known = len(self._line.traced)
+        self._is_captured = key.kernel_version in CAPTURED_VERSIONS
+        self._programs: dict[int, Program] = {}
+
+    def keep(self) -> None:
+        if len(self._line.traced) != self._known:
+            with contextlib.suppress(OSError):  # the driver says so, whose answers go to the same folder
+                write_line(self._path, self._line)
+
+    def answer(self, questions: Sequence[Question]) -> tuple[Answer, ...]:
+        """In order; asked from the smallest batch on."""
+        answers: dict[Question, Answer] = {}
+        refused: dict[tuple[int | None, Workspaces], Answer] = {}
+        before: tuple[Question, Answer] | None = None
+        for question in sorted(questions, key=lambda question: question.batch_size):
+            limits = question.cap_bytes, question.workspaces
+            if self._line.at(question.batch_size) is None and question.is_rough and limits in refused:
+                answers[question] = refused[limits]  # a smaller batch is over the cap already: at least that
+                continue
+            fit = FIT_BATCHES if _is_worth_fitting(self._line, question, before) else None
+            answers[question] = self._asked(question, fit)
+            before = question, answers[question]
+            if not answers[question].fits:
+                refused[limits] = answers[question]
+        return tuple(answers[question] for question in questions)
+
+    def climb(self, ladder: Ladder) -> Rungs:
+        """The largest batch of a ladder that fits, and what is live at some batches up to there."""
+
+        def ask(batch: int) -> Answer:
+            question = Question(
+                batch_size=batch, cap_bytes=ladder.cap_bytes, workspaces=ladder.workspaces, is_rough=True
+            )
+            if question not in answers:
+                answers[question] = self._asked(question, self._fit_for(batch))
+            return answers[question]
+
+        answers: dict[Question, Answer] = {}
+        place = largest_fitting(
+            ladder.batches,
+            ladder.cap_bytes,
+            lambda batch: ask(batch).allocated_bytes,
+            lambda batch: ask(batch).fits,
+        )
+        worthwhile = set(rungs(ladder.batches, place))
+        if isinstance(ladder.batches, range):
+            # No batch is traced for its own sake: others say what lies between them.
+            end = ladder.batches[min(place + 1, len(ladder.batches) - 1)]
+            worthwhile = {batch for batch in worthwhile if self._line.at(batch) is not None}
+            worthwhile |= {batch for batch in self._line.traced if batch in ladder.batches and batch <= end}
+        answered = {batch: ask(batch) for batch in sorted(worthwhile)}
+        largest = 0 if place < 0 else ladder.batches[place]
+        return Rungs(
+            largest=largest, answers=answered, recommended=self._recommended(ladder, largest, answered)
+        )
+
+    def _recommended(
+        self, ladder: Ladder, largest: int, answered: Mapping[int, Answer]
+    ) -> tuple[int, Answer] | None:
+        """The largest of the rounder batches under the lower cap; live bytes say where to begin."""
+        start = largest
+        below = [batch for batch in answered if batch < largest]
+        if largest in answered and below:
+            grown = answered[largest].allocated_bytes - answered[below[-1]].allocated_bytes
+            each = grown / (largest - below[-1])
+            if each > 0:
+                start = largest - int((ladder.cap_bytes - ladder.spare_cap_bytes) / each)
+        for batch in rounder(ladder.batches, max(start, ladder.batches[0]) if largest else 0):
+            question = Question(
+                batch_size=batch, cap_bytes=ladder.spare_cap_bytes, workspaces=ladder.workspaces
+            )
+            answer = self._asked(question, self._fit_for(batch))
+            if answer.fits:
+                return batch, answer
+        return None
+
+    def _fit_for(self, batch: int) -> FitBatches | None:
+        """The batches to trace for one between bounds; None where it is traced alone.
+
+        Where sizes bend longer than the head's, as those do that grow with the multiprocessors in use, larger
+        ones are tried.
+        """
+        first = max(-(-BENDS_UNTIL_TOKENS // self._key.n_seq), FIT_BATCHES[0])
+        while batch >= first:
+            fit = first, 2 * first, 8 * first
+            if not self._line.is_tried(fit):
+                return fit
+            first *= 4
+        return None
+
+    def _asked(self, question: Question, fit: FitBatches | None) -> Answer:
+        line, batch = self._line, question.batch_size
+        sizes = line.at(batch)
+        if sizes is None and fit is not None and not line.is_tried(fit):
+            fit_line(line, self._tracing, self._depth, fit)
+            sizes = line.at(batch)
+        if sizes is None:
+            sizes = trace_batch(line, batch, self._tracing, self._depth)
+        if sizes.structure not in self._programs:
+            structure = line.structures[sizes.structure]
+            self._programs[sizes.structure] = Program(structure, is_captured=self._is_captured)
+        return _answer(question, sizes, self._programs[sizes.structure], line, self._key)
 
 
 def _is_worth_fitting(line: Line, question: Question, before: tuple[Question, Answer] | None) -> bool:
@@ -105,7 +203,7 @@ def _is_worth_fitting(line: Line, question: Question, before: tuple[Question, An
     times its memory.
     """
     low, middle, _ = FIT_BATCHES
-    if line.is_tried or question.batch_size <= low:
+    if line.is_tried(FIT_BATCHES) or question.batch_size <= low:
         return False
     if question.batch_size > middle:
         return True

@@ -113,6 +113,16 @@ def traced_key(key: LineKey) -> LineKey:
     return key
 
 
+def rungs_for(key: LineKey, rungs: Rungs) -> Rungs:
+    """What the rungs of a traced line say of a line."""
+    answers = {batch: answer_for(key, answer) for batch, answer in rungs.answers.items()}
+    recommended = None
+    if rungs.recommended is not None:
+        batch, answer = rungs.recommended
+        recommended = batch, answer_for(key, answer)
+    return replace(rungs, answers=answers, recommended=recommended)
+
+
 def answer_for(key: LineKey, answer: Answer) -> Answer:
     """What the answer about a traced line says of a line."""
     if key.mixed_precision == "fp16" or LOSS_SCALING not in answer.costs:
@@ -136,6 +146,39 @@ class Question:
     def name(self) -> str:
         numbers = (self.batch_size, self.cap_bytes, *self.workspaces, int(self.is_rough))
         return "/".join(map(str, numbers))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ladder:
+    """Which batches of a line fit under a cap, and what some of them take.
+
+    batches: those that are allowed, ascending: all between two bounds (a range), or a few.
+    spare_cap_bytes: of what is to be recommended, at most `cap_bytes`.
+    """
+
+    batches: range | tuple[int, ...]
+    cap_bytes: int
+    spare_cap_bytes: int
+    workspaces: Workspaces
+
+    def name(self) -> str:
+        batches = self.batches
+        shown = f"{batches[0]}..{batches[-1]}" if isinstance(batches, range) else ",".join(map(str, batches))
+        return "/".join(map(str, (shown, self.cap_bytes, self.spare_cap_bytes, *self.workspaces)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rungs:
+    """What is known of a ladder: the largest of its batches that fits, 0 where none does, and plain answers.
+
+    answers: by batch, ascending, of some batches up to the largest, the largest itself, and the next that
+    does not fit; `Answer.reserved_bytes` where it was needed to decide. recommended: the largest of the
+    rounder batches that fits under the lower cap, replayed there; None where none does.
+    """
+
+    largest: int
+    answers: dict[int, Answer]
+    recommended: tuple[int, Answer] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

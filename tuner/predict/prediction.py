@@ -6,7 +6,7 @@ Every number here is predicted, none is measured.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ...kernels.versions import CAPTURED_VERSIONS
 from ..measuring.memory import cap_bytes
@@ -14,61 +14,15 @@ from ..values.candidate import Candidate
 from ..values.errors import NothingFitsError, UserInputError
 from ..values.measurement import LedgerLine
 from .fits import RECOMMEND, FitRule
-from .lines import Answer, LineKey, Question, line_key, parameter_count
+from .lines import Answer, Ladder, LineKey, Question, Rungs, line_key, parameter_count
+from .outlook import Forecast, Outlook, Prediction, Rate, Rung
 from .rate.profiles import GpuProfile
-from .rate.throughput import SPREAD, LimitedBy, StepEstimate, estimate_step
+from .rate.throughput import StepEstimate, estimate_step
 from .store import PredictionStore
-from .trace.events import CATEGORIES, Cost, Phase
+from .trace.events import CATEGORIES, Cost
 
 LARGEST_BATCH = 1 << 16
 """No search for a batch goes beyond it."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Rate:
-    """Predicted tokens a second, in an interval that should hold nine of ten."""
-
-    low: float
-    expected: float
-    high: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prediction:
-    """What one candidate would take of a card, line by line, and how fast it would be.
-
-    peak_bytes: of the whole process, the ledger's sum. peak_op, peak_phase: the allocation at the peak.
-    fits: whether it may be recommended for the budget (`fits.RECOMMEND`).
-    """
-
-    candidate: Candidate
-    gpu: str
-    budget_bytes: int
-    parameters: int
-    ledger: tuple[LedgerLine, ...]
-    peak_bytes: int
-    peak_allocated_bytes: int
-    peak_reserved_bytes: int
-    peak_op: str
-    peak_phase: Phase
-    fits: bool
-    tokens_per_s: Rate
-    limited_by: LimitedBy
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Forecast:
-    """What a search needs to know of a candidate before it is launched.
-
-    is_over: it does not fit by the rule that was asked. step: its roofline.
-    peak_bytes: of the whole process, at least: with what is outside of torch's allocator.
-    """
-
-    is_over: bool
-    peak_bytes: int
-    tokens_per_s: Rate
-    limited_by: LimitedBy
-    step: StepEstimate
 
 
 @dataclass(kw_only=True, slots=True)
@@ -115,21 +69,61 @@ class Predictor:
 
         Raises: ValueError, UserInputError, NothingFitsError.
         """
-        cap = self._cap(candidate, budget_bytes, RECOMMEND)
+        [outlook] = self.look_ahead(
+            [(candidate.line(), range(1, LARGEST_BATCH + 1))], budget_bytes, RECOMMEND
+        )
+        return outlook.largest
 
-        def fits(batch: int) -> bool:
-            asked = replace(candidate, batch_size=batch)
-            return self.store.ask([self._question(asked, cap, is_rough=True)])[0].fits
+    def look_ahead(
+        self,
+        lines: Sequence[tuple[Candidate, Sequence[int]]],
+        budget_bytes: int,
+        rule: FitRule,
+        on_outlook: Callable[[Outlook], None] = lambda outlook: None,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> list[Outlook]:
+        """The outlooks of lines with their allowed batches, in order; `on_outlook` has each once it is known.
 
-        if not fits(1):
-            return 0
-        low, high = 1, 2
-        while high <= LARGEST_BATCH and fits(high):
-            low, high = high, 2 * high
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if fits(middle) else (low, middle)
-        return low
+        rule: what fits. on_progress: as in `PredictionStore.ask`. They are begun in their order.
+        Raises: as `survey`.
+        """
+        found: dict[int, Outlook] = {}
+
+        def take(place: int, rungs: Rungs) -> None:
+            line, batches = lines[place]
+            found[place] = self._outlook(line, batches, rungs, budget_bytes)
+            on_outlook(found[place])
+
+        ladders = []
+        for line, batches in lines:
+            ladder = Ladder(
+                batches=batches if isinstance(batches, range) else tuple(batches),
+                cap_bytes=self._cap(line, budget_bytes, rule),
+                spare_cap_bytes=self._cap(line, budget_bytes, RECOMMEND),
+                workspaces=self.profile.workspaces(),
+            )
+            ladders.append((line_key(line, self.profile), ladder))
+        self.store.climb(ladders, take, on_progress)
+        return [found[place] for place in range(len(lines))]
+
+    def _outlook(self, line: Candidate, batches: Sequence[int], rungs: Rungs, budget_bytes: int) -> Outlook:
+        recommended = None
+        if rungs.recommended is not None:
+            batch, answer = rungs.recommended
+            recommended = self._prediction(line.at(batch), answer, budget_bytes, True)
+        return Outlook(
+            recommended=recommended,
+            line=line,
+            batches=batches,
+            largest=rungs.largest,
+            rungs={
+                batch: Rung(
+                    peak_bytes=self.outside_bytes(line) + answer.allocated_bytes,
+                    step=self.step(line, answer),
+                )
+                for batch, answer in rungs.answers.items()
+            },
+        )
 
     def survey(
         self,
@@ -152,8 +146,7 @@ class Predictor:
                 Forecast(
                     is_over=not answer.fits,
                     peak_bytes=self.outside_bytes(candidate) + answer.allocated_bytes,
-                    tokens_per_s=self._rate(candidate, step),
-                    limited_by=step.limited_by,
+                    tokens_per_s=Rate.of(candidate, step),
                     step=step,
                 )
             )
@@ -209,7 +202,7 @@ class Predictor:
             peak_op=answer.peak_op,
             peak_phase=answer.peak_phase,
             fits=fits,
-            tokens_per_s=self._rate(candidate, step),
+            tokens_per_s=Rate.of(candidate, step),
             limited_by=step.limited_by,
         )
 
@@ -257,7 +250,3 @@ class Predictor:
             n_seq=candidate.n_seq,
             is_captured=answer.is_captured,
         )
-
-    def _rate(self, candidate: Candidate, step: StepEstimate) -> Rate:
-        tokens, step_s = candidate.tokens_per_step, step.step_s
-        return Rate(low=tokens / (step_s * SPREAD), expected=tokens / step_s, high=tokens / (step_s / SPREAD))

@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from ..machine.cache_folder import warn_not_kept, writable_cache_folder
-from ..values.atomic_write import write_atomically
 from ..values.errors import DeviceError, UserInputError
 from ..values.interrupt import interrupt_deferred
-from .jobs import LineJob, answer, prepare_process
-from .lines import Answer, LineKey, Question, answer_for, traced_key
+from .jobs import Answers, LineJob, answer, prepare_process
+from .kept_answers import KeptAnswers, read_answers, write_answers
+from .lines import Answer, Ladder, LineKey, Question, Rungs, answer_for, rungs_for, traced_key
 
 MODEL_ROOMS = (
     "kernels",
@@ -35,8 +33,6 @@ MODEL_ROOMS = (
 """Sources that a training step runs, folders and files: decoding is none of them."""
 _TRACING_ROOMS = ("tuner/predict",)
 _NAME = "predictions"
-_FORMAT = 1
-"""Of a file of answers: one of another format counts as not there."""
 
 
 @functools.cache
@@ -69,7 +65,7 @@ class PredictionStore:
         self._folder = writable_cache_folder(_NAME) if folder is None else folder / _NAME
         self._processes = processes or os.cpu_count() or 1
         self._pool: ProcessPoolExecutor | None = None
-        self._is_warned = False
+        self._is_warned = self._is_abandoned = False
 
     def __enter__(self) -> Self:
         return self
@@ -77,14 +73,19 @@ class PredictionStore:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._pool is None:
-            return
-        with interrupt_deferred():
-            if error is not None:  # nobody waits for an answer any more, and a line takes half a minute
-                for process in multiprocessing.active_children():
-                    process.kill()
-            self._pool.shutdown(wait=True, cancel_futures=True)
+        if error is not None:
+            self.abandon()
+        if self._pool is not None:
+            with interrupt_deferred():
+                self._pool.shutdown(wait=True, cancel_futures=True)
         self._pool = None
+
+    def abandon(self) -> None:
+        """End what is being traced: nobody waits for an answer any more. Whoever asks gets a DeviceError."""
+        self._is_abandoned = True
+        if self._pool is not None:
+            for process in multiprocessing.active_children():
+                process.kill()
 
     def ask(
         self,
@@ -97,39 +98,72 @@ class PredictionStore:
         DeviceError where a process that traces was ended from outside; UserInputError where none can be
         started here.
         """
+        answers: dict[tuple[LineKey, Question], Answer] = {}
+        wanted: dict[LineKey, dict[Question, None]] = {}
+        for key, question in questions:
+            wanted.setdefault(traced_key(key), {})[question] = None
+        jobs = [
+            LineJob(key=key, path=self._path(key, "line"), questions=tuple(asked))
+            for key, asked in wanted.items()
+        ]
+        # In no order of size, so that the share done says how much time is left.
+        jobs.sort(key=lambda job: job.path.name)
+        for job, found in self._answered(jobs, on_progress):
+            answers |= {(job.key, q): a for q, a in zip(job.questions, found.questions, strict=True)}
+        return [answer_for(key, answers[traced_key(key), question]) for key, question in questions]
+
+    def climb(
+        self,
+        ladders: Sequence[tuple[LineKey, Ladder]],
+        on_rungs: Callable[[int, Rungs], None],
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        """Climb ladders; `on_rungs` is told the place of each and what was found, as soon as it is.
+
+        They are begun in their order. on_progress, Raises: as `ask`.
+        """
+        wanted: dict[LineKey, dict[Ladder, list[int]]] = {}
+        for place, (key, ladder) in enumerate(ladders):
+            wanted.setdefault(traced_key(key), {}).setdefault(ladder, []).append(place)
+        jobs = [
+            LineJob(key=key, path=self._path(key, "line"), ladders=tuple(asked))
+            for key, asked in wanted.items()
+        ]
+        for job, found in self._answered(jobs, on_progress):
+            for ladder, rungs in zip(job.ladders, found.ladders, strict=True):
+                for place in wanted[job.key][ladder]:
+                    on_rungs(place, rungs_for(ladders[place][0], rungs))
+
+    def _answered(
+        self, jobs: Sequence[LineJob], on_progress: Callable[[int, int], None]
+    ) -> Iterator[tuple[LineJob, Answers]]:
+        """Each job with its answers, those known already first, the others as they are found."""
+        known = {job.key: self._read(job.key) for job in jobs}
+        waiting: dict[Future[Answers], LineJob] = {}
+        whole = {job.key: job for job in jobs}
+        for job in jobs:
+            missing = known[job.key].missing(job)
+            if missing.questions or missing.ladders:
+                waiting[self._submit(missing)] = missing
+            else:
+                yield job, known[job.key].of(job)
+        if waiting:
+            on_progress(0, len(waiting))
         try:
-            return self._ask(questions, on_progress)
+            for done, future in enumerate(as_completed(waiting), start=1):
+                asked = waiting[future]
+                kept = known[asked.key]
+                kept.add(asked, future.result())
+                self._keep(asked.key, kept)
+                on_progress(done, len(waiting))
+                yield whole[asked.key], kept.of(whole[asked.key])
         except BrokenProcessPool as error:
             raise DeviceError(
                 "a process that predicts was ended from outside, for want of memory perhaps; close other "
                 "programs and run the same command again: what was predicted is kept"
             ) from error
 
-    def _ask(
-        self, questions: Sequence[tuple[LineKey, Question]], on_progress: Callable[[int, int], None]
-    ) -> list[Answer]:
-        by_line: dict[LineKey, list[Question]] = {}
-        for key, question in questions:
-            by_line.setdefault(traced_key(key), []).append(question)
-        known = {key: self._read(key) for key in by_line}
-        jobs = []
-        for key, asked in by_line.items():
-            missing = tuple(q for q in dict.fromkeys(asked) if q.name() not in known[key])
-            if missing:
-                jobs.append(LineJob(key=key, questions=missing, path=self._path(key, "line")))
-        # In no order of size, so that the share done says how much time is left.
-        jobs.sort(key=lambda job: job.path.name)
-        waiting = {self._submit(job): job for job in jobs}
-        if waiting:
-            on_progress(0, len(waiting))
-        for done, future in enumerate(as_completed(waiting), start=1):
-            job = waiting[future]
-            known[job.key] |= {q.name(): a for q, a in zip(job.questions, future.result(), strict=True)}
-            self._keep(job.key, known[job.key])
-            on_progress(done, len(waiting))
-        return [answer_for(key, known[traced_key(key)][question.name()]) for key, question in questions]
-
-    def _keep(self, key: LineKey, answers: dict[str, Answer]) -> None:
+    def _keep(self, key: LineKey, answers: KeptAnswers) -> None:
         """Write answers down; a disk that is full costs the next run time, and this one nothing."""
         try:
             self._write(key, answers)
@@ -138,7 +172,9 @@ class PredictionStore:
                 warn_not_kept(self._folder, error)
             self._is_warned = True
 
-    def _submit(self, job: LineJob) -> Future[list[Answer]]:
+    def _submit(self, job: LineJob) -> Future[Answers]:
+        if self._is_abandoned:
+            raise DeviceError("the predictions were given up")
         try:
             return self._processes_ready().submit(answer, job)
         except OSError as error:  # their semaphores are files in /dev/shm
@@ -157,24 +193,8 @@ class PredictionStore:
     def _path(self, key: LineKey, suffix: str) -> Path:
         return self._folder / f"{key.digest(code_version())}.{suffix}"
 
-    def _read(self, key: LineKey) -> dict[str, Answer]:
-        try:
-            data = json.loads(self._path(key, "json").read_bytes())
-            if data["format"] != _FORMAT:
-                return {}
-            return {name: _answer(fields) for name, fields in data["answers"].items()}
-        except (OSError, ValueError, TypeError, AttributeError, KeyError):
-            return {}  # none yet, or a damaged file: asked again
+    def _read(self, key: LineKey) -> KeptAnswers:
+        return read_answers(self._path(key, "json"))
 
-    def _write(self, key: LineKey, answers: dict[str, Answer]) -> None:
-        values = {
-            name: {field.name: getattr(item, field.name) for field in fields(Answer)}
-            for name, item in answers.items()
-        }
-        text = json.dumps({"format": _FORMAT, "answers": values})
-        write_atomically(self._path(key, "json"), text.encode())
-
-
-def _answer(fields: dict[str, Any]) -> Answer:
-    costs = {name: tuple(values) for name, values in fields["costs"].items()}
-    return Answer(**{**fields, "costs": costs})
+    def _write(self, key: LineKey, answers: KeptAnswers) -> None:
+        write_answers(self._path(key, "json"), answers)

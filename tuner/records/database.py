@@ -133,12 +133,16 @@ class StudyStore:
         """All trials of the study, by number."""
         return self._study.get_trials(deepcopy=False)
 
-    def ask(self) -> Candidate:
+    def ask(self) -> Candidate | None:
         """Let the sampler choose a candidate; its trial stays open until told or abandoned.
 
-        A candidate whose trial is open may come again; its trial remains the first.
+        None where it chose one that is not of the space. A candidate whose trial is open may come again; its
+        trial remains the first.
         """
         candidate, trial = self._ask()
+        if candidate not in self._space:
+            self._fail(trial.number)
+            return None
         if candidate in self._open:
             self._fail(trial.number)
         else:

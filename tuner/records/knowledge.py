@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import replace
 
 from ..values.candidate import Candidate
 from ..values.outcome import Outcome
@@ -84,7 +83,7 @@ class Knowledge:
             self.best_tokens_per_s = max(point.tokens_per_s, self.best_tokens_per_s or 0.0)
 
     def _learn(self, candidate: Candidate, record: Record) -> None:
-        line, batch, outcome = _line(candidate), candidate.batch_size, record.measurement.outcome
+        line, batch, outcome = candidate.line(), candidate.batch_size, record.measurement.outcome
         if outcome.is_memory and batch < self._smallest_over.get(line, (math.inf,))[0]:
             self._smallest_over[line] = batch, record
         if outcome is Outcome.OK and batch > self._largest_fit.get(line, (0,))[0]:
@@ -131,7 +130,7 @@ class Knowledge:
 
     def smaller_batch_over_budget(self, candidate: Candidate) -> Record | None:
         """A measured candidate that did not fit and differs only in a batch that is not larger."""
-        batch, record = self._smallest_over.get(_line(candidate), (math.inf, None))
+        batch, record = self._smallest_over.get(candidate.line(), (math.inf, None))
         return record if batch <= candidate.batch_size else None
 
     def disqualification_of(self, kernel_version: str) -> Record | None:
@@ -155,7 +154,7 @@ class Knowledge:
         needed.append((measurement.peak_bytes or 0) + _requested_bytes(record))
         if max(needed[1:]) <= budget:
             candidate = record.to_candidate()
-            batch, fit = self._largest_fit.get(_line(candidate), (0, None))
+            batch, fit = self._largest_fit.get(candidate.line(), (0, None))
             if fit is not None and fit.measurement.peak_bytes is not None:
                 needed.append(math.ceil(fit.measurement.peak_bytes * candidate.batch_size / batch))
         return (max(needed) - budget) / budget
@@ -171,11 +170,6 @@ def _is_final(attempts: list[Record]) -> bool:
     if last.fits and last.measurement.tainted:
         return launched >= MAX_TAINTED_ATTEMPTS
     return True
-
-
-def _line(candidate: Candidate) -> Candidate:
-    """Stands for all candidates that differ only in the batch."""
-    return replace(candidate, batch_size=0)
 
 
 def _requested_bytes(record: Record) -> int:

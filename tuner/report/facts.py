@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..search.decisions import PlanSummary
-from ..search.foresight import Skips
+from ..search.skips import Skips
 from ..values.candidate import Mode
 from ..values.measurement import DeviceInfo, PredictedFigures, Versions
 from ..values.outcome import Outcome

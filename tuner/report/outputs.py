@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from ..records.frontier import Point
 from ..records.results import Results
 from ..training.recommended import write_recommendations
 from ..values.atomic_write import write_atomically
@@ -13,12 +15,16 @@ from .markdown import render_report
 from .trials_csv import render_csv
 
 
-def write_outputs(results: Results, facts: RunFacts) -> list[Path]:
+def write_outputs(
+    results: Results, facts: RunFacts, recommended: Sequence[Point] | None = None
+) -> list[Path]:
     """Write recommended/*.yaml, report.md and trials.csv of a run; the paths of the recommendations.
 
+    recommended: what they are; None: those of the results.
     Raises: UserInputError where the run directory cannot be written.
     """
-    recommended = write_recommendations(results.recommended, facts.run_root / "recommended")
+    points = results.recommended if recommended is None else recommended
+    written = write_recommendations(points, facts.run_root / "recommended")
     for name, text in (
         ("report.md", render_report(results, facts)),
         ("trials.csv", render_csv(results.records, results.frontier)),
@@ -30,4 +36,4 @@ def write_outputs(results: Results, facts: RunFacts) -> list[Path]:
             raise UserInputError(
                 f"{path}: cannot be written: {error.strerror}; mend that, and run the same command again"
             ) from error
-    return recommended
+    return written

@@ -1,9 +1,9 @@
 """A plan: a whole study decided by prediction, for a card that need not be here.
 
-A prediction costs milliseconds, so nothing is sampled: every candidate is decided, and the predicted
-frontier is that of the whole space. What a user asks for is recorded, marked predicted: the frontier, the
-fastest configuration of every model and sequence with what one setting changes in it, and where nothing fits,
-what takes least.
+A prediction costs milliseconds, so nothing is sampled: of every line is known which batches fit, and the
+predicted frontier is that of the whole space. What a user asks for is recorded, marked predicted: the
+frontier, the fastest configuration of every model and sequence with what one setting changes in it, and where
+nothing fits, what takes least.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from pydantic import ValidationError
 
 from ..machine.environment import driver_versions
 from ..predict.fits import RECOMMEND
-from ..predict.prediction import Forecast, Prediction, Predictor
+from ..predict.outlook import Outlook, Prediction
+from ..predict.prediction import Predictor
 from ..predict.rate.profiles import GpuProfile
 from ..predict.store import code_version
 from ..records.knowledge import PREDICTED_PEAK_BYTES
@@ -31,6 +32,8 @@ from ..values.format_versions import later_json_format
 from ..values.measurement import Border, DeviceInfo, Measurement, PredictedFigures, Versions
 from ..values.outcome import Outcome
 from ..values.record import Record
+from .cells import CellKey, cell_of, top_batch
+from .foresight import in_order
 
 Cell = tuple[str, str, str, int, int]
 """Mode, model, variant, vocabulary and sequence: what a user asks the fastest of."""
@@ -64,30 +67,52 @@ def decide(
     definition: StudyDefinition,
     predictor: Predictor,
     budget_bytes: int,
+    on_outlook: Callable[[Outlook], None] = lambda outlook: None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Plan:
     """Decide every candidate of a study. What fits, fits with a margin to spare (`fits.RECOMMEND`).
 
+    on_outlook: has what is found of each line as soon as it is.
     Raises: UserInputError where a version does not take a model; NothingFitsError for less than the context.
     """
     space = SearchSpace(definition)
-    candidates = list(space.enumerate())
-    forecasts = predictor.survey(candidates, budget_bytes, RECOMMEND, on_progress)
-    decided = [_Decided(c, f, predictor) for c, f in zip(candidates, forecasts, strict=True)]
-    fitting = [item for item in decided if not item.forecast.is_over]
-    chosen = candidates
-    if not space.is_rows:
-        wanted = _frontier(fitting, predictor, budget_bytes) | _of_cells(decided, fitting)
-        chosen = [candidate for candidate in candidates if candidate in wanted]
+    if space.is_rows:
+        predictions = predictor.predict_all(list(space.enumerate()), budget_bytes)
+        fit = sum(prediction.fits for prediction in predictions)
+    else:
+        asked = [(line, space.batches(line)) for line in in_order(space.lines)]
+        outlooks = predictor.look_ahead(asked, budget_bytes, RECOMMEND, on_outlook, on_progress)
+        fit = sum(len(outlook.fitting) for outlook in outlooks)
+        predictions = _worth_recording(space, outlooks, predictor, budget_bytes)
     return Plan(
         summary=PlanSummary(
-            configurations=len(candidates),
-            fit=len(fitting),
-            margin=RECOMMEND.margin,
-            basis=basis_of(predictor),
+            configurations=space.size(), fit=fit, margin=RECOMMEND.margin, basis=basis_of(predictor)
         ),
-        predictions=tuple(predictor.predict_all(chosen, budget_bytes)),
+        predictions=tuple(predictions),
     )
+
+
+def _worth_recording(
+    space: SearchSpace, outlooks: Sequence[Outlook], predictor: Predictor, budget_bytes: int
+) -> list[Prediction]:
+    places = {line: place for place, line in enumerate(space.lines)}
+    decided = [
+        _Decided(outlook, batch, predictor)
+        for outlook in sorted(outlooks, key=lambda outlook: places[outlook.line])
+        for batch in _worth_deciding(outlook)
+    ]
+    fitting = [item for item in decided if not item.forecast.is_over]
+    wanted = _frontier(fitting, predictor, budget_bytes) | _of_cells(decided, fitting)
+    chosen = [item.candidate for item in decided if item.candidate in wanted]
+    return predictor.predict_all(chosen, budget_bytes)
+
+
+def _worth_deciding(outlook: Outlook) -> list[int]:
+    """The rungs that fit, of the largest ones the rounder; where none does, the smallest batch."""
+    if not outlook.largest:
+        return [outlook.batches[0]]
+    top = top_batch(outlook)
+    return [batch for batch in {**outlook.rungs, top: None} if batch <= top]
 
 
 class _Decided:
@@ -95,11 +120,11 @@ class _Decided:
 
     __slots__ = ("candidate", "forecast", "least_bytes", "parameters", "rate")
 
-    def __init__(self, candidate: Candidate, forecast: Forecast, predictor: Predictor) -> None:
-        self.candidate, self.forecast = candidate, forecast
-        self.rate = forecast.tokens_per_s.expected
-        self.least_bytes = forecast.peak_bytes
-        self.parameters = predictor.parameters(candidate)
+    def __init__(self, outlook: Outlook, batch: int, predictor: Predictor) -> None:
+        self.candidate, self.forecast = outlook.line.at(batch), outlook.forecast(batch)
+        self.rate = self.forecast.tokens_per_s.expected
+        self.least_bytes = self.forecast.peak_bytes
+        self.parameters = predictor.parameters(self.candidate)
 
     def beats(self, other: _Decided) -> bool:
         """The same mode's work, at least as good in every objective and better in one."""
@@ -139,33 +164,32 @@ def _undominated(items: Sequence[_Decided]) -> list[_Decided]:
 
 
 def _of_cells(decided: Sequence[_Decided], fitting: Sequence[_Decided]) -> set[Candidate]:
-    """The fastest of every cell, and those that differ in one setting besides the batch; of a cell where
-    nothing fits, what takes least."""
-    best: dict[Cell, _Decided] = {}
+    """The fastest of every cell, and of the lines that differ from its line in one setting each the fastest;
+    of a cell or a line where nothing fits, what takes least."""
+    best: dict[CellKey, _Decided] = {}
     for item in fitting:
-        cell = _cell(item.candidate)
+        cell = cell_of(item.candidate)
         if cell not in best or item.rate > best[cell].rate:
             best[cell] = item
-    least: dict[Cell, _Decided] = {}
+    least: dict[CellKey, _Decided] = {}
+    of_lines: dict[Candidate, _Decided] = {}
     for item in decided:
-        cell = _cell(item.candidate)
+        cell, line = cell_of(item.candidate), item.candidate.line()
         if cell not in best and (cell not in least or item.least_bytes < least[cell].least_bytes):
             least[cell] = item
+        if line not in of_lines or item.rate > of_lines[line].rate:
+            of_lines[line] = item
     around = [
         item.candidate
-        for item in decided
-        if (found := best.get(_cell(item.candidate))) and _is_near(item.candidate, found.candidate)
+        for line, item in of_lines.items()
+        if (found := best.get(cell_of(line))) and _is_near(line, found.candidate.line())
     ]
-    return {*around, *(item.candidate for item in least.values())}
-
-
-def _cell(candidate: Candidate) -> Cell:
-    return candidate.mode, candidate.model, candidate.variant, candidate.vocab_size, candidate.n_seq
+    return {*around, *(item.candidate for item in (*best.values(), *least.values()))}
 
 
 def _is_near(one: Candidate, other: Candidate) -> bool:
     differing = [f.name for f in fields(one) if getattr(one, f.name) != getattr(other, f.name)]
-    return len(differing) <= 1 and "batch_size" not in differing
+    return len(differing) <= 1
 
 
 def basis_of(predictor: Predictor) -> str:
@@ -189,19 +213,34 @@ def to_records(
     plan: Plan, profile: GpuProfile, *, budget_bytes: int, started_at: str, versions: Versions | None = None
 ) -> list[Record]:
     """The predictions of a plan as records: attempt 0, as nothing was measured."""
-    device, versions = planned_device(profile), versions or driver_versions()
     return [
-        Record(
-            digest=prediction.candidate.digest(),
-            candidate=prediction.candidate.to_dict(),
-            trial_number=number,
-            attempt=0,
-            started_at=started_at,
-            budget_bytes=budget_bytes,
-            measurement=_measurement(prediction, device, versions, profile.name),
+        predicted_record(
+            prediction, profile, number=number, budget_bytes=budget_bytes, at=started_at, versions=versions
         )
         for number, prediction in enumerate(plan.predictions)
     ]
+
+
+def predicted_record(
+    prediction: Prediction,
+    profile: GpuProfile,
+    *,
+    number: int,
+    budget_bytes: int,
+    at: str,
+    versions: Versions | None = None,
+) -> Record:
+    """A prediction as a record: attempt 0, as nothing was measured. number: of its trial."""
+    device, versions = planned_device(profile), versions or driver_versions()
+    return Record(
+        digest=prediction.candidate.digest(),
+        candidate=prediction.candidate.to_dict(),
+        trial_number=number,
+        attempt=0,
+        started_at=at,
+        budget_bytes=budget_bytes,
+        measurement=_measurement(prediction, device, versions, profile.name),
+    )
 
 
 def _measurement(prediction: Prediction, device: DeviceInfo, versions: Versions, gpu: str) -> Measurement:

@@ -1,235 +1,157 @@
-"""What the search knows before it measures: predictions that skip candidates and choose the first ones.
+"""What a search knows before it measures: the outlooks of its lines, as they are predicted beside it.
 
-A prediction only skips what is certainly over the budget, and a small random share of that is measured
-nevertheless: how often a skip was wrong is reported, not assumed.
+The first measurement need not wait for the last prediction: whoever asks about a line waits until that line
+is known, and no longer.
 """
 
 from __future__ import annotations
 
-import heapq
-import math
-import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Self
 
-from ..predict.fits import SKIP
+from ..predict.fits import LAUNCH
 from ..predict.lines import is_predictable
-from ..predict.prediction import Forecast, Predictor
-from ..predict.rate.calibration import known_profile
-from ..predict.rate.throughput import Correction, LimitedBy, MeasuredStep, correct
+from ..predict.outlook import Outlook
+from ..predict.prediction import Predictor
+from ..predict.rate.profiles import GpuProfile
 from ..predict.store import PredictionStore
-from ..records.knowledge import Knowledge
-from ..study.definition import SearchSettings, StudyDefinition
 from ..study.space import SearchSpace
 from ..values.candidate import Candidate
-from ..values.measurement import DeviceInfo
-from ..values.outcome import Outcome
-from ..values.record import Record
-from .strategy import CandidateFilter, Rejection, Strategy
 
-Forecasts = Mapping[str, Forecast]
-"""By the candidate's digest."""
+_POLL_S = 0.2
+"""How long a wait may keep a signal waiting."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Skips:
-    """What became of the candidates that prediction called certainly over the budget."""
+class Foresight:
+    """The outlooks of a study's lines on a card, complete or still coming in.
 
-    skipped: int  # not launched
-    checked: int  # measured nevertheless
-    wrong: int  # of these fitted
-
-    def sentence(self) -> str:
-        """For people; says what was predicted and what measured."""
-        text = (
-            f"Predicted not to fit {SKIP.condition}: {self.skipped} not launched, "
-            f"{self.checked} measured nevertheless"
-        )
-        return f"{text}, of which {self.wrong} fitted" if self.checked else text
-
-
-def forecast_all(
-    definition: StudyDefinition,
-    device: DeviceInfo,
-    budget_bytes: int,
-    reserve_bytes: int,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Forecasts | None:
-    """Forecasts of a study's candidates on a card; None for a device that has no profile.
-
-    Candidates of a workload that cannot be predicted have none, and are all measured.
-    Takes some minutes the first time, moments afterwards: answers are kept on disk. on_progress: as in
-    `PredictionStore.ask`.
-    Raises: NothingFitsError for a budget that the context alone exceeds.
-    """
-    profile = known_profile(device.name) if device.kind == "cuda" else None
-    if profile is None:
-        return None
-    candidates = [c for c in SearchSpace(definition).enumerate() if is_predictable(c)]
-    with PredictionStore() as store:
-        predictor = Predictor(profile=profile, store=store, reserve_bytes=reserve_bytes)
-        found = predictor.survey(candidates, budget_bytes, SKIP, on_progress)
-    return {candidate.digest(): forecast for candidate, forecast in zip(candidates, found, strict=True)}
-
-
-class PredictedMemoryRule(CandidateFilter):
-    """Rejects what is certainly over the budget, but for a random share of it.
-
-    check_share: of the rejected candidates, those to be measured nevertheless; which, follows from the seed
-    and the candidate alone, so that a resumed search chooses the same.
+    Lines of a workload that cannot be predicted have none, and are measured without. Safe to use from the
+    search's thread while another one adds to it.
     """
 
-    def __init__(self, forecasts: Forecasts, *, check_share: float, seed: int) -> None:
-        self._forecasts, self._check_share, self._seed = forecasts, check_share, seed
-        self._judged: dict[Candidate, Rejection | None] = {}
+    def __init__(self, lines: Iterable[Candidate]) -> None:
+        self._awaited = dict.fromkeys(lines)
+        self._known: dict[Candidate, Outlook] = {}
+        self._changed = threading.Condition()
+        self._problem: BaseException | None = None
+        self._is_complete = False
 
-    def is_checked(self, candidate: Candidate) -> bool:
-        """Whether a candidate is predicted not to fit and of the share that is measured nevertheless."""
-        digest = candidate.digest()
-        forecast = self._forecasts.get(digest)
-        if forecast is None or not forecast.is_over:
-            return False
-        return random.Random(f"{self._seed} {digest}").random() < self._check_share
+    @classmethod
+    def of(cls, outlooks: Iterable[Outlook]) -> Self:
+        """A complete one."""
+        found = cls(())
+        for outlook in outlooks:
+            found.add(outlook)
+        found.complete()
+        return found
 
-    def reject(self, candidate: Candidate, knowledge: Knowledge) -> Rejection | None:
-        if candidate not in self._judged:
-            self._judged[candidate] = self._judge(candidate)
-        return self._judged[candidate]
+    def add(self, outlook: Outlook) -> None:
+        """Take in a line's outlook."""
+        with self._changed:
+            self._known[outlook.line] = outlook
+            self._changed.notify_all()
 
-    def _judge(self, candidate: Candidate) -> Rejection | None:
-        forecast = self._forecasts.get(candidate.digest())
-        if forecast is None or not forecast.is_over or self.is_checked(candidate):
-            return None
-        return Rejection(
-            outcome=Outcome.PREDICTED_OVER_BUDGET,
-            message=f"not launched: predicted not to fit {SKIP.condition}, by the replay of its allocations",
-            predicted_peak_bytes=forecast.peak_bytes,
-        )
+    def complete(self, problem: BaseException | None = None) -> None:
+        """Nothing more comes in; `problem`: why not, where that was not planned."""
+        with self._changed:
+            self._is_complete, self._problem = True, problem
+            self._changed.notify_all()
+
+    @property
+    def known(self) -> Sequence[Outlook]:
+        """The outlooks so far, in the order in which they came.
+
+        Raises: what ended the predictions before their time.
+        """
+        with self._changed:
+            self._check()
+            return tuple(self._known.values())
+
+    @property
+    def is_complete(self) -> bool:
+        return self._is_complete
+
+    def outlook(self, line: Candidate) -> Outlook | None:
+        """Of a line, waited for; None where it is not predicted.
+
+        Raises: what ended the predictions before their time.
+        """
+        if line not in self._awaited and not self._is_complete:
+            return self._known.get(line)
+        self._wait(lambda: line in self._known)
+        return self._known.get(line)
+
+    def wait_for_more(self, than: int) -> None:
+        """Wait until more outlooks are known than so many, or all are.
+
+        Raises: what ended the predictions before their time.
+        """
+        self._wait(lambda: len(self._known) > than)
+
+    def _wait(self, is_enough: Callable[[], bool]) -> None:
+        with self._changed:
+            while not is_enough() and not self._is_complete:
+                self._changed.wait(_POLL_S)
+            self._check()
+
+    def _check(self) -> None:
+        if self._problem is not None:
+            raise self._problem
 
 
-_MORE = 1 + 1 / 64
-"""The medians of a correction hardly move by one step more, and those of a thousand take 2.5 ms: they are
-taken again once this many times as many steps were measured. Up to 64 that is after each."""
+class LookingAhead:
+    """Predicts a study's lines in a thread of its own. Use as a context: it ends its processes.
 
-
-class LikelyBestFirst(Strategy):
-    """The likely fastest of each model and sequence, then a share of the skips, then another strategy.
-
-    Which is likely fastest follows from the forecasts, corrected by the measurements so far: a cell is done
-    once its likely fastest is measured and fits. checks: measured although predicted not to fit.
+    processes: how many trace at once, beside what is measured; None: one a core. on_progress: as in
+    `PredictionStore.ask`, called in that thread.
     """
 
     def __init__(
         self,
-        candidates: Iterable[Candidate],
-        forecasts: Forecasts,
-        then: Strategy,
-        checks: Sequence[Candidate] = (),
+        space: SearchSpace,
+        profile: GpuProfile,
+        *,
+        budget_bytes: int,
+        reserve_bytes: int,
+        processes: int | None = None,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
-        self._forecasts, self._then, self._checks = forecasts, then, checks
-        self._seen = 0  # settled records
-        self._steps: list[MeasuredStep] = []
-        self._correction, self._corrected_by = correct(()), 0  # of the steps, so many
-        cells: dict[tuple[str, str, int, int, str], list[tuple[Candidate, Forecast]]] = {}
-        for candidate in candidates:
-            forecast = forecasts.get(candidate.digest())
-            if forecast is not None and not forecast.is_over:
-                c = candidate
-                cell = c.model, c.variant, c.vocab_size, c.n_seq, c.mode
-                cells.setdefault(cell, []).append((candidate, forecast))
-        self._cells = [_Cell(cell) for cell in cells.values()]
+        lines = [line for line in space.lines if is_predictable(line)]
+        self.foresight = Foresight(lines)
+        self._asked = [(line, space.batches(line)) for line in in_order(lines)]
+        self._profile, self._budget_bytes, self._reserve_bytes = profile, budget_bytes, reserve_bytes
+        self._store = PredictionStore(processes=processes)
+        self._on_progress = on_progress
+        self._thread = threading.Thread(target=self._run, name="predictions", daemon=True)
 
-    def propose(self, knowledge: Knowledge, is_open: Callable[[Candidate], bool]) -> Candidate | None:
-        settled = knowledge.settled
-        self._steps += measured_steps(settled[self._seen :], self._forecasts)
-        self._seen = len(settled)
-        if len(self._steps) > self._corrected_by * _MORE:
-            self._correction, self._corrected_by = correct(self._steps), len(self._steps)
-        likely = [cell.likely_fastest(self._correction, knowledge, is_open) for cell in self._cells]
-        found = max((item for item in likely if item is not None), key=lambda item: item[0], default=None)
-        if found is not None:
-            return found[1]
-        check = next((candidate for candidate in self._checks if is_open(candidate)), None)
-        return check or self._then.propose(knowledge, is_open)
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
 
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._store.abandon()  # nobody waits for an answer any more
+        self._thread.join()
 
-_Rated = tuple[float, int, Candidate]
-"""Tokens a second, the place in the cell (of equal rates the first comes first), and the candidate."""
-
-
-class _Cell:
-    """Candidates of one model, variant, sequence and mode, fastest first under any correction.
-
-    Those of one kernel version that the same thing limits are corrected by one factor, so that whatever is
-    measured leaves them in order: only the fastest of each are looked at.
-    """
-
-    def __init__(self, candidates: Sequence[tuple[Candidate, Forecast]]) -> None:
-        self._groups: dict[tuple[str, LimitedBy], list[_Rated]] = {}
-        for place, (candidate, forecast) in enumerate(candidates):
-            group = self._groups.setdefault((candidate.kernel_version, forecast.limited_by), [])
-            group.append((candidate.tokens_per_step / forecast.step.step_s, place, candidate))
-        for group in self._groups.values():
-            group.sort(key=_fastest_first)
-        self._done_under: Correction | None = None
-
-    def likely_fastest(
-        self, correction: Correction, knowledge: Knowledge, is_open: Callable[[Candidate], bool]
-    ) -> tuple[float, Candidate] | None:
-        """(corrected tokens a second, candidate); None for a cell that is done."""
-        if correction is self._done_under:
-            return None
-        ranked = (
-            _corrected(group, math.exp(-correction.log_factor(*name))) for name, group in self._groups.items()
-        )
-        for rate, _, candidate in heapq.merge(*ranked, key=_fastest_first):
-            if is_open(candidate):
-                return rate, candidate
-            if knowledge.is_settled(candidate) and knowledge.record_of(candidate).fits:
-                self._done_under = correction
-                return None
-        return None
-
-
-def _corrected(group: Iterable[_Rated], factor: float) -> Iterator[_Rated]:
-    return ((rate * factor, place, candidate) for rate, place, candidate in group)
-
-
-def _fastest_first(rated: _Rated) -> tuple[float, int]:
-    rate, place, _ = rated
-    return -rate, place
-
-
-def measured_steps(records: Iterable[Record], forecasts: Forecasts) -> list[MeasuredStep]:
-    """The steps of those records that were measured and have a forecast, beside it."""
-    steps = []
-    for record in records:
-        forecast = forecasts.get(record.digest)
-        if forecast is not None and record.fits and record.measurement.samples_s:
-            steps.append(
-                MeasuredStep(
-                    kernel_version=record.to_candidate().kernel_version,
-                    limited_by=forecast.limited_by,
-                    estimated_s=forecast.step.step_s,
-                    measured_s=record.measurement.step_time_mean_s(),
+    def _run(self) -> None:
+        predictor = Predictor(profile=self._profile, store=self._store, reserve_bytes=self._reserve_bytes)
+        problem: BaseException | None = None
+        try:
+            with self._store:
+                predictor.look_ahead(
+                    self._asked, self._budget_bytes, LAUNCH, self.foresight.add, self._on_progress
                 )
-            )
-    return steps
+        except Exception as error:  # raised where the search asks: a thread has nobody to tell
+            problem = error
+        self.foresight.complete(problem)
 
 
-def guide(
-    forecasts: Forecasts, candidates: Iterable[Candidate], settings: SearchSettings, then: Strategy
-) -> tuple[Strategy, PredictedMemoryRule]:
-    """A strategy and a filter that follow forecasts; `then` proposes once these have nothing more to say."""
-    rule = PredictedMemoryRule(forecasts, check_share=settings.check_share, seed=settings.seed)
-    candidates = list(candidates)
-    checks = [candidate for candidate in candidates if rule.is_checked(candidate)]
-    return LikelyBestFirst(candidates, forecasts, then, checks), rule
+def in_order(lines: Iterable[Candidate]) -> list[Candidate]:
+    """The shortest sequence of every model first, then the next of every model.
 
-
-def count_skips(records: Sequence[Record], forecasts: Forecasts) -> Skips:
-    """From the settled records of a study: how many were skipped, and how many skips were found wrong."""
-    over = [r for r in records if r.digest in forecasts and forecasts[r.digest].is_over]
-    skipped = [r for r in over if r.attempt == 0]
-    checked = [r for r in over if r.attempt > 0]
-    return Skips(skipped=len(skipped), checked=len(checked), wrong=sum(r.fits for r in checked))
+    So the first cells to be known are of different models, and the fastest of them.
+    """
+    return sorted(lines, key=lambda line: line.n_seq)

@@ -12,7 +12,7 @@ from ..study.space import SearchSpace
 from ..values.candidate import Candidate
 from .strategy import RowOrder, Strategy
 
-# A sampler that repeats itself this often has seen most of what it likes: the rest is taken from the list.
+# A sampler that repeats itself this often has seen most of what it likes: the rest is taken from the lines.
 _ASKS = 16
 
 
@@ -20,34 +20,49 @@ class SamplerChoice(Strategy):
     """What the sampler of the study asks for, between a beginning and an end of our own.
 
     The first is the first of the space: with axes written from small to large it is the cheapest, so that a
-    slow machine too has measured something when the time is up. When the sampler only repeats itself, it is
-    any candidate that is open.
+    slow machine too has measured something when the time is up. When the sampler only repeats itself, or asks
+    for what is not of the space, it is any candidate that is open.
     """
+
+    has_plan = False
 
     def __init__(self, store: StudyStore, space: SearchSpace, knowledge: Knowledge, seed: int) -> None:
         self._store, self._space = store, space
-        self._rest = list(space.enumerate())  # in random order; without those at the end that are not open
-        random.Random(seed + len(knowledge.settled)).shuffle(self._rest)
+        self._random = random.Random(seed + len(knowledge.settled))
+        self._first = next(iter(space.enumerate()))
+        self._rest = list(space.lines)  # in random order; without those at the end that have nothing open
+        self._random.shuffle(self._rest)
 
     def propose(self, knowledge: Knowledge, is_open: Callable[[Candidate], bool]) -> Candidate | None:
-        first = next(self._space.enumerate())
-        if not knowledge.settled and knowledge.is_available(first):
-            return first
+        if not knowledge.settled and knowledge.is_available(self._first):
+            return self._first
         for _ in range(_ASKS):
             candidate = self._store.ask()
+            if candidate is None:
+                continue
             if knowledge.is_available(candidate):
                 return candidate
             if knowledge.is_settled(candidate):
                 self._store.tell(knowledge.record_of(candidate), knowledge)
-        while self._rest and not is_open(self._rest[-1]):
-            self._rest.pop()  # for good: it is settled, under way or rejected
-        return self._rest[-1] if self._rest else None
+        while self._rest:
+            found = self._any_of(self._rest[-1], is_open)
+            if found is not None:
+                return found
+            self._rest.pop()  # for good: all of it is settled, under way or rejected
+        return None
+
+    def _any_of(self, line: Candidate, is_open: Callable[[Candidate], bool]) -> Candidate | None:
+        """An open candidate of a line, looked for from a random one on."""
+        batches = self._space.batches(line)
+        start = self._random.randrange(len(batches))
+        order = (*range(start, len(batches)), *range(start))
+        return next((c for place in order if is_open(c := line.at(batches[place]))), None)
 
 
 def default_strategy(
     definition: StudyDefinition, space: SearchSpace, store: StudyStore, knowledge: Knowledge
 ) -> Strategy:
-    """The rows in order, or Optuna's TPE."""
+    """The rows in order, or the choice of the study's sampler."""
     if space.is_rows:
         return RowOrder(tuple(space.enumerate()))
     return SamplerChoice(store, space, knowledge, definition.search.seed)

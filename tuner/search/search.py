@@ -23,9 +23,11 @@ from ..values.errors import DeviceError
 from ..values.interrupt import interrupt_deferred
 from ..values.measurement import Measurement
 from ..values.record import Record
-from .foresight import Forecasts, guide
+from .foresight import Foresight
+from .guided import GuidedSearch
 from .progress import SearchEvent, SearchResult, StopReason
 from .proposals import default_strategy
+from .skips import PredictedMemoryRule, to_check
 from .stall import StallRule
 from .strategy import DEFAULT_FILTERS, CandidateFilter, Rejection, Strategy
 
@@ -40,12 +42,12 @@ def run_search(
     definition_text: str | None = None,
     strategy: Strategy | None = None,
     filters: Sequence[CandidateFilter] = DEFAULT_FILTERS,
-    forecasts: Forecasts | None = None,
+    foresight: Foresight | None = None,
 ) -> SearchResult:
     """Search a study in a run directory, from the start or from where an earlier driver left it.
 
-    `strategy` None: the rows in order, or Optuna's TPE. `forecasts`: what they call over the budget is
-    skipped, what they call best comes first. A first KeyboardInterrupt stops the pool and ends the search
+    `strategy` None: the rows in order, or the study's sampler. `foresight`: what it calls over the budget is
+    not launched, what it calls best comes first. A first KeyboardInterrupt stops the pool and ends the search
     with `StopReason.INTERRUPTED`.
 
     Raises: UserInputError for a run directory that is not this study's or cannot be written; DeviceError
@@ -71,10 +73,11 @@ def run_search(
         )
         if strategy is None:
             strategy = default_strategy(definition, space, store, knowledge)
-        if forecasts is not None:
-            candidates = () if space.is_rows else space.enumerate()
-            strategy, rule = guide(forecasts, candidates, definition.search, strategy)
-            filters = (*filters, rule)
+        if foresight is not None:
+            checks = to_check(space, foresight, definition.search)
+            filters = (*filters, PredictedMemoryRule(foresight, checks))
+            if not space.is_rows:
+                strategy = GuidedSearch(foresight, strategy, checks)
         with Journal(directory.paths.journal) as journal:
             return Search(
                 definition=definition,
@@ -252,7 +255,7 @@ class Search:
             return StopReason.TRIALS
         if limits.time_limit_s is not None and self._elapsed_s() >= limits.time_limit_s:
             return StopReason.TIME
-        if self._stall is not None and self._stall.holds(self._knowledge):
+        if self._stall is not None and not self._strategy.has_plan and self._stall.holds(self._knowledge):
             return StopReason.STALLED
         return None
 

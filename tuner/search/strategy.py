@@ -16,6 +16,11 @@ from ..values.outcome import Outcome
 class Strategy(Protocol):
     """Proposes what to measure next in one search, until nothing is left that may be launched."""
 
+    @property
+    def has_plan(self) -> bool:
+        """Whether the last proposal was something particular: then the search has not stalled."""
+        ...
+
     def propose(self, knowledge: Knowledge, is_open: Callable[[Candidate], bool]) -> Candidate | None:
         """A candidate that is available (neither settled nor under way), or None where none is left.
 
@@ -29,6 +34,8 @@ class Strategy(Protocol):
 
 class RowOrder(Strategy):
     """The rows of a definition, in their order."""
+
+    has_plan = True
 
     def __init__(self, rows: Sequence[Candidate]) -> None:
         self._rows = deque(rows)  # without those at the beginning that are settled

@@ -1,110 +1,41 @@
 """Study definitions: what to search, how long, and how to time it; a strict border for YAML files.
 
-A definition either spans a product of `axes` or lists `rows`, for example the rows of a published table.
+A definition either spans products of `axes` or lists `rows`, for example the rows of a published table.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from ...kernels.versions import KERNEL_VERSIONS
 from ...studies import packaged_studies, read_packaged
-from ..values.candidate import (
-    DEFAULT_VOCAB_SIZE,
-    FORMAT_1_FIELDS,
-    LARGEST_VOCAB_SIZE,
-    Candidate,
-    Mode,
-    Precision,
-)
+from ..values.candidate import DEFAULT_VOCAB_SIZE, FORMAT_1_FIELDS, Candidate, Mode
 from ..values.errors import UserInputError
 from ..values.format_versions import identity
 from ..values.measurement import Border
-from ..values.nearest import nearest, one_of
+from ..values.nearest import nearest
 from ..values.timing import FORMAT_1_TIMING, Timing
 from ..values.yaml_dialect import Dumper
 from ..values.yaml_reading import explain, parse_mapping, read_text_file, shown
-from .model_names import read_model
+from .axes import Axes, Axis, NonEmpty, Positive, Products, Row
 
-DOCUMENTED_VERSIONS: tuple[str, ...] = ("reference", "v1", "v2", "fast")
-
-
-def _as_tuple(value: object) -> object:
-    # YAML has lists, frozen values have tuples; anything else is left for pydantic to refuse.
-    return tuple(value) if isinstance(value, list) else value
+Sampler = Literal["tpe", "nsga2", "gp", "random", "grid"]
 
 
-def _without_duplicates(values: tuple[Hashable, ...]) -> tuple[Hashable, ...]:
-    for index, value in enumerate(values):
-        if value in values[:index]:
-            raise ValueError(f"expected every value once, got {shown(value)} twice")
-    return values
-
-
-def _known(names: Sequence[str]) -> AfterValidator:
-    def check(name: str) -> str:
-        if name not in names:
-            raise ValueError(one_of(names, name))
-        return name
-
-    return AfterValidator(check)
-
-
-def _defaults(border: Border | None) -> dict[str, Any]:
-    fields = {} if border is None else type(border).model_fields
-    return {name: field.default for name, field in fields.items()}
-
-
-T = TypeVar("T", bound=Hashable)
-_List = Annotated[tuple[T, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
-_Axis = Annotated[
-    tuple[T, ...], BeforeValidator(_as_tuple), Field(min_length=1), AfterValidator(_without_duplicates)
-]
-_Model = Annotated[str, BeforeValidator(read_model)]
-_Vocabulary = Annotated[int, Field(gt=0, le=LARGEST_VOCAB_SIZE)]
-_Version = Annotated[str, _known(DOCUMENTED_VERSIONS)]
-_Positive = Annotated[int, Field(gt=0)]
-_Variant = Literal["phase8", "phase7"]
-
-
-class Axes(Border):
-    """The values of each axis; the space is their product."""
-
-    model: _Axis[_Model]
-    n_seq: _Axis[_Positive]
-    batch_size: _Axis[_Positive]
-    kernel_version: _Axis[_Version]
-    gradient_checkpointing: _Axis[bool]
-    mixed_precision: _Axis[Precision]
-    mode: _Axis[Mode] = ("train",)
-    variant: _Axis[_Variant] = ("phase8",)
-    vocab_size: _Axis[_Vocabulary] = (DEFAULT_VOCAB_SIZE,)
-
-
-class Row(Border):
-    """One row of a table: what it leaves out comes from `defaults`."""
-
-    model: _Model | None = None
-    n_seq: _Positive | None = None
-    batch_size: _Positive | None = None
-    kernel_version: _Version | None = None
-    gradient_checkpointing: bool | None = None
-    mixed_precision: Precision | None = None
-    variant: _Variant | None = None
-    vocab_size: _Vocabulary | None = None
+def _defaults(border: Border) -> dict[str, Any]:
+    return {name: field.default for name, field in type(border).model_fields.items()}
 
 
 class Stall(Border):
     """Stop when the hypervolume grew by less than the share `growth` over the last `measurements`."""
 
-    measurements: _Positive
+    measurements: Positive
     growth: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.001
 
 
@@ -114,14 +45,16 @@ class SearchSettings(Border):
     `trials` counts candidates launched, those of earlier sessions of the run too; `time_limit_s` is of one
     session.
     check_share: of the candidates that are predicted not to fit, those that are measured nevertheless.
+    sampler: who proposes once the best of the cells are known.
     """
 
-    trials: _Positive | None = None
-    startup_trials: _Positive = 10
+    trials: Positive | None = None
+    startup_trials: Positive = 10
     seed: Annotated[int, Field(ge=0)] = 0
     time_limit_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     stall: Stall | None = None
-    check_share: Annotated[float, Field(ge=0, le=1)] = 0.005
+    check_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    sampler: Sampler = "tpe"
 
 
 class StudyDefinition(Border):
@@ -132,10 +65,10 @@ class StudyDefinition(Border):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
     workload: Literal["phase8"] = "phase8"
-    axes: Axes | None = None
+    axes: Products | None = None
     defaults: Row = Row()
-    modes: _Axis[Mode] = ("train",)
-    rows: _List[Row] | None = None
+    modes: Axis[Mode] = ("train",)
+    rows: NonEmpty[Row] | None = None
     search: SearchSettings = SearchSettings()
     timing: Timing = Timing()
 
@@ -151,20 +84,16 @@ class StudyDefinition(Border):
         return self
 
     @property
+    def products(self) -> tuple[Axes, ...]:
+        """The products whose union is the space; empty for a study of rows."""
+        if self.axes is None:
+            return ()
+        return self.axes if isinstance(self.axes, tuple) else (self.axes,)
+
+    @property
     def missing_versions(self) -> tuple[str, ...]:
         """Kernel versions an axis names and this installation does not have: the space leaves them out."""
-        named = self.axes.kernel_version if self.axes else ()
-        return tuple(v for v in named if v not in KERNEL_VERSIONS)
-
-    def axis_values(self) -> dict[str, tuple[Any, ...]]:
-        """The axes as searched, without missing kernel versions; empty for a study of rows."""
-        if self.axes is None:
-            return {}
-        values: dict[str, tuple[Any, ...]] = self.axes.model_dump()
-        values["kernel_version"] = tuple(
-            v for v in self.axes.kernel_version if v not in self.missing_versions
-        )
-        return values
+        return tuple(dict.fromkeys(v for product in self.products for v in product.missing_versions))
 
     def row_candidates(self) -> tuple[Candidate, ...]:
         """The candidates of a study of rows, every row in each mode, in order; empty for a study of axes.
@@ -199,11 +128,15 @@ class StudyDefinition(Border):
         The limits (trials, time, stall) are left out, so that a finished study can be taken further by
         raising them. A key that came later counts only where it is given, as in `Candidate.identity`.
         """
-        axes, timing = self.axis_values(), self.timing.model_dump()
+        timing = self.timing.model_dump()
+        products = [
+            identity(product.values(), first=FORMAT_1_FIELDS, defaults=_defaults(product))
+            for product in self.products
+        ]
         content = {
             "name": self.name,
             "workload": self.workload,
-            "axes": identity(axes, first=FORMAT_1_FIELDS, defaults=_defaults(self.axes)),
+            "axes": products if len(products) > 1 else dict(*products),
             "rows": [c.identity() for c in self.row_candidates()],
             "timing": identity(timing, first=FORMAT_1_TIMING, defaults=_defaults(self.timing)),
         }
@@ -227,11 +160,13 @@ def parse_definition(text: str, source: str) -> StudyDefinition:
         raise explain(error, source, StudyDefinition) from None
     except ValueError as error:
         raise UserInputError(f"{source}: {error}") from None
-    if definition.axes is not None and not definition.axis_values()["kernel_version"]:
-        raise UserInputError(
-            f"{source}: axes.kernel_version: expected at least one version of this installation "
-            f"({', '.join(KERNEL_VERSIONS)}), got {', '.join(definition.missing_versions)}"
-        )
+    for number, product in enumerate(definition.products):
+        if not product.values()["kernel_version"]:
+            place = f"[{number}]" if len(definition.products) > 1 else ""
+            raise UserInputError(
+                f"{source}: axes{place}.kernel_version: expected at least one version of this installation "
+                f"({', '.join(KERNEL_VERSIONS)}), got {', '.join(product.missing_versions)}"
+            )
     return definition
 
 

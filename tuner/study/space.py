@@ -1,101 +1,153 @@
 """The search space: one static rectangle of axes, and candidates as points of it.
 
-Source: docs/architecture.md, Searching: batch and sequence as ordinal integers, the rest categorical; choices
-and bounds never change, what cannot be measured is pruned.
+Source: docs/architecture.md, Searching: batch and sequence as integers, the rest categorical; choices and
+bounds never change, what cannot be measured is pruned.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from ..values.candidate import CANDIDATE_FIELDS, Candidate
+from .axes import Axes, Bounds
 from .definition import StudyDefinition
 
 if TYPE_CHECKING:
     from optuna import Trial
 
-ORDINAL_AXES = ("n_seq", "batch_size")
+_SEQUENCE, _BATCH = "n_seq", "batch_size"
 
 
 class SearchSpace:
-    """The candidates of a study as Optuna sees them.
+    """The candidates of a study, and how Optuna sees them.
 
-    A parameter is named after its axis; an ordinal one is the index into the sorted values, `<axis>_index`. A
-    study of rows lives in the rectangle around its rows, and has no candidates but these.
+    A space is made of lines: candidates that differ only in the batch. A parameter is named after its axis;
+    the sequence, and a batch of a few listed values, is the index into the sorted values, `<axis>_index`; a
+    batch between bounds is the number itself, on a logarithmic scale. A study of rows, or of several
+    products, lives in the rectangle around them, and has no candidates but these.
     """
 
     def __init__(self, definition: StudyDefinition) -> None:
         self._rows = definition.row_candidates()
-        values = {"workload": (definition.workload,)} | definition.axis_values()
-        if self._rows:
-            values = {
-                axis: tuple(dict.fromkeys(getattr(row, axis) for row in self._rows))
-                for axis in CANDIDATE_FIELDS
-            }
-        self._values: dict[str, tuple[Any, ...]] = {
-            axis: tuple(sorted(values[axis])) if axis in ORDINAL_AXES else values[axis]
+        self._batches: dict[Candidate, Sequence[int]] = {}
+        for row in self._rows:
+            self._add(row.line(), (row.batch_size,))
+        for product in definition.products:
+            for line in _lines(definition.workload, product):
+                self._add(line, _batches(product))
+        self._has_bounds = any(isinstance(product.batch_size, Bounds) for product in definition.products)
+        values = {
+            axis: tuple(dict.fromkeys(getattr(line, axis) for line in self._batches))
             for axis in CANDIDATE_FIELDS
+            if axis != _BATCH
         }
+        values[_SEQUENCE] = tuple(sorted(values[_SEQUENCE]))
+        ranges = self._batches.values()
+        self._bounds = min(r[0] for r in ranges), max(r[-1] for r in ranges)
+        if not self._has_bounds:
+            values[_BATCH] = tuple(sorted({batch for each in ranges for batch in each}))
+        self._values: dict[str, tuple[Any, ...]] = {
+            axis: values[axis] for axis in CANDIDATE_FIELDS if axis in values
+        }
+
+    def _add(self, line: Candidate, batches: Sequence[int]) -> None:
+        before = self._batches.get(line, ())
+        same = not before or before == batches
+        self._batches[line] = batches if same else tuple(sorted({*before, *batches}))
 
     @property
     def is_rows(self) -> bool:
         return bool(self._rows)
 
+    @property
+    def lines(self) -> tuple[Candidate, ...]:
+        """Every line once (`Candidate.line`): a product with the last axis fastest, rows in their order."""
+        return tuple(self._batches)
+
+    def batches(self, line: Candidate) -> Sequence[int]:
+        """The batches of a line, ascending; none of one that is not in the space."""
+        return self._batches.get(line, ())
+
+    def __contains__(self, candidate: Candidate) -> bool:
+        return candidate.batch_size in self.batches(candidate.line())
+
     def size(self) -> int:
         """Number of candidates."""
-        if self._rows:
-            return len(self._rows)
-        total = 1
-        for values in self._values.values():
-            total *= len(values)
-        return total
+        return sum(map(len, self._batches.values()))
 
     def enumerate(self) -> Iterator[Candidate]:
-        """Every candidate once: rows in their order, a product with the last axis fastest."""
+        """Every candidate once: rows in their order, else by line, then by batch."""
         if self._rows:
             yield from self._rows
             return
-        for point in itertools.product(*self._values.values()):
-            yield Candidate(**dict(zip(self._values, point, strict=True)))
+        for line, batches in self._batches.items():
+            for batch in batches:
+                yield line.at(batch)
 
     def distributions(self) -> dict[str, BaseDistribution]:
         """Optuna's distribution of every parameter."""
-        return {
-            _parameter(axis): (
-                IntDistribution(0, len(values) - 1)
-                if axis in ORDINAL_AXES
-                else CategoricalDistribution(values)
-            )
-            for axis, values in self._values.items()
-        }
+        found: dict[str, BaseDistribution] = {}
+        for axis, values in self._values.items():
+            if self._is_ordinal(axis):
+                found[_index(axis)] = IntDistribution(0, len(values) - 1)
+            else:
+                found[axis] = CategoricalDistribution(values)
+        if self._has_bounds:
+            found[_BATCH] = IntDistribution(*self._bounds, log=True)
+        return found
 
     def suggest(self, trial: Trial) -> Candidate:
-        """Let the sampler of a trial choose a candidate."""
+        """Let the sampler of a trial choose a candidate of the rectangle; it may lie outside of the space."""
         chosen: dict[str, Any] = {}
         for axis, values in self._values.items():
-            if axis in ORDINAL_AXES:
-                chosen[axis] = values[trial.suggest_int(_parameter(axis), 0, len(values) - 1)]
+            if self._is_ordinal(axis):
+                chosen[axis] = values[trial.suggest_int(_index(axis), 0, len(values) - 1)]
             else:
-                chosen[axis] = trial.suggest_categorical(_parameter(axis), values)
+                chosen[axis] = trial.suggest_categorical(axis, values)
+        if self._has_bounds:
+            chosen[_BATCH] = trial.suggest_int(_BATCH, *self._bounds, log=True)
         return Candidate(**chosen)
 
     def parameters_of(self, candidate: Candidate) -> dict[str, Any]:
         """A candidate as Optuna parameters, the inverse of `suggest`.
 
-        Raises: ValueError, naming the axis, for a candidate outside the space.
+        Raises: ValueError, naming the axis, for a candidate outside the rectangle.
         """
         parameters: dict[str, Any] = {}
         for axis, values in self._values.items():
             value = getattr(candidate, axis)
             if value not in values:
                 raise ValueError(f"{axis}: expected one of {values}, got {value!r}")
-            parameters[_parameter(axis)] = values.index(value) if axis in ORDINAL_AXES else value
+            if self._is_ordinal(axis):
+                parameters[_index(axis)] = values.index(value)
+            else:
+                parameters[axis] = value
+        if self._has_bounds:
+            low, high = self._bounds
+            if not low <= candidate.batch_size <= high:
+                raise ValueError(f"batch_size: expected {low} to {high}, got {candidate.batch_size}")
+            parameters[_BATCH] = candidate.batch_size
         return parameters
 
+    def _is_ordinal(self, axis: str) -> bool:
+        return axis == _SEQUENCE or (axis == _BATCH and not self._has_bounds)
 
-def _parameter(axis: str) -> str:
-    return f"{axis}_index" if axis in ORDINAL_AXES else axis
+
+def _lines(workload: str, product: Axes) -> Iterator[Candidate]:
+    values = product.values()
+    axes = [axis for axis in CANDIDATE_FIELDS if axis in values and axis != _BATCH]
+    for point in itertools.product(*(values[axis] for axis in axes)):
+        yield Candidate(workload=workload, batch_size=0, **dict(zip(axes, point, strict=True)))
+
+
+def _batches(product: Axes) -> Sequence[int]:
+    batches = product.batch_size
+    return range(batches.min, batches.max + 1) if isinstance(batches, Bounds) else tuple(sorted(batches))
+
+
+def _index(axis: str) -> str:
+    return f"{axis}_index"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Self
 
 from .format_versions import identity
@@ -64,6 +64,14 @@ class Candidate:
     @property
     def tokens_per_step(self) -> int:
         return self.batch_size * self.n_seq
+
+    def line(self) -> Candidate:
+        """Stands for all candidates that differ only in the batch."""
+        return replace(self, batch_size=0)
+
+    def at(self, batch_size: int) -> Candidate:
+        """The candidate of this line with a batch."""
+        return replace(self, batch_size=batch_size)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

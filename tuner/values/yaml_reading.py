@@ -15,6 +15,8 @@ from .errors import UserInputError
 from .nearest import nearest
 from .yaml_dialect import Loader, is_decimal, is_invisible
 
+UNNAMED = "~"
+"""How a tag of a choice between two forms begins: it is no key, so no path shows it."""
 _SHOWN_CHARS = 60
 _NUMBER_LIKE = re.compile(r"[-+]?[0-9.][0-9a-fA-FoxX_:.+-]*")
 _QUOTED_OR_COMMENT = re.compile(r"""\"(?:\\.|[^"\\])*\"|'(?:''|[^'])*'|(?:^|(?<=\s))#.*""")
@@ -110,6 +112,8 @@ def key_path(location: tuple[int | str, ...]) -> str:
         if isinstance(part, int):
             path += f"[{part}]"
             continue
+        if part.startswith(UNNAMED):
+            continue
         name = part if part.isprintable() else repr(part)  # a key may hold what begins a new line
         path += f".{name}" if path else name
     return path
@@ -119,7 +123,7 @@ def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> tupl
     """The keys that a model has at a place of the data, found by walking the annotations."""
     kinds: list[Any] = [model]
     for part in location:
-        if isinstance(part, str):
+        if isinstance(part, str) and not part.startswith(UNNAMED):
             fields = [kind.model_fields[part] for kind in kinds if part in kind.model_fields]
             kinds = [m for field in fields for m in _models_in(field.annotation)]
     return tuple(key for kind in kinds for key in kind.model_fields)

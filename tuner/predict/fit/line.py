@@ -30,9 +30,12 @@ Tracing = Callable[[int, int], Trace]
 """(batch, number of blocks) → trace."""
 Costs = dict[str, Cost]
 """Class of operations → its work in one step of the whole model."""
-FIT_BATCHES = (2, 8, 64)
+FitBatches = tuple[int, int, int]
+FIT_BATCHES: FitBatches = (2, 8, 64)
 """The outer two are fitted, the middle one checks: far apart, so that a size that bends is noticed."""
 
+_OF_NOTE = 0.001
+"""Of the sum of all classes, what one may be off by whatever its own share is."""
 _COST_TOLERANCE = 0.02
 """Some classes of costs are sums of whichever is larger of two, and bend slightly."""
 
@@ -41,8 +44,8 @@ _COST_TOLERANCE = 0.02
 class Line:
     """All batches of one model: exact for those traced, fitted for the others where sizes are straight.
 
-    structures: what its batches do; traced: by batch, what it adds to one of these. fitted: two batches, None
-    where sizes bend. processors: of the GPU that is traced for.
+    structures: what its batches do; traced: by batch, what it adds to one of these. fitted: the outer two of
+    the batches that were fitted, None where sizes bend. processors: of the GPU that is traced for.
     """
 
     processors: Processors
@@ -50,10 +53,9 @@ class Line:
     traced: dict[int, BatchSizes] = field(default_factory=dict)
     fitted: tuple[int, int] | None = None
 
-    @property
-    def is_tried(self) -> bool:
-        """Whether it is known if it can be fitted."""
-        return all(batch in self.traced for batch in FIT_BATCHES)
+    def is_tried(self, batches: FitBatches) -> bool:
+        """Whether it is known if it can be fitted to these."""
+        return all(batch in self.traced for batch in batches)
 
     def at(self, batch: int) -> BatchSizes | None:
         """Sizes at a batch, None where it has to be traced."""
@@ -84,7 +86,10 @@ class Line:
 
     def _costs_at(self, batch: int) -> Costs:
         """On the piece of the line that the batch lies on, or on its last: costs may bend slightly."""
-        ends = [b for b in FIT_BATCHES if b in self.traced]
+        assert self.fitted is not None
+        first, last = self.fitted
+        names = self.traced[first].costs.keys()
+        ends = [b for b in sorted(self.traced) if first <= b <= last and self.traced[b].costs.keys() == names]
         low, high = next(pair for pair in reversed(list(pairwise(ends))) if pair[0] <= batch)
         share = (batch - low) / (high - low)
         others = self.traced[high].costs
@@ -122,24 +127,29 @@ class BatchSizes:
     numbers: list[int]
 
 
-def fit_line(line: Line, tracing: Tracing, depth: int) -> None:
-    """Trace those of FIT_BATCHES that are not yet, and set `fitted` where their sizes are straight.
+def fit_line(line: Line, tracing: Tracing, depth: int, batches: FitBatches = FIT_BATCHES) -> None:
+    """Trace those of three batches that are not yet, and set `fitted` where their sizes are straight.
 
     depth: number of blocks of the model.
     """
-    low, middle, high = FIT_BATCHES
-    for batch in FIT_BATCHES:
+    for batch in batches:
         if batch not in line.traced:
             trace_batch(line, batch, tracing, depth)
-    kinds = {(line.traced[batch].structure, frozenset(line.traced[batch].costs)) for batch in FIT_BATCHES}
+    if line.fitted is None or line.fitted[0] > batches[0]:
+        _fit(line, batches)
+
+
+def _fit(line: Line, batches: FitBatches) -> None:
+    low, middle, high = batches
+    kinds = {(line.traced[batch].structure, frozenset(line.traced[batch].costs)) for batch in batches}
     if len(kinds) > 1:
         return
-    line.fitted = (low, high)
+    before, line.fitted = line.fitted, (low, high)
     check = line.traced.pop(middle)
     fitted = line.at(middle)
     line.traced[middle] = check
     if fitted is None or not _agree(fitted, check):
-        line.fitted = None
+        line.fitted = before
 
 
 def trace_batch(line: Line, batch: int, tracing: Tracing, depth: int) -> BatchSizes:
@@ -191,13 +201,14 @@ def _between(first: Cost, second: Cost, share: float) -> Cost:
 
 
 def _agree(fitted: BatchSizes, traced: BatchSizes) -> bool:
-    """Sizes to the byte; costs, of which a throughput is estimated, nearly."""
+    """Sizes to the byte; costs, of which a throughput is estimated, nearly, where they are of note."""
     if fitted.sizes != traced.sizes or fitted.numbers != traced.numbers:
         return False
+    totals = [sum(amounts) for amounts in zip(*map(astuple, traced.costs.values()), strict=True)]
     return all(
-        math.isclose(ours, theirs, rel_tol=_COST_TOLERANCE)
+        math.isclose(ours, theirs, rel_tol=_COST_TOLERANCE, abs_tol=_OF_NOTE * total)
         for name, cost in fitted.costs.items()
-        for ours, theirs in zip(astuple(cost), astuple(traced.costs[name]), strict=True)
+        for ours, theirs, total in zip(astuple(cost), astuple(traced.costs[name]), totals, strict=True)
     )
 
 
@@ -256,6 +267,13 @@ def _structure(trace: Trace, depth: int) -> Structure:
         growth.append(event.growth_bytes)
         return Event(event.slot, len(growth) - 1, event.op, event.phase, event.unit)
 
-    setup, first, repeat = ([indexed(event) for event in part] for part in trace.parts())
-    template = Trace(depth=trace.depth, setup=setup, first=first, repeat=repeat, categories=trace.categories)
+    setup, first, repeat, evaluation = ([indexed(event) for event in part] for part in trace.parts())
+    template = Trace(
+        depth=trace.depth,
+        setup=setup,
+        first=first,
+        repeat=repeat,
+        evaluation=evaluation,
+        categories=trace.categories,
+    )
     return Structure(trace=template, depth=depth, growth_bytes=growth, scratch=scratch)

@@ -14,7 +14,7 @@ from ..trace.reductions import Processors, Reduction
 from ..trace.scratch import ScratchOf, Sorting
 from .line import BatchSizes, Line, Structure
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 def read_line(path: Path) -> Line | None:
@@ -90,7 +90,7 @@ def _columns(structure: Structure) -> dict[str, Any]:
 
 def _structure(data: dict[str, Any]) -> Structure:
     ops = data["ops"]
-    setup, first, repeat = (
+    setup, first, repeat, evaluation = (
         [
             Event(slot, size, ops[op], PHASES[phase], unit)
             for slot, size, op, phase, unit in zip(*columns, strict=True)
@@ -106,6 +106,7 @@ def _structure(data: dict[str, Any]) -> Structure:
             setup=setup,
             first=first,
             repeat=repeat,
+            evaluation=evaluation,
             categories=[CATEGORIES[number] for number in data["categories"]],
         ),
         depth=data["depth"],

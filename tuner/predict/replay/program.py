@@ -1,12 +1,13 @@
 """Replays a traced model's events through the simulated allocator: peaks, what they are made of, what fits.
 
-An eager version takes its steps on one stream, until one needs no new segment. A captured one takes its first
-steps on a side stream, gives the cache back, and captures one into a pool of its own (`phase8/capture.py`).
+An eager version takes its steps on one stream, until one needs no new segment, and evaluates there. A
+captured one takes its first steps on a side stream, gives the cache back, captures one into a pool of its own
+and evaluates in that pool (`phase8/capture.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,14 +28,14 @@ from .allocator import (
 CAPTURE_AFTER = 3
 """Eager calls before a capture, `phase8.capture.EAGER_CALLS`; a test holds them equal."""
 _MOST_REPEATS = 6
-"""Eager steps after the first at most. None of 31 recorded runs took a segment after its fourth; but at a cap
-that the cache is given back for, every step asks anew."""
+"""Eager steps after the first at most, and evaluations. None of 31 recorded runs took a segment after its
+fourth step; but at a cap that the cache is given back for, every step asks anew."""
 _LIBRARY_BYTES = 64 << 20
 """What the driver takes at the first matrix product, as the holes between segments say (`address_space`)."""
 _STREAMS, _STREAM_BYTES = 32, 2 << 20
 """PyTorch makes so many streams when the first is asked for (c10/cuda/CUDAStream.cpp); each takes as much."""
 _RANDOM_STATE_BYTES = 8
-_OUTPUT_BYTES = 4  # the loss that a captured step returns
+_OUTPUT_BYTES = 4  # the loss that a captured step returns, and an evaluation beside it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,7 +159,7 @@ class Program:
         )
 
     def _run(self, allocator: CachingAllocator, table: list[int], input_bytes: int) -> None:
-        setup, first, repeat = self.parts
+        setup, first, repeat, evaluation = self.parts
         play = _Player(allocator, table).play
         play(setup, DEFAULT_STREAM)
         if self.is_captured:
@@ -169,11 +170,11 @@ class Program:
         allocator.take_for_driver(_LIBRARY_BYTES)
         play(first, stream, start=self._first_product)
         if not self.is_captured:
-            for _ in range(_MOST_REPEATS):
-                before = allocator.segments
-                play(repeat, DEFAULT_STREAM)
-                if allocator.segments == before:
-                    break
+            _until_nothing_new(allocator, lambda: play(repeat, DEFAULT_STREAM))
+            # Where an evaluation took new segments, the steps after it find memory cut otherwise.
+            _until_nothing_new(
+                allocator, lambda: play(evaluation, DEFAULT_STREAM), lambda: play(repeat, DEFAULT_STREAM)
+            )
             return
         for _ in range(CAPTURE_AFTER - 1):
             play(repeat, SIDE_STREAM)
@@ -184,6 +185,24 @@ class Program:
         play(repeat, GRAPH_POOL)
         allocator.allocate(_OUTPUT_BYTES, GRAPH_POOL)
         allocator.allocate(_OUTPUT_BYTES, DEFAULT_STREAM)
+        if evaluation.slots:
+            allocator.allocate(_OUTPUT_BYTES, DEFAULT_STREAM)
+            _until_nothing_new(allocator, lambda: play(evaluation, GRAPH_POOL))
+
+
+def _until_nothing_new(
+    allocator: CachingAllocator, act: Callable[[], None], then: Callable[[], None] = lambda: None
+) -> None:
+    """Act until that takes no new segment: memory then lies as before, and all that follows is alike.
+
+    then: what comes after an act that took one.
+    """
+    for _ in range(_MOST_REPEATS):
+        before = allocator.segments
+        act()
+        if allocator.segments == before:
+            return
+        then()
 
 
 def _exact(sizes: Sequence[int], workspaces: Workspaces) -> Ints:

@@ -70,18 +70,20 @@ class Cost:
 
 @dataclass(kw_only=True, slots=True)
 class Trace:
-    """One run of a candidate up to its second step.
+    """One run of a candidate: its first two steps and, where it is trained, an evaluation of the same batch.
 
     setup: building the model and its batch; first: the first step, which also creates the optimizer's state;
-    repeat: the second, as all that follow. costs: (class, unit) → work of the second step.
+    repeat: the second, as all that follow. evaluation: the loss alone, without autograd; none where steps are
+    forward passes themselves, and of `NOT_EVALUATED`. costs: (class, unit) → work of the second step.
     """
 
     depth: int
     setup: list[Event] = field(default_factory=list)
     first: list[Event] = field(default_factory=list)
     repeat: list[Event] = field(default_factory=list)
+    evaluation: list[Event] = field(default_factory=list)
     categories: list[Category] = field(default_factory=list)
     costs: dict[tuple[str, int], Cost] = field(default_factory=dict)
 
-    def parts(self) -> tuple[list[Event], list[Event], list[Event]]:
-        return self.setup, self.first, self.repeat
+    def parts(self) -> tuple[list[Event], list[Event], list[Event], list[Event]]:
+        return self.setup, self.first, self.repeat, self.evaluation

@@ -1,4 +1,4 @@
-"""Drives the real trainer under the tracer: builds the model, takes two steps, returns the trace.
+"""Drives the real trainer under the tracer: builds the model, takes two steps, evaluates, returns the trace.
 
 Runs in worker processes: it imports torch.
 """
@@ -26,6 +26,10 @@ from .limits import Limits
 from .traced_trainer import TracedTrainer, traced_trainer
 from .tracer import Tracer
 
+NOT_EVALUATED = ("reference",)
+"""Versions of which steps alone are traced: an evaluation costs a third of a step's trace more, and of five
+whole lives on an H200 it changed none (docs/predict.md)."""
+
 
 def trace_training(
     config: Phase8Config,
@@ -37,7 +41,7 @@ def trace_training(
     depth: int | None = None,
     steps: int = 1,
 ) -> Trace:
-    """The trace of a model's setup and two steps on a GPU with these limits, made without one.
+    """The trace of a model's setup, two steps and an evaluation on a GPU with these limits, made without one.
 
     depth: number of blocks instead of the configuration's own. steps: how many are run; of 1 the second is
     derived: it does what the first did, but for what the first created to stay.
@@ -102,6 +106,8 @@ def _trace(built: TracedTrainer, batch_size: int, mode: Mode, steps: int) -> Tra
             trace.first = taken[0]
             setup_slots = len({event.slot for event in trace.setup})
             trace.repeat = taken[-1] if steps > 1 else repeated_step(taken[0], setup_slots, tracer.log)
+            if mode == "train" and trainer.options.kernel_version not in NOT_EVALUATED:
+                trace.evaluation = _evaluation(trainer, tokens, tracer)
     for slot in gradients:
         tracer.log.set_category(slot, "gradients")
     for slot, category in enumerate(tracer.log.categories):
@@ -109,6 +115,15 @@ def _trace(built: TracedTrainer, batch_size: int, mode: Mode, steps: int) -> Tra
             tracer.log.set_category(slot, "activations")
     trace.categories = tracer.log.categories
     return trace
+
+
+def _evaluation(trainer: Trainer, tokens: Tensor, tracer: Tracer) -> list[Event]:
+    """The events of an evaluation after a step; what it costs is no part of a step's costs."""
+    tracer.progress.begin_step()
+    tracer.work.costs = {}
+    loss = trainer._evaluate(tokens)
+    del loss
+    return tracer.log.take()
 
 
 def repeated_step(first: Sequence[Event], setup_slots: int, log: EventLog) -> list[Event]:

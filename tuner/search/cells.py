@@ -1,0 +1,203 @@
+"""The best of every cell: what to measure where predictions say which batches fit and which are likely fast.
+
+A cell is what a user asks the fastest of: mode, model, variant, vocabulary and sequence. Its lines (kernel
+version, checkpointing, precision) are ranked by their predicted rate at the largest batch that fits,
+corrected by what was measured so far; the likely fastest is measured there first. Throughput mostly rises
+with the batch, but not always: around the top a few batches are measured, and between them where the best is
+not the largest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+
+from ..predict.climb import rounded
+from ..predict.outlook import Outlook
+from ..predict.rate.throughput import Correction
+from ..records.frontier import Point
+from ..values.candidate import Candidate
+
+IsOpen = Callable[[Candidate], bool]
+CellKey = tuple[object, ...]
+
+_TOP_SHARES = (1.0, 7 / 8, 3 / 4)
+"""Of the largest batch that fits, the batches that are measured in any case."""
+_FINEST_SHARE = 1 / 24
+"""Two batches that differ by less than that share of the larger are not told apart any further."""
+_MOST_BATCHES = 7
+_CONTENDER = 0.97
+"""A line whose corrected rate is less than this share of the best measured cannot win: its correction comes
+from what was measured near to it."""
+
+
+def cell_of(candidate: Candidate) -> CellKey:
+    """The cell of a candidate."""
+    return candidate.mode, candidate.model, candidate.variant, candidate.vocab_size, candidate.n_seq
+
+
+class Cell:
+    """The lines of one cell, as far as they are known, and what was measured of them."""
+
+    def __init__(self, line: Candidate) -> None:
+        """line: any of the cell."""
+        self.line = line
+        self._lines: list[_Rated] = []
+        self._points: dict[Candidate, dict[int, Point]] = {}  # by line and batch
+        self._begun: set[Candidate] = set()  # lines, of which something is being measured
+        self._done_under: Correction | None = None
+        self.best: Point | None = None
+
+    def add(self, outlook: Outlook) -> None:
+        """Take in a line of which some batch fits."""
+        self._lines.append(_Rated(outlook))
+        self._done_under = None
+
+    def begin(self, candidate: Candidate) -> None:
+        """Note that a candidate is being measured: nothing else of its line is asked for meanwhile."""
+        self._begun.add(candidate.line())
+
+    def take(self, candidate: Candidate, point: Point | None) -> None:
+        """Take in what was measured of a candidate, None where it does not fit."""
+        self._begun.discard(candidate.line())
+        self._done_under = None
+        if point is None:
+            return
+        self._points.setdefault(candidate.line(), {})[candidate.batch_size] = point
+        if self.best is None or point.tokens_per_s > self.best.tokens_per_s:
+            self.best = point
+
+    @property
+    def best_rate(self) -> float:
+        """Tokens a second of the best that was measured; 0 where nothing was."""
+        return 0.0 if self.best is None else self.best.tokens_per_s
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """The kernel versions of its lines."""
+        return tuple(dict.fromkeys(rated.version for rated in self._lines))
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """Tokens a second of the best that was measured of each kernel version."""
+        found: dict[str, float] = {}
+        for line, points in self._points.items():
+            rate = max(point.tokens_per_s for point in points.values())
+            found[line.kernel_version] = max(rate, found.get(line.kernel_version, 0.0))
+        return found
+
+    def likely_rate(self, correction: Correction) -> float:
+        """Tokens a second of the likely fastest."""
+        return max(rated.expected(correction) for rated in self._lines)
+
+    def contender(
+        self, correction: Correction, is_open: IsOpen, lost: Container[str] = ()
+    ) -> Candidate | None:
+        """The line that may be faster than the best measured, at its top; None where none is left.
+
+        lost: kernel versions that are not tried any more.
+        """
+        if self._done_under is correction or (self.best is None and self._begun):
+            return None
+        floor = 0.0 if self.best is None else self.best.tokens_per_s * _CONTENDER
+        # Of equal rates the first comes first
+        for rated in sorted(self._lines, key=lambda rated: -rated.expected(correction)):
+            if rated.expected(correction) < floor:
+                break
+            line = rated.outlook.line
+            if rated.version in lost or line in self._points or line in self._begun:
+                continue
+            found = rated.first_open(is_open)
+            if found is not None:
+                return found
+        if self.best is not None and not self._begun:
+            self._done_under = correction
+        return None
+
+    def of_version(self, version: str, correction: Correction, is_open: IsOpen) -> Candidate | None:
+        """The likely fastest line of a kernel version, at its top, where none of it was measured."""
+        lines = [rated for rated in self._lines if rated.version == version]
+        if not lines or any(line.kernel_version == version for line in (*self._points, *self._begun)):
+            return None
+        return max(lines, key=lambda rated: rated.expected(correction)).first_open(is_open)
+
+    def refinement(self, is_open: IsOpen) -> Candidate | None:
+        """A batch near the top of the fastest line whose throughput is not known yet."""
+        if self.best is None:
+            return None
+        line = self.best.candidate.line()
+        outlook = next((rated.outlook for rated in self._lines if rated.outlook.line == line), None)
+        if outlook is None or line in self._begun:
+            return None
+        rates = {batch: point.tokens_per_s for batch, point in self._points[line].items()}
+        if len(rates) >= _MOST_BATCHES:
+            return None
+        return next((c for batch in refining(outlook, rates) if is_open(c := line.at(batch))), None)
+
+
+class _Rated:
+    """A line with its predicted rate at its top, which is asked again under every correction."""
+
+    __slots__ = ("_rate", "_tops", "limited_by", "outlook", "version")
+
+    def __init__(self, outlook: Outlook) -> None:
+        self.outlook = outlook
+        forecast = outlook.forecast(top_batch(outlook))
+        self.version, self.limited_by = outlook.line.kernel_version, forecast.limited_by
+        self._rate = forecast.tokens_per_s.expected
+        self._tops = (top_batch(outlook), *lower(outlook))
+
+    def expected(self, correction: Correction) -> float:
+        """Tokens a second by what was measured so far."""
+        return self._rate * math.exp(-correction.log_factor(self.version, self.limited_by))
+
+    def first_open(self, is_open: IsOpen) -> Candidate | None:
+        """Its top; where that ran out of memory although it was predicted to fit, the next below."""
+        return next((c for batch in self._tops if is_open(c := self.outlook.line.at(batch))), None)
+
+
+def top_batch(outlook: Outlook) -> int:
+    """The batch at which a line is measured first: the largest that fits, or a rounder one just below it."""
+    if not isinstance(outlook.batches, range):
+        return outlook.largest
+    return max(rounded(outlook.largest), outlook.batches[0])
+
+
+def lower(outlook: Outlook) -> Iterator[int]:
+    """Smaller batches than the top, for where it ran out of memory: each about a sixteenth smaller."""
+    fitting = outlook.fitting
+    place = len(fitting) - 1
+    top = top_batch(outlook)
+    while place > 0:
+        place = min(place - 1, int(place * 15 / 16))
+        if fitting[place] < top:
+            yield fitting[place]
+
+
+def refining(outlook: Outlook, rates: Mapping[int, float]) -> Iterator[int]:
+    """Batches that would tell more of a line whose measured rates by batch are given, the most telling first:
+    those at and below the top, then those halfway between the best and its measured neighbours.
+
+    Rounder numbers are asked for, where there is room for them.
+    """
+    fitting = outlook.fitting
+    for share in _TOP_SHARES:
+        batch = _near(fitting, outlook.largest * share)
+        if not any(abs(batch - known) <= batch * _FINEST_SHARE for known in rates):
+            yield batch
+    if not rates:
+        return
+    best = max(rates, key=lambda batch: (rates[batch], -batch))
+    known = sorted(rates)
+    place = known.index(best)
+    for neighbour in (*known[place + 1 : place + 2], *known[max(place - 1, 0) : place]):
+        middle = _near(fitting, (best + neighbour) / 2)
+        if abs(neighbour - best) > max(best, neighbour) * 2 * _FINEST_SHARE and middle not in rates:
+            yield middle
+
+
+def _near(fitting: Sequence[int], batch: float) -> int:
+    """The rounder allowed batch at a number or just below it."""
+    if isinstance(fitting, range):
+        return min(max(rounded(max(int(batch), 1)), fitting[0]), fitting[-1])
+    return max((each for each in fitting if each <= batch), default=fitting[0])

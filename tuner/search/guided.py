@@ -1,0 +1,177 @@
+"""The strategy where predictions are there: every model's likely best first, then every cell's, then around
+each cell's top, the kernel versions side by side, and then another strategy's choice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from ..predict.rate.throughput import MeasuredStep, correct
+from ..records.frontier import Point
+from ..records.knowledge import Knowledge
+from ..values.candidate import Candidate
+from ..values.record import Record
+from .cells import Cell, CellKey, IsOpen, cell_of
+from .foresight import Foresight
+from .strategy import Strategy
+
+_MORE = 1 + 1 / 64
+"""The medians of a correction hardly move by one step more, and those of a thousand take 2.5 ms: they are
+taken again once this many times as many steps were measured. Up to 64 that is after each."""
+_LOSSES = 3
+"""A version that lost in cells of so many models is not tried where nothing else asks for it."""
+_LOST = 0.95
+"""A version has lost a cell where its best is less than this share of the cell's best: measurements repeat
+within 2 % (studies/results, 2026-11-26-h100-repeatability)."""
+
+_Model = tuple[str, str, str]
+
+
+class GuidedSearch(Strategy):
+    """Measures what predictions call worthwhile, as far as they have come, and leaves the rest to `then`.
+
+    checks: measured although predicted not to fit.
+    """
+
+    def __init__(self, foresight: Foresight, then: Strategy, checks: Sequence[Candidate] = ()) -> None:
+        self._foresight, self._then, self._checks = foresight, then, checks
+        self._cells: dict[CellKey, Cell] = {}
+        self._measured: dict[CellKey, list[tuple[Candidate, Point | None]]] = {}
+        self._outlooks = 0  # taken in so far
+        self._seen = 0  # settled records
+        self._unrated: list[Record] = []  # of lines that are not predicted yet
+        self._steps: list[MeasuredStep] = []
+        self._correction, self._corrected_by = correct(()), 0  # of the steps, so many
+        self._has_plan = True
+
+    @property
+    def has_plan(self) -> bool:
+        return self._has_plan
+
+    def propose(self, knowledge: Knowledge, is_open: IsOpen) -> Candidate | None:
+        while True:
+            self._look()
+            self._learn(knowledge)
+            self._has_plan = True
+            found = next((c for c in self._worthwhile(is_open) if c is not None), None)
+            if found is not None:
+                self._cells[cell_of(found)].begin(found)
+                return found
+            if self._foresight.is_complete and self._outlooks == len(self._foresight.known):
+                break
+            self._foresight.wait_for_more(than=self._outlooks)
+        self._has_plan = False
+        check = next((candidate for candidate in self._checks if is_open(candidate)), None)
+        return check or self._then.propose(knowledge, is_open)
+
+    def _worthwhile(self, is_open: IsOpen) -> Iterator[Candidate | None]:
+        """What is to be measured, the most pressing first."""
+        lost = lost_versions(self._cells.values())
+        unmeasured = [cell for cell in self._cells.values() if cell.best is None]
+        for cells in (self._first_of_each_model(unmeasured), unmeasured, self._cells.values()):
+            for cell in sorted(cells, key=lambda cell: -cell.likely_rate(self._correction)):
+                yield cell.contender(self._correction, is_open, lost)
+        yield from (cell.refinement(is_open) for cell in self._best_of_each_model())
+        for cell in self._side_by_side():
+            yield from (cell.of_version(name, self._correction, is_open) for name in cell.versions)
+        yield from (cell.refinement(is_open) for cell in self._cells.values())
+
+    def _first_of_each_model(self, unmeasured: Iterable[Cell]) -> list[Cell]:
+        """The likely fastest cell of every model that has nothing measured."""
+        measured = {_model(cell) for cell in self._cells.values() if cell.best is not None}
+        cells = [cell for cell in unmeasured if _model(cell) not in measured]
+        return _best_by_model(cells, lambda cell: cell.likely_rate(self._correction))
+
+    def _best_of_each_model(self) -> list[Cell]:
+        """The cell with every model's fastest measured point."""
+        return _best_by_model(self._cells.values(), lambda cell: cell.best_rate)
+
+    def _side_by_side(self) -> list[Cell]:
+        """Of every model with several kernel versions the cell in which most of them can be compared."""
+        several = [cell for cell in self._cells.values() if len(cell.versions) > 1]
+        return _best_by_model(several, lambda cell: (len(cell.versions), cell.best_rate))
+
+    def _look(self) -> None:
+        """Take in the outlooks that have come since."""
+        known = self._foresight.known
+        for outlook in known[self._outlooks :]:
+            if not outlook.largest:
+                continue
+            key = cell_of(outlook.line)
+            if key not in self._cells:
+                self._cells[key] = Cell(outlook.line)
+                for candidate, point in self._measured.get(key, ()):
+                    self._cells[key].take(candidate, point)
+            self._cells[key].add(outlook)
+        self._outlooks = len(known)
+
+    def _learn(self, knowledge: Knowledge) -> None:
+        """Take in what was measured since."""
+        settled = knowledge.settled
+        for record in settled[self._seen :]:
+            candidate = record.to_candidate()
+            key, point = cell_of(candidate), knowledge.point_of(candidate)
+            self._measured.setdefault(key, []).append((candidate, point))
+            if key in self._cells:
+                self._cells[key].take(candidate, point)
+        self._unrated += settled[self._seen :]
+        self._seen = len(settled)
+        steps, self._unrated = measured_steps(self._unrated, self._foresight)
+        self._steps += steps
+        if len(self._steps) > self._corrected_by * _MORE:
+            self._correction, self._corrected_by = correct(self._steps), len(self._steps)
+
+
+def lost_versions(cells: Iterable[Cell]) -> dict[str, dict[str, float]]:
+    """Kernel versions that lost wherever they were tried: by model, their largest share of a cell's best."""
+    shares: dict[str, dict[str, float]] = {}
+    for cell in cells:
+        for version, rate in cell.rates.items():
+            of_version = shares.setdefault(version, {})
+            model = cell.line.model
+            of_version[model] = max(rate / cell.best_rate, of_version.get(model, 0.0))
+    return {
+        version: dict(sorted(by_model.items()))
+        for version, by_model in shares.items()
+        if len(by_model) >= _LOSSES and max(by_model.values()) < _LOST
+    }
+
+
+def measured_steps(
+    records: Iterable[Record], foresight: Foresight
+) -> tuple[list[MeasuredStep], list[Record]]:
+    """The steps of those records that were measured, beside what was predicted of them; and the records of
+    lines that may be predicted yet."""
+    outlooks = {outlook.line: outlook for outlook in foresight.known}
+    steps, left = [], []
+    for record in records:
+        if not record.fits or not record.measurement.samples_s:
+            continue
+        candidate = record.to_candidate()
+        outlook = outlooks.get(candidate.line())
+        if outlook is None:
+            left.append(record)
+            continue
+        forecast = outlook.forecast(candidate.batch_size)
+        steps.append(
+            MeasuredStep(
+                kernel_version=candidate.kernel_version,
+                limited_by=forecast.limited_by,
+                estimated_s=forecast.step.step_s,
+                measured_s=record.measurement.step_time_mean_s(),
+            )
+        )
+    return steps, [] if foresight.is_complete else left
+
+
+def _model(cell: Cell) -> _Model:
+    return cell.line.mode, cell.line.model, cell.line.variant
+
+
+def _best_by_model(cells: Iterable[Cell], worth: Callable[[Cell], float | tuple[float, ...]]) -> list[Cell]:
+    """Of every model the first of its cells that are worth most; in the models' order."""
+    found: dict[_Model, Cell] = {}
+    for cell in cells:
+        best = found.get(_model(cell))
+        if best is None or worth(cell) > worth(best):  # type: ignore[operator]
+            found[_model(cell)] = cell
+    return list(found.values())
