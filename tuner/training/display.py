@@ -25,7 +25,7 @@ class TrainingDisplay:
                 initial=first,
                 dynamic_ncols=True,
                 leave=False,
-                bar_format="{n_fmt}/{total_fmt} |{bar:10}| {postfix}",
+                bar_format="{n_fmt}/{total_fmt} |{bar:10}| {desc}",
             )
 
     def show(self, step: int, loss: float, tokens_per_s: float, memory_bytes: int | None) -> None:
@@ -42,7 +42,7 @@ class TrainingDisplay:
             left_s = (time.monotonic() - self._began_s) / done * (self._steps - step)
             parts.append(f"{format_duration(left_s)} left")
         self._bar.n = step
-        self._bar.set_postfix_str(" · ".join(part for part in parts if part), refresh=True)
+        self._bar.set_description_str(" · ".join(part for part in parts if part), refresh=True)
 
     def tell(self, text: str) -> None:
         """A line; the bar, if any, goes on below it."""
