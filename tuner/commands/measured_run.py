@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,10 +12,9 @@ from typing import Literal, TextIO
 
 from ..machine.devices import device_total_bytes, device_uuids, resolve_device
 from ..machine.gpus import select_gpus
-from ..machine.nvml import open_nvml
 from ..measuring.pool import MeasurerPool
 from ..measuring.worker_measurer import WorkerMeasurer
-from ..predict.rate.calibration import known_profile, present_profile
+from ..predict.rate.calibration import present_profile
 from ..predict.rate.profiles import gpu_profile
 from ..records.journal import read_records
 from ..records.results import Results
@@ -27,12 +24,10 @@ from ..report.facts import RunFacts
 from ..report.outputs import write_outputs
 from ..report.progress_bar import ProgressDisplay
 from ..report.terminal import render_files, render_frontier, render_outcomes
-from ..search.foresight import Foresight, LookingAhead
+from ..search.foresight import Foresight
 from ..search.progress import SearchEvent, StopReason
 from ..search.search import run_search
 from ..search.skips import count_skips
-from ..study.definition import StudyDefinition
-from ..study.space import SearchSpace
 from ..values.errors import (
     DeviceError,
     InterruptedStudyError,
@@ -45,12 +40,11 @@ from ..values.record import Record
 from ..values.sizes import format_budget
 from ..values.terminal import fill, terminal_width
 from ..values.timing import Timing
+from .ahead import Ahead, working_ahead
 from .planned_run import plan
 from .request import RunRequest, read_study, run_root, settle_budget, settle_reserve, tell
 
 _DEFAULT_STUDIES = {"cuda": "default", "cpu": "cpu"}
-_LEFT_TO_MEASURING = 2
-"""Cores that predictions leave to the driver and the worker: steps that wait for the host are timed then."""
 _OWNERS = {"cuda": "this GPU has", "cpu": "this computer's memory holds"}
 
 
@@ -100,12 +94,14 @@ def execute(request: RunRequest) -> list[Path]:
     problem: Phase8TuneError | None = None
     reason: StopReason | None = None
     facts: RunFacts | None = None
-    foresight: Foresight | None = None
+    ahead: Ahead | None = None
     expected: Expected | None = None
     try:
         with (
             ProgressDisplay(sys.stderr) as progress,
-            _looking_ahead(definition, kind, gpus, budget_bytes, reserve_bytes) as foresight,
+            working_ahead(
+                definition, kind, gpus, budget_bytes=budget_bytes, reserve_bytes=reserve_bytes, root=root
+            ) as ahead,
             MeasurerPool(measurers, on_loss=lambda text: progress.tell(f"phase8-tune: {text}")) as pool,
         ):
             facts = RunFacts(
@@ -119,8 +115,10 @@ def execute(request: RunRequest) -> list[Path]:
                 command=request.command,
                 missing_versions=definition.missing_versions,
             )
-            if foresight is not None and (profile := known_profile(pool.device.name)) is not None:
-                expected = Expected(profile, budget_bytes, datetime.now(UTC).isoformat(timespec="seconds"))
+            if ahead is not None:
+                now = datetime.now(UTC).isoformat(timespec="seconds")
+                expected = Expected(ahead.profile, budget_bytes, now)
+            foresight = None if ahead is None else ahead.foresight
             early = EarlyOutputs(facts, earlier, expected, progress.tell)
             reason = run_search(
                 definition,
@@ -130,6 +128,7 @@ def execute(request: RunRequest) -> list[Path]:
                 on_event=_Follower(progress, early, foresight),
                 definition_text=text,
                 foresight=foresight,
+                preparation=None if ahead is None else ahead.compiler,
             ).stop_reason
     except Phase8TuneError as error:  # no device is left, or nothing can be written any more
         problem = error
@@ -138,8 +137,8 @@ def execute(request: RunRequest) -> list[Path]:
     if facts is None:  # no device was ever there, so that nothing was measured in this session
         raise problem or KeyboardInterrupt
     results = Results.of(read_records(RunPaths(root=root).journal))
-    if foresight is not None:
-        facts = replace(facts, skips=count_skips(results.settled, foresight))
+    if ahead is not None:
+        facts = replace(facts, skips=count_skips(results.settled, ahead.foresight))
     points = results.recommended if expected is None else expected.beside(results.recommended)
     # Whatever ended the search: what was measured is written and shown.
     recommended: list[Path] = []
@@ -180,35 +179,6 @@ def _make_measurers(
         )
         for uuid in gpus or (None,)
     }
-
-
-@contextmanager
-def _looking_ahead(
-    definition: StudyDefinition, kind: str, gpus: tuple[str, ...], budget_bytes: int, reserve_bytes: int
-) -> Iterator[Foresight | None]:
-    """Predicts beside the search on a GPU whose figures are known; None, told to the user, for another."""
-    if kind != "cuda":
-        yield None
-        return
-    nvml = open_nvml().nvml
-    cards = [] if nvml is None else [card for uuid in device_uuids(gpus) if (card := nvml.find(uuid))]
-    title = next((name for card in cards if (name := card.name())), None)
-    profile = None if title is None else known_profile(title)
-    if profile is None:
-        tell(
-            f"no figures of {title or 'this GPU'}, so nothing is predicted; "
-            "`phase8-tune predict --calibrate` measures them for the next run"
-        )
-        yield None
-        return
-    with LookingAhead(
-        SearchSpace(definition),
-        profile,
-        budget_bytes=budget_bytes,
-        reserve_bytes=reserve_bytes,
-        processes=max((os.cpu_count() or 1) - _LEFT_TO_MEASURING, 1),
-    ) as ahead:
-        yield ahead.foresight
 
 
 class _Follower:

@@ -124,6 +124,7 @@ class LookingAhead:
         self._profile, self._budget_bytes, self._reserve_bytes = profile, budget_bytes, reserve_bytes
         self._store = PredictionStore(processes=processes)
         self._on_progress = on_progress
+        self._is_left = False
         self._thread = threading.Thread(target=self._run, name="predictions", daemon=True)
 
     def __enter__(self) -> Self:
@@ -133,7 +134,8 @@ class LookingAhead:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._store.abandon()  # nobody waits for an answer any more
+        self._is_left = True  # nobody waits for an answer any more
+        self._store.abandon()
         self._thread.join()
 
     def _run(self) -> None:
@@ -146,7 +148,7 @@ class LookingAhead:
                 )
         except Exception as error:  # raised where the search asks: a thread has nobody to tell
             problem = error
-        self.foresight.complete(problem)
+        self.foresight.complete(None if self._is_left else problem)
 
 
 def in_order(lines: Iterable[Candidate]) -> list[Candidate]:

@@ -4,6 +4,7 @@ each cell's top, the kernel versions side by side, and then another strategy's c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 
 from ..predict.rate.throughput import MeasuredStep, correct
 from ..records.frontier import Point
@@ -12,7 +13,7 @@ from ..values.candidate import Candidate
 from ..values.record import Record
 from .cells import Cell, CellKey, IsOpen, cell_of
 from .foresight import Foresight
-from .strategy import Strategy
+from .strategy import Preparation, Strategy
 
 _MORE = 1 + 1 / 64
 """The medians of a correction hardly move by one step more, and those of a thousand take 2.5 ms: they are
@@ -23,17 +24,30 @@ _LOST = 0.95
 """A version has lost a cell where its best is less than this share of the cell's best: measurements repeat
 within 2 % (studies/results, 2026-11-26-h100-repeatability)."""
 
+_PREPARED = 12
+"""So many that are worthwhile are made ready at a time."""
+_WAIT_S, _WAITS = 0.5, 240
+"""How long is waited for the first of them, and how often it is looked whether another one is ready."""
+
 _Model = tuple[str, str, str]
 
 
 class GuidedSearch(Strategy):
     """Measures what predictions call worthwhile, as far as they have come, and leaves the rest to `then`.
 
-    checks: measured although predicted not to fit.
+    checks: measured although predicted not to fit. preparation: what is worthwhile is made ready by it, and
+    what is ready comes before what is more pressing.
     """
 
-    def __init__(self, foresight: Foresight, then: Strategy, checks: Sequence[Candidate] = ()) -> None:
+    def __init__(
+        self,
+        foresight: Foresight,
+        then: Strategy,
+        checks: Sequence[Candidate] = (),
+        preparation: Preparation | None = None,
+    ) -> None:
         self._foresight, self._then, self._checks = foresight, then, checks
+        self._preparation = preparation
         self._cells: dict[CellKey, Cell] = {}
         self._measured: dict[CellKey, list[tuple[Candidate, Point | None]]] = {}
         self._outlooks = 0  # taken in so far
@@ -52,7 +66,7 @@ class GuidedSearch(Strategy):
             self._look()
             self._learn(knowledge)
             self._has_plan = True
-            found = next((c for c in self._worthwhile(is_open) if c is not None), None)
+            found = self._ready_of(islice(self._worthwhile(is_open), _PREPARED))
             if found is not None:
                 self._cells[cell_of(found)].begin(found)
                 return found
@@ -63,8 +77,28 @@ class GuidedSearch(Strategy):
         check = next((candidate for candidate in self._checks if is_open(candidate)), None)
         return check or self._then.propose(knowledge, is_open)
 
-    def _worthwhile(self, is_open: IsOpen) -> Iterator[Candidate | None]:
-        """What is to be measured, the most pressing first."""
+    def _ready_of(self, pressing: Iterable[Candidate]) -> Candidate | None:
+        """The first that is ready, waited for where none is; None of none."""
+        if self._preparation is None:
+            return next(iter(pressing), None)
+        candidates = list(pressing)
+        self._preparation.compile_ahead(candidates)
+        for _ in range(_WAITS if candidates else 0):
+            for candidate in candidates:
+                if self._preparation.wait([candidate], 0.0):
+                    return candidate
+            self._preparation.wait(candidates[:1], _WAIT_S)
+        return next(iter(candidates), None)  # it takes too long: the worker does what is missing
+
+    def _worthwhile(self, is_open: IsOpen) -> Iterator[Candidate]:
+        """What is to be measured, the most pressing first, nothing twice."""
+        seen: set[Candidate] = set()
+        for candidate in self._asked_for(is_open):
+            if candidate is not None and candidate not in seen:
+                seen.add(candidate)
+                yield candidate
+
+    def _asked_for(self, is_open: IsOpen) -> Iterator[Candidate | None]:
         lost = lost_versions(self._cells.values())
         unmeasured = [cell for cell in self._cells.values() if cell.best is None]
         for cells in (self._first_of_each_model(unmeasured), unmeasured, self._cells.values()):

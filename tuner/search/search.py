@@ -29,7 +29,7 @@ from .progress import SearchEvent, SearchResult, StopReason
 from .proposals import default_strategy
 from .skips import PredictedMemoryRule, to_check
 from .stall import StallRule
-from .strategy import DEFAULT_FILTERS, CandidateFilter, Rejection, Strategy
+from .strategy import DEFAULT_FILTERS, CandidateFilter, Preparation, Rejection, Strategy
 
 
 def run_search(
@@ -43,12 +43,13 @@ def run_search(
     strategy: Strategy | None = None,
     filters: Sequence[CandidateFilter] = DEFAULT_FILTERS,
     foresight: Foresight | None = None,
+    preparation: Preparation | None = None,
 ) -> SearchResult:
     """Search a study in a run directory, from the start or from where an earlier driver left it.
 
     `strategy` None: the rows in order, or the study's sampler. `foresight`: what it calls over the budget is
-    not launched, what it calls best comes first. A first KeyboardInterrupt stops the pool and ends the search
-    with `StopReason.INTERRUPTED`.
+    not launched, what it calls best comes first, made ready by `preparation`. A first KeyboardInterrupt stops
+    the pool and ends the search with `StopReason.INTERRUPTED`.
 
     Raises: UserInputError for a run directory that is not this study's or cannot be written; DeviceError
     where no device is left. What was measured until then is kept, and a search of the same directory goes on
@@ -77,7 +78,7 @@ def run_search(
             checks = to_check(space, foresight, definition.search)
             filters = (*filters, PredictedMemoryRule(foresight, checks))
             if not space.is_rows:
-                strategy = GuidedSearch(foresight, strategy, checks)
+                strategy = GuidedSearch(foresight, strategy, checks, preparation)
         with Journal(directory.paths.journal) as journal:
             return Search(
                 definition=definition,

@@ -46,6 +46,18 @@ class RowOrder(Strategy):
         return next((row for row in self._rows if knowledge.is_available(row)), None)
 
 
+class Preparation(Protocol):
+    """Makes candidates ready beside what is measured, so that their measurement begins at once."""
+
+    def compile_ahead(self, candidates: Sequence[Candidate]) -> None:
+        """Begin with these, the first first, and return."""
+        ...
+
+    def wait(self, candidates: Sequence[Candidate], timeout_s: float) -> bool:
+        """Wait until all of these are ready; whether that came in time."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rejection:
     """Why a candidate is not launched; `predicted_peak_bytes` where the outcome is about memory."""
