@@ -82,15 +82,6 @@ def execute(request: RunRequest) -> list[Path]:
     earlier = read_records(RunPaths(root=root).journal)
     uuids = device_uuids(gpus) if kind == "cuda" else ()
     reserve_bytes = settle_reserve(request, budget_bytes, uuids, earlier if uuids else ())
-    measurers = _make_measurers(
-        kind,
-        gpus,
-        budget_bytes=budget_bytes,
-        reserve_bytes=reserve_bytes,
-        root=root,
-        timing=timing,
-        earlier=earlier,
-    )
     problem: Phase8TuneError | None = None
     reason: StopReason | None = None
     facts: RunFacts | None = None
@@ -102,7 +93,19 @@ def execute(request: RunRequest) -> list[Path]:
             working_ahead(
                 definition, kind, gpus, budget_bytes=budget_bytes, reserve_bytes=reserve_bytes, root=root
             ) as ahead,
-            MeasurerPool(measurers, on_loss=lambda text: progress.tell(f"phase8-tune: {text}")) as pool,
+            MeasurerPool(
+                _make_measurers(
+                    kind,
+                    gpus,
+                    budget_bytes=budget_bytes,
+                    reserve_bytes=reserve_bytes,
+                    root=root,
+                    timing=timing,
+                    earlier=earlier,
+                    outside_bytes=0 if ahead is None else ahead.profile.outside_bytes,
+                ),
+                on_loss=lambda text: progress.tell(f"phase8-tune: {text}"),
+            ) as pool,
         ):
             facts = RunFacts(
                 run_root=root,
@@ -164,6 +167,7 @@ def _make_measurers(
     root: Path,
     timing: Timing,
     earlier: Sequence[Record],
+    outside_bytes: int,
 ) -> dict[str, WorkerMeasurer]:
     """One for each GPU by its UUID, each with a log of its own; one for the device without any named."""
     return {
@@ -176,6 +180,7 @@ def _make_measurers(
             timing=timing,
             gpu_uuid=uuid,
             earlier=earlier,
+            outside_bytes=outside_bytes,
         )
         for uuid in gpus or (None,)
     }

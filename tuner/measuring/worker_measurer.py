@@ -41,6 +41,8 @@ class WorkerMeasurer:
     all that it takes of the device, `reserve_bytes` of it are left to other programs. The worker's standard
     error is appended to `log_dir/log_name`. A worker ends with the thread that started it (on Linux), so one
     thread uses a measurer; only `stop` may be called from others.
+    `outside_bytes` is what a process is known to take of the card in the end beside torch's allocator, where
+    that is known: its libraries and modules are not all there yet when the allocator's cap is set.
     `earlier` are the study's records so far: a kernel version that passed its correctness check in one of
     them is not checked again.
 
@@ -62,8 +64,9 @@ class WorkerMeasurer:
         start_timeout_s: float = 300.0,
         nvml_library: Any = None,
         earlier: Sequence[Record] = (),
+        outside_bytes: int = 0,
     ) -> None:
-        self._kind = device
+        self._kind, self._outside_bytes = device, outside_bytes
         self._budget_bytes = budget_bytes
         self._reserve_bytes = reserve_bytes
         self._log_path = log_dir / log_name
@@ -191,7 +194,7 @@ class WorkerMeasurer:
             seed=self._seed,
             budget_bytes=self._budget_bytes,
             reserve_bytes=self._reserve_bytes,
-            held_bytes=worker.footprint_bytes,
+            held_bytes=max(worker.footprint_bytes, self._outside_bytes),
         )
         with CardMonitor(self._find_card(worker.ready), worker.process.pid) as monitor:
             result = worker.measure(

@@ -46,6 +46,10 @@ class FitRule:
         return int(peak_bytes * (1 + self.spare))
 
 
+EXACT = FitRule()
+"""What the process itself has room for: under a lower cap the allocator gives back cache that it keeps here,
+so that this says what it takes (seven of 40 lives took up to 3.3 % more than under the cap of RECOMMEND;
+studies/results, 2026-11-28-h200-lives)."""
 RECOMMEND = FitRule(spare=0.03)
 """What is said to fit, and recommended by a plan, must not run out of memory: where the allocator's segments
 lie on other drivers costs reserved bytes that no trace shows. Of the 1,716 candidates under a cap that were

@@ -11,7 +11,7 @@ import itertools
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...kernels.versions import CAPTURED_VERSIONS, UnsupportedVersionError
@@ -165,7 +165,8 @@ class _TracedLine:
             )
             answer = self._asked(question, self._fit_for(batch))
             if answer.fits:
-                return batch, answer
+                own = replace(question, cap_bytes=ladder.own_cap_bytes)
+                return batch, self._asked(own, None) if answer.retries else answer
         return None
 
     def _fit_for(self, batch: int) -> FitBatches | None:

@@ -153,18 +153,21 @@ class Ladder:
     """Which batches of a line fit under a cap, and what some of them take.
 
     batches: those that are allowed, ascending: all between two bounds (a range), or a few.
-    spare_cap_bytes: of what is to be recommended, at most `cap_bytes`.
+    spare_cap_bytes: of what is to be recommended, at most `cap_bytes`. own_cap_bytes: under which that runs.
     """
 
     batches: range | tuple[int, ...]
     cap_bytes: int
     spare_cap_bytes: int
+    own_cap_bytes: int
     workspaces: Workspaces
 
     def name(self) -> str:
         batches = self.batches
         shown = f"{batches[0]}..{batches[-1]}" if isinstance(batches, range) else ",".join(map(str, batches))
-        return "/".join(map(str, (shown, self.cap_bytes, self.spare_cap_bytes, *self.workspaces)))
+        return "/".join(
+            map(str, (shown, self.cap_bytes, self.spare_cap_bytes, self.own_cap_bytes, *self.workspaces))
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,7 +176,7 @@ class Rungs:
 
     answers: by batch, ascending, of some batches up to the largest, the largest itself, and the next that
     does not fit; `Answer.reserved_bytes` where it was needed to decide. recommended: the largest of the
-    rounder batches that fits under the lower cap, replayed there; None where none does.
+    rounder batches that fits under the lower cap, replayed under its own; None where none does.
     """
 
     largest: int

@@ -13,7 +13,7 @@ from ..measuring.memory import cap_bytes
 from ..values.candidate import Candidate
 from ..values.errors import NothingFitsError, UserInputError
 from ..values.measurement import LedgerLine
-from .fits import RECOMMEND, FitRule
+from .fits import EXACT, RECOMMEND, FitRule
 from .lines import Answer, Ladder, LineKey, Question, Rungs, line_key, parameter_count
 from .outlook import Forecast, Outlook, Prediction, Rate, Rung
 from .rate.profiles import GpuProfile
@@ -56,11 +56,14 @@ class Predictor:
         capped = self.store.ask(
             [self._question(c, self._cap(c, budget_bytes, RECOMMEND)) for c in candidates]
         )
-        # Under the cap where it fits there (with less room the allocator keeps less), else without one
+        fitting = [c for c, answer in zip(candidates, capped, strict=True) if answer.fits and answer.retries]
         over = [c for c, answer in zip(candidates, capped, strict=True) if not answer.fits]
-        free = iter(self.store.ask([self._question(candidate, None) for candidate in over]))
+        # As it will run: under its own cap where the lower one cost cache, without one where it does not fit
+        own = [self._question(c, self._cap(c, budget_bytes, EXACT)) for c in fitting]
+        free = [self._question(c, None) for c in over]
+        again = dict(zip((*fitting, *over), self.store.ask([*own, *free]), strict=True))
         return [
-            self._prediction(candidate, answer if answer.fits else next(free), budget_bytes, answer.fits)
+            self._prediction(candidate, again.get(candidate, answer), budget_bytes, answer.fits)
             for candidate, answer in zip(candidates, capped, strict=True)
         ]
 
@@ -100,6 +103,7 @@ class Predictor:
                 batches=batches if isinstance(batches, range) else tuple(batches),
                 cap_bytes=self._cap(line, budget_bytes, rule),
                 spare_cap_bytes=self._cap(line, budget_bytes, RECOMMEND),
+                own_cap_bytes=self._cap(line, budget_bytes, EXACT),
                 workspaces=self.profile.workspaces(),
             )
             ladders.append((line_key(line, self.profile), ladder))

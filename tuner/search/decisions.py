@@ -246,6 +246,8 @@ def predicted_record(
 def _measurement(prediction: Prediction, device: DeviceInfo, versions: Versions, gpu: str) -> Measurement:
     rate, peak = prediction.tokens_per_s, prediction.peak_bytes
     needed = RECOMMEND.needed_bytes(peak)
+    if prediction.fits:  # what it takes above that is cache, which the allocator gives back
+        needed = min(needed, prediction.budget_bytes)
     stats = {
         "allocated_bytes_peak": prediction.peak_allocated_bytes,
         "reserved_bytes_peak": prediction.peak_reserved_bytes,

@@ -57,6 +57,11 @@ class GpuProfile(Border):
     lt_workspace_bytes: int | None = None  # of cuBLASLt, a thread; None: as of 2.11
 
     @property
+    def outside_bytes(self) -> int:
+        """What a process takes of the card beside torch's allocator, without a captured graph."""
+        return int(self.context_bytes.value + self.libraries_bytes.value)
+
+    @property
     def threads_per_multiprocessor(self) -> int:
         """How many it holds at once. Source: CUDA C++ Programming Guide, Technical Specifications."""
         return _THREADS_PER_MULTIPROCESSOR.get(self.compute_capability, 2048)
