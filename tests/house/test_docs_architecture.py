@@ -16,7 +16,7 @@ from phase8_tune.tuner.predict import kept_answers
 from phase8_tune.tuner.predict.fit import line_files
 from phase8_tune.tuner.predict.lines import LineKey
 from phase8_tune.tuner.records import database, run_directory
-from phase8_tune.tuner.search import decisions
+from phase8_tune.tuner.search import plan_summary
 from phase8_tune.tuner.training import checkpoint, settings
 from phase8_tune.tuner.values import errors
 from phase8_tune.tuner.values.candidate import CANDIDATE_FIELDS, FORMAT_1_FIELDS
@@ -31,7 +31,7 @@ VERSIONS = {  # row of the table of formats → the code's own
     "run": run_directory.FORMAT_VERSION,
     "record": RECORD_FORMAT_VERSION,
     "study database": database.FORMAT_VERSION,
-    "plan": decisions.PLAN_FORMAT_VERSION,
+    "plan": plan_summary.PLAN_FORMAT_VERSION,
     "settings": settings.FORMAT_VERSION,
     "checkpoint": checkpoint.FORMAT_VERSION,
     "cache of lines": line_files._FORMAT,

@@ -17,14 +17,8 @@ from phase8_tune.tuner.predict.rate.throughput import StepEstimate
 from phase8_tune.tuner.predict.store import PredictionStore
 from phase8_tune.tuner.records.frontier import find_frontier, to_points
 from phase8_tune.tuner.records.recommend import recommend
-from phase8_tune.tuner.search.decisions import (
-    Plan,
-    PlanSummary,
-    decide,
-    read_summary,
-    to_records,
-    write_summary,
-)
+from phase8_tune.tuner.search.decisions import Plan, decide, to_records
+from phase8_tune.tuner.search.plan_summary import PlanSummary, read_summary, write_summary
 from phase8_tune.tuner.study.definition import StudyDefinition, parse_definition
 from phase8_tune.tuner.study.space import SearchSpace
 from phase8_tune.tuner.values.candidate import Candidate

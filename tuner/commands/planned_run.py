@@ -21,15 +21,8 @@ from ..report.facts import RunFacts
 from ..report.outputs import write_outputs
 from ..report.progress_bar import PredictionProgress
 from ..report.terminal import render_files, render_frontier, render_plan
-from ..search.decisions import (
-    PlanSummary,
-    basis_of,
-    decide,
-    planned_device,
-    read_summary,
-    to_records,
-    write_summary,
-)
+from ..search.decisions import decide, planned_device, to_records
+from ..search.plan_summary import PlanSummary, basis_of, read_summary, write_summary
 from ..search.progress import StopReason
 from ..study.definition import StudyDefinition
 from ..study.space import SearchSpace

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..search.decisions import PlanSummary
+from ..search.plan_summary import PlanSummary
 from ..search.skips import Skips
 from ..values.candidate import Mode
 from ..values.measurement import DeviceInfo, PredictedFigures, Versions

@@ -10,7 +10,7 @@ from ..machine.environment import Environment, triton_status
 from ..records.frontier import Point
 from ..records.recommend import recommendation_name
 from ..records.results import Results
-from ..search.decisions import PlanSummary
+from ..search.plan_summary import PlanSummary
 from ..training.recommended import to_settings, to_yaml
 from ..values.record import Record
 from ..values.shell_words import shell_path

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..records.frontier import Point
-from ..search.decisions import PlanSummary
+from ..search.plan_summary import PlanSummary
 from ..values.outcome import Outcome
 from ..values.record import Record
 from ..values.shell_words import shell_path

@@ -8,51 +8,24 @@ nothing fits, what takes least.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Final, Literal
-
-from pydantic import ValidationError
 
 from ..machine.environment import driver_versions
 from ..predict.fits import RECOMMEND
 from ..predict.outlook import Outlook, Prediction
 from ..predict.prediction import Predictor
 from ..predict.rate.profiles import GpuProfile
-from ..predict.store import code_version
 from ..records.knowledge import PREDICTED_PEAK_BYTES
 from ..study.definition import StudyDefinition
 from ..study.space import SearchSpace
-from ..values.atomic_write import write_atomically
 from ..values.candidate import Candidate
-from ..values.errors import UserInputError
-from ..values.format_versions import later_json_format
-from ..values.measurement import Border, DeviceInfo, Measurement, PredictedFigures, Versions
+from ..values.measurement import DeviceInfo, Measurement, PredictedFigures, Versions
 from ..values.outcome import Outcome
 from ..values.record import Record
 from .cells import CellKey, cell_of, top_batch
 from .foresight import in_order
-
-Cell = tuple[str, str, str, int, int]
-"""Mode, model, variant, vocabulary and sequence: what a user asks the fastest of."""
-
-PLAN_FORMAT_VERSION: Final = 1
-
-
-class PlanSummary(Border):
-    """What a plan decided, as `plan.json` holds it; the file is written last, so it says the plan is whole.
-
-    `fit` of `configurations` fit with `margin` to spare. `basis` names what the figures follow from: the
-    code, the card's figures and the reserve.
-    """
-
-    format_version: Literal[1] = PLAN_FORMAT_VERSION
-    configurations: int
-    fit: int
-    margin: float
-    basis: str
+from .plan_summary import PlanSummary, basis_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -192,12 +165,6 @@ def _is_near(one: Candidate, other: Candidate) -> bool:
     return len(differing) <= 1
 
 
-def basis_of(predictor: Predictor) -> str:
-    """A digest of all that the figures of a plan follow from, beside its study and budget."""
-    parts = (code_version(), predictor.profile.model_dump_json(), str(predictor.reserve_bytes))
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
 def planned_device(profile: GpuProfile) -> DeviceInfo:
     """The card that is predicted for, as records name it."""
     return DeviceInfo(
@@ -272,29 +239,3 @@ def _measurement(prediction: Prediction, device: DeviceInfo, versions: Versions,
             peak_bytes_high=needed,
         ),
     )
-
-
-def read_summary(path: Path) -> PlanSummary | None:
-    """The summary of a plan that is whole; None where there is none yet.
-
-    Raises: UserInputError for a file that is not a summary, or one of a later version of this program.
-    """
-    text = b""
-    try:
-        text = path.read_bytes()
-        return PlanSummary.model_validate_json(text)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValidationError) as error:
-        if later := later_json_format(text, PLAN_FORMAT_VERSION):
-            raise UserInputError(f"{path}: {later}") from None
-        first = str(error).splitlines()[0]
-        raise UserInputError(
-            f"{path}: expected a plan's summary as it was written, got something else ({first}); "
-            "remove this run directory, or name another with --run"
-        ) from None
-
-
-def write_summary(path: Path, summary: PlanSummary) -> None:
-    """Raises: OSError."""
-    write_atomically(path, summary.model_dump_json(indent=2) + "\n")
