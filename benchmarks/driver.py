@@ -60,30 +60,22 @@ _BUDGET_BYTES, _NO_BUDGET_BYTES = 8 * 2**30, 2**50
 _SMALL_BATCHES = 64
 _STALL = Stall(measurements=48, growth=0.0)
 
+_OF_THE_SAMPLER = (
+    "before_trial",
+    "infer_relative_search_space",
+    "sample_relative",
+    "sample_independent",
+    "after_trial",
+)
 _PARTS: dict[str, Sequence[tuple[type, Sequence[str]]]] = {
-    SAMPLER: [
-        (
-            TPESampler,
-            (
-                "before_trial",
-                "infer_relative_search_space",
-                "sample_relative",
-                "sample_independent",
-                "after_trial",
-            ),
-        )
-    ],
+    SAMPLER: [(TPESampler, _OF_THE_SAMPLER)],
     DEVICE: [(MeasurerPool, ("wait",))],
     "ask": [(StudyStore, ("ask",))],
     "open": [(StudyStore, ("trial_of", "show_running"))],
     "tell": [(StudyStore, ("tell",))],
     "journal": [(Journal, ("append",))],
     "knowledge": [(Knowledge, ("add", "begin"))],
-    "propose": [
-        (RowOrder, ("propose",)),
-        (SamplerChoice, ("propose",)),
-        (GuidedSearch, ("propose",)),
-    ],
+    "propose": [(RowOrder, ("propose",)), (SamplerChoice, ("propose",)), (GuidedSearch, ("propose",))],
     "filters": [
         (LargerBatchRule, ("reject",)),
         (DisqualifiedVersionRule, ("reject",)),
