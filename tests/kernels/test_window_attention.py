@@ -73,13 +73,14 @@ def pooled(draws: list[list[Tensor]]) -> list[Tensor]:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize("version", VERSIONS)
 def test_versions_pass_the_gate(version: str, dtype: torch.dtype, device: torch.device) -> None:
-    result = check_operation("window_attention", version, device, dtype, SHAPES, draws=2)
+    draws = 2 if dtype == torch.float32 else 1  # a float32 draw may need 16 where it is alone, see gate
+    result = check_operation("window_attention", version, device, dtype, SHAPES, draws=draws)
     assert result.ok, result.failures
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_windows_that_are_no_multiple_of_a_tile(version: str, device: torch.device) -> None:
-    result = check_operation("window_attention", version, device, torch.float32, (WIDE,), draws=1)
+    result = check_operation("window_attention", version, device, torch.float32, (WIDE,), draws=3)
     assert result.ok, result.failures
 
 
@@ -92,7 +93,7 @@ def test_window_of_one_sees_itself_and_the_sink(version: str, device: torch.devi
 def test_equal_queries_and_keys_and_zero_rows(version: str, device: torch.device) -> None:
     draws = []
     for seed in range(6):
-        q, _, v, *scalars = fused(device, n=30, heads=2, seed=seed)
+        q, _, v, *scalars = fused(device, n=30, heads=1, seed=seed)
         q = q.contiguous()
         q[:, 3] = 0
         draws.append((q, q.clone(), v, *scalars))
@@ -113,7 +114,7 @@ def test_radii_beyond_the_clamp_and_near_zero(version: str, device: torch.device
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_two_runs_are_bitwise_equal(version: str, device: torch.device) -> None:
-    inputs = fused(device)
+    inputs = fused(device, n=18)
     first, second = (results(version_of(version), inputs, window=16) for _ in range(2))
     assert all(torch.equal(x, y) for x, y in zip(first, second, strict=True))
 
@@ -129,13 +130,13 @@ def test_later_tokens_do_not_matter(version: str, device: torch.device) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_operations_are_well_registered(version: str, device: torch.device) -> None:
-    inputs = fused(device, n=5, heads=1)
+    inputs = fused(device, n=3, heads=1)
     version_of(version)  # importing registers
     forward = getattr(torch.ops.phase8, f"window_attention_{version}")
     backward = getattr(torch.ops.phase8, f"window_attention_{version}_backward")
-    torch.library.opcheck(forward, (*(x.detach().requires_grad_() for x in inputs), 4))
-    outputs = forward(*inputs, 4)
-    torch.library.opcheck(backward, (torch.ones_like(outputs[0]), *inputs, *outputs, 4))
+    torch.library.opcheck(forward, (*(x.detach().requires_grad_() for x in inputs), 2))
+    outputs = forward(*inputs, 2)
+    torch.library.opcheck(backward, (torch.ones_like(outputs[0]), *inputs, *outputs, 2))
 
 
 @pytest.mark.parametrize("itemsize", [2, 4])
