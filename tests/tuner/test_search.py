@@ -17,7 +17,7 @@ from phase8_tune.tuner.measuring.testing import FormulaMeasurer
 from phase8_tune.tuner.records.journal import read_records
 from phase8_tune.tuner.records.knowledge import MAX_ATTEMPTS, MAX_TAINTED_ATTEMPTS, Knowledge
 from phase8_tune.tuner.search.progress import StopReason
-from phase8_tune.tuner.search.strategy import DEFAULT_FILTERS, Rejection
+from phase8_tune.tuner.search.strategy import DEFAULT_FILTERS, Rejection, Strategy
 from phase8_tune.tuner.study.definition import SearchSettings, parse_definition
 from phase8_tune.tuner.study.space import SearchSpace
 from phase8_tune.tuner.values.candidate import Candidate
@@ -251,7 +251,9 @@ def test_the_first_measured_is_the_first_of_the_space(tmp_path: Path) -> None:
 
 
 def test_a_strategy_decides_what_comes_next(tmp_path: Path) -> None:
-    class LastFirst:
+    class LastFirst(Strategy):
+        has_plan = True
+
         def propose(self, knowledge: Knowledge, is_open: Callable[[Candidate], bool]) -> Candidate | None:
             return next((c for c in reversed(ALL_TINY) if is_open(c)), None)
 
@@ -261,7 +263,9 @@ def test_a_strategy_decides_what_comes_next(tmp_path: Path) -> None:
 
 
 def test_a_strategy_that_repeats_itself_is_refused(tmp_path: Path) -> None:
-    class Same:
+    class Same(Strategy):
+        has_plan = True
+
         def propose(self, knowledge: Knowledge, is_open: Callable[[Candidate], bool]) -> Candidate | None:
             return ALL_TINY[0]
 

@@ -24,6 +24,7 @@ class RunRequest:
     """What the user asked for; None where the study or the device decides. `command` is the line typed.
 
     gpu: plan for the card of this name instead of measuring. reserve_bytes: None for auto.
+    exhaustive: True for the whole space, without the study's own limit of trials.
     """
 
     vram_bytes: int
@@ -41,6 +42,7 @@ class RunRequest:
     timeout_s: float | None = None
     reserve_bytes: int | None = None
     seed: int | None = None
+    exhaustive: bool | None = None
 
 
 def read_study(name_or_path: str, request: RunRequest) -> tuple[StudyDefinition, str]:
@@ -57,9 +59,15 @@ def read_study(name_or_path: str, request: RunRequest) -> tuple[StudyDefinition,
     if request.models or request.vocab_size is not None:  # another study than its text
         text = definition.to_yaml()
         definition = parse_definition(text, source)
-    asked = {"seed": request.seed, "trials": request.trials, "time_limit_s": request.time_limit_s}
+    asked = {
+        "seed": request.seed,
+        "trials": request.trials,
+        "time_limit_s": request.time_limit_s,
+        "exhaustive": request.exhaustive,
+    }
     changed = {key: value for key, value in asked.items() if value is not None}
-    search = definition.search.model_copy(update=changed)
+    unlimited = {"trials": None} if request.exhaustive else {}
+    search = definition.search.model_copy(update=unlimited | changed)
     return definition.model_copy(update={"search": search}), text
 
 

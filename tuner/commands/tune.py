@@ -58,6 +58,9 @@ from .entry import command_line
     "--verify", "is_verified", is_flag=True, help="Then train with each recommended file for a while."
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the sampler. [by study]")
+@click.option(
+    "--exhaustive", is_flag=True, default=None, help="Measure all that is predicted to fit; takes long."
+)
 @click.version_option(package_name="phase8-tune", message="%(version)s")
 @click.pass_context
 def tune(

@@ -23,6 +23,7 @@ from ..values.errors import DeviceError
 from ..values.interrupt import interrupt_deferred
 from ..values.measurement import Measurement
 from ..values.record import Record
+from .exhaustive import Exhaustive
 from .foresight import Foresight
 from .guided import GuidedSearch
 from .progress import SearchEvent, SearchResult, StopReason
@@ -47,9 +48,9 @@ def run_search(
 ) -> SearchResult:
     """Search a study in a run directory, from the start or from where an earlier driver left it.
 
-    `strategy` None: the rows in order, or the study's sampler. `foresight`: what it calls over the budget is
-    not launched, what it calls best comes first, made ready by `preparation`. A first KeyboardInterrupt stops
-    the pool and ends the search with `StopReason.INTERRUPTED`.
+    `strategy` None: the rows in order, all of the space, or the study's sampler. `foresight`: what it calls
+    over the budget is not launched, what it calls best comes first, made ready by `preparation`. A first
+    KeyboardInterrupt stops the pool and ends the search with `StopReason.INTERRUPTED`.
 
     Raises: UserInputError for a run directory that is not this study's or cannot be written; DeviceError
     where no device is left. What was measured until then is kept, and a search of the same directory goes on
@@ -74,11 +75,14 @@ def run_search(
         )
         if strategy is None:
             strategy = default_strategy(definition, space, store, knowledge)
+        checks: Sequence[Candidate] = ()
         if foresight is not None:
             checks = to_check(space, foresight, definition.search)
             filters = (*filters, PredictedMemoryRule(foresight, checks))
-            if not space.is_rows:
-                strategy = GuidedSearch(foresight, strategy, checks, preparation)
+        if definition.search.exhaustive and not space.is_rows:
+            strategy = Exhaustive(space, foresight, checks, preparation)
+        elif foresight is not None and not space.is_rows:
+            strategy = GuidedSearch(foresight, strategy, checks, preparation)
         with Journal(directory.paths.journal) as journal:
             return Search(
                 definition=definition,
@@ -266,8 +270,11 @@ class Search:
     def _emit(self, *, last: Record | None = None) -> None:
         knowledge, limits = self._knowledge, self._limits
         done = knowledge.launched
-        left = self._space.size() - knowledge.rejected
-        total = left if limits.trials is None else min(left, limits.trials)
+        total, left = self._space.size() - knowledge.rejected, self._strategy.left
+        if left is not None:
+            total = min(total, done + knowledge.under_way + left)
+        if limits.trials is not None:
+            total = min(total, limits.trials)
         now = done - self._launched_before
         estimate_s = self._elapsed_s() / now * max(total - done, 0) if now else None
         if limits.time_limit_s is not None and estimate_s is not None:

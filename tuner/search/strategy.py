@@ -21,6 +21,11 @@ class Strategy(Protocol):
         """Whether the last proposal was something particular: then the search has not stalled."""
         ...
 
+    @property
+    def left(self) -> int | None:
+        """How many are still to be proposed at most; None where there is no such plan."""
+        return None
+
     def propose(self, knowledge: Knowledge, is_open: Callable[[Candidate], bool]) -> Candidate | None:
         """A candidate that is available (neither settled nor under way), or None where none is left.
 

@@ -46,6 +46,8 @@ class SearchSettings(Border):
     session.
     check_share: of the candidates that are predicted not to fit, those that are measured nevertheless.
     sampler: who proposes once the best of the cells are known.
+    exhaustive: measure all that is predicted to fit, of batches between bounds those of a ladder; `sampler`
+    and `stall` do nothing then.
     """
 
     trials: Positive | None = None
@@ -55,6 +57,7 @@ class SearchSettings(Border):
     stall: Stall | None = None
     check_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     sampler: Sampler = "tpe"
+    exhaustive: bool = False
 
 
 class StudyDefinition(Border):
