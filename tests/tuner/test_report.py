@@ -63,67 +63,68 @@ def section(report: str, title: str) -> str:
     return rest.partition("\n## ")[0]
 
 
-def test_the_seeds_sections_in_order(records: list[Record]) -> None:
+def test_the_sections_in_order(records: list[Record]) -> None:
     report = render_report(Results.of(records), make_facts())
     titles = [line for line in report.splitlines() if line.startswith("## ")]
     assert [t.partition(" (")[0].partition(":")[0] for t in titles] == [
-        *("## Environment", "## Results", "## Findings", "## Frontier", "## How it was measured"),
-        *("## Recommended settings for 8GB", "## Outcomes", "## Reproduce"),
+        *("## Environment", "## Recommended settings for 8GB", "## Best of each model and sequence"),
+        *("## Findings", "## How it was measured", "## Outcomes", "## Reproduce"),
     ]
-    assert "### small (10.62M–10.75M parameters)" in report
-    assert "### medium (78.43M parameters)" in report  # known although it never ran
 
 
-def test_a_table_per_model_and_sequence(records: list[Record]) -> None:
-    report = render_report(Results.of(records), make_facts())
-    rows = [
+def table(text: str) -> list[list[str]]:
+    return [
         [cell.strip() for cell in line.strip("|").split("|")]
-        for line in section(report, "## Results").splitlines()
+        for line in text.splitlines()
         if line.startswith("|") and not line.startswith("|-")
     ]
-    header = ["Batch size", "Tokens/s", "Peak memory (MB)", "Note"]
-    assert rows == [
-        header,
-        ["1", "273 (±0)", "1,024.00", "✓"],
-        ["8", "1,959 (±0)", "2,048.00", "✓ best throughput"],
-        header,
-        ["4", "1,138 (±0)", "3,072.00", "✓"],
-        header,
-        ["1", "-", "-", "out of memory"],
+
+
+def test_the_best_of_each_model_and_sequence(records: list[Record]) -> None:
+    report = render_report(Results.of(records), make_facts())
+    assert table(section(report, "## Best of each")) == [
+        ["Model", "256", "512"],
+        ["small", "1,959 (8)", "1,138 (4)"],
     ]
 
 
-def test_what_varies_gets_a_column_and_the_rest_one_line(records: list[Record]) -> None:
+def test_what_all_share_is_one_line(records: list[Record]) -> None:
     report = render_report(Results.of(records), make_facts())
-    assert "All rows: device: cuda, variant phase8, kernels reference, precision bf16" in report
-    assert "Checkpointing |" not in section(report, "## Results")
+    assert "All that was recorded: device: cuda, variant phase8, kernels reference, precision bf16" in report
+    assert "checkpointing no." in section(report, "## Best of each")
     records.append(make_record(make_candidate(n_seq=256, gradient_checkpointing=True), trial_number=4))
-    assert "Checkpointing" in section(render_report(Results.of(records), make_facts()), "## Results")
+    assert "checkpointing" not in section(render_report(Results.of(records), make_facts()), "## Best of each")
 
 
 def test_modes_have_their_own_section(records: list[Record]) -> None:
     records.append(make_record(make_candidate(mode="forward"), tokens_per_s=5000, trial_number=4))
     report = render_report(Results.of(records), make_facts())
-    assert "## Results: training" in report
-    assert "5,000" in section(report, "## Results: forward only")
-    assert "5,000" not in section(report, "## Results: training")
+    assert "5,000" in section(report, "## Best of each model and sequence: forward only")
+    assert "5,000" not in section(report, "## Best of each model and sequence: training")
     assert "5,000" not in section(report, "## Recommended")
 
 
 def test_everything_from_a_cpu_is_marked() -> None:
     records = [make_record(device=CPU)]
     report = render_report(Results.of(records), make_facts(device=CPU))
-    for title in ("# Phase 8 benchmark", "All rows", "## Findings", "## Frontier", "## Recommended"):
+    for title in ("# Phase 8 benchmark", "- Tokens/s of the", "## Findings", "## Recommended"):
         (line,) = [line for line in report.splitlines() if line.startswith(title)]
         assert "device: cpu" in line
     assert "device: cpu" in render_frontier(find_frontier(to_points(records)), Path("runs/mine"))
     assert "Synchronised with the GPU" not in report
 
 
-def test_the_recommendation_is_quoted_without_its_provenance(records: list[Record]) -> None:
+def test_the_answer_names_what_to_train_with_its_file(records: list[Record]) -> None:
+    records.append(make_record(make_candidate(model="medium", n_seq=256), tokens_per_s=300, trial_number=4))
     text = section(render_report(Results.of(records), make_facts()), "## Recommended")
-    assert "batch_size: 8\n# throughput: ~1,959 tokens/s\n# memory: ~2,048 MB\n" in text
-    assert "measured:" not in text
+    assert (
+        "Within 8GB on Example GPU, **2 models** fit, from **small** at 1,959 tokens/s to **medium** "
+        "(77.64M parameters) at 300. The longest sequence that fits is 512, with small at 1,138 tokens/s."
+        in text
+    )
+    _, small, medium = table(text)
+    assert (small[0], small[-1]) == ("small", "`recommended/small.yaml`")
+    assert (medium[0], medium[-1]) == ("medium", "`recommended/medium.yaml`")
 
 
 def test_nothing_measured_still_makes_a_report() -> None:
@@ -131,7 +132,7 @@ def test_nothing_measured_still_makes_a_report() -> None:
     for records in ([], failed):
         report = render_report(Results.of(records), make_facts())
         assert "No training configuration that was measured fits the budget." in report
-        assert "## Frontier" not in report
+        assert "## Best of each" not in report
 
 
 def test_best_throughput_and_scaling_are_those_of_the_data(records: list[Record]) -> None:
@@ -246,8 +247,8 @@ def test_several_gpus_are_told_with_what_each_measured(records: list[Record]) ->
 
 
 def test_disturbed_samples_are_marked() -> None:
-    report = render_report(Results.of([make_record(tainted=("throttled",))]), make_facts())
-    assert "✓ best throughput (disturbed: throttled)" in report
+    (row,) = csv.DictReader(io.StringIO(render_csv([make_record(tainted=("throttled",))], [])))
+    assert row["tainted"] == "throttled"
 
 
 @pytest.mark.parametrize(

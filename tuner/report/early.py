@@ -93,7 +93,7 @@ class EarlyOutputs:
                     write_recommendations(points, self._facts.run_root / "recommended")
                     self._recommended = digests
                 if is_due and results.records:
-                    write_outputs(results, self._facts, points)
+                    write_outputs(results, self._facts, points, is_early=True)
                     self._written_s = now_s
         except UserInputError as error:
             if not self._is_told:

@@ -1,0 +1,246 @@
+"use strict";
+/* The plots as plotly takes them: functions of the rows that pass the filters. page.js calls them. */
+
+// Okabe and Ito's colours, which people with any colour vision tell apart; their yellow and black are not
+// seen on both a light and a dark page, so a grey stands for them.
+const COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C8C8C"];
+const DARK_COLOURS = ["#4A9FDB", "#E69F00", "#1FBF92", "#CC79A7", "#8FD0F5", "#F07B35", "#A8A8A8"];
+const SHAPES = ["circle", "diamond", "square", "triangle-up", "cross", "star", "hexagon", "bowtie"];
+const LINES = ["solid", "dash", "dot", "dashdot", "longdash"];
+
+const wide = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const narrow = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
+const fine = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
+
+/* plotly reads a few tags in its texts: what is not ours is shown as it is. */
+function plain(text) {
+  return String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+}
+
+function colour(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+function modelColour(model) {
+  const isDark = matchMedia("(prefers-color-scheme: dark)").matches && !matchMedia("print").matches;
+  const colours = isDark ? DARK_COLOURS : COLOURS;
+  return colours[page.models.indexOf(model) % colours.length];
+}
+
+/* Rows by what `key` makes of them; models come in the order of their size. */
+function groups(rows, key) {
+  const found = new Map();
+  rows = [...rows].sort((a, b) => page.models.indexOf(a.model) - page.models.indexOf(b.model) || a.index - b.index);
+  for (const row of rows) {
+    const name = key(row);
+    if (!found.has(name)) found.set(name, []);
+    found.get(name).push(row);
+  }
+  return found;
+}
+
+function best(rows) {
+  return rows.reduce((a, b) => (b.rate > a.rate ? b : a));
+}
+
+function settingsOf(row) {
+  return `${row.version}, ${row.precision}${row.checkpointing ? ", checkpointing" : ""}`;
+}
+
+function rateOf(row) {
+  if (row.rate === null) return "no throughput";
+  const interval = `${narrow.format(row.low)} to ${narrow.format(row.high)}`;
+  return row.predicted
+    ? `~${wide.format(row.rate)} tokens/s (nine of ten: ${interval})`
+    : `${wide.format(row.rate)} tokens/s (±${narrow.format((row.high - row.low) / 2)})`;
+}
+
+function hoverOf(row) {
+  return [
+    `<b>${plain(row.model)}</b>, ${row.parameters === null ? "?" : narrow.format(row.parameters)} parameters`,
+    `batch ${row.batch} × sequence ${row.sequence}, ${plain(row.mode)}`,
+    plain(settingsOf(row)),
+    plain(rateOf(row)),
+    row.peak_mb === null ? "peak not known" : `${wide.format(row.peak_mb)} MB${row.predicted ? ", predicted" : ""}`,
+    row.fits ? (row.frontier ? "on the frontier" : "fits") : plain(row.outcome.replaceAll("_", " ")),
+  ].join("<br>");
+}
+
+function layout(changes) {
+  const axis = { gridcolor: colour("--grid"), linecolor: colour("--line"), zeroline: false, automargin: true };
+  const { xaxis = {}, yaxis = {}, ...others } = changes;
+  return {
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    font: { color: colour("--ink"), size: 12, family: getComputedStyle(document.body).fontFamily },
+    hoverlabel: { bgcolor: colour("--raised"), bordercolor: colour("--line"), font: { color: colour("--ink") }, align: "left" },
+    margin: { l: 10, r: 12, t: 12, b: 10 },
+    legend: { orientation: "h", y: -0.18, yanchor: "top", x: 0, font: { size: 11 } },
+    hovermode: "closest",
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--soft"), activecolor: colour("--mark") },
+    ...others,
+    xaxis: { ...axis, ...xaxis },
+    yaxis: { ...axis, ...yaxis },
+  };
+}
+
+function title(text) {
+  return { title: { text, standoff: 8, font: { size: 12 } } };
+}
+
+function sizeOf(row) {
+  const [least, most] = page.sequences;
+  return most > least ? 7 + (11 * Math.log(row.sequence / least)) / Math.log(most / least) : 11;
+}
+
+function markers(rows) {
+  return {
+    symbol: rows.map((r) => SHAPES[page.versions.indexOf(r.version) % SHAPES.length] + (r.predicted ? "-open" : "")),
+    size: rows.map(sizeOf),
+    opacity: rows.map((r) => (r.needs_mb > page.budget_mb ? 0.18 : r.frontier ? 0.95 : 0.6)),
+    line: { width: rows.some((r) => r.predicted) ? 1.8 : 0.6, color: rows[0].predicted ? undefined : colour("--paper") },
+  };
+}
+
+/* The main plot: one trace a model; shapes, sizes and hollow points are told by entries without points. */
+function mainPlot(rows, unfit, kept) {
+  const traces = [];
+  for (const [model, own] of groups(rows, (r) => r.model)) {
+    traces.push({
+      type: "scatter", mode: "markers", name: plain(model), ids: own.map((r) => String(r.index)),
+      x: own.map((r) => r.peak_mb), y: own.map((r) => r.rate), customdata: own.map((r) => r.index),
+      hoverinfo: "text", hovertext: own.map(hoverOf),
+      marker: { ...markers(own), color: modelColour(model) }, legendrank: 1 + page.models.indexOf(model),
+    });
+  }
+  const floor = Math.min(...rows.map((r) => r.rate)) / 1.6;
+  if (unfit.length) {
+    traces.push({
+      type: "scatter", mode: "markers", name: "did not fit, or failed", customdata: unfit.map((r) => r.index),
+      x: unfit.map((r) => r.peak_mb ?? page.data.budget_mb), y: unfit.map(() => (Number.isFinite(floor) ? floor : 1)),
+      hoverinfo: "text", hovertext: unfit.map(hoverOf), legendrank: 900,
+      marker: { symbol: "x-thin", size: 10, line: { width: 2, color: colour("--warn") }, color: colour("--warn") },
+    });
+  }
+  if (kept && kept.rate !== null && rows.includes(kept)) {
+    traces.push({
+      type: "scatter", mode: "markers", x: [kept.peak_mb], y: [kept.rate], hoverinfo: "skip", showlegend: false,
+      marker: { symbol: "circle-open", size: sizeOf(kept) + 12, color: colour("--ink"), line: { width: 2.5 } },
+    });
+  }
+  const entry = (name, symbol, legendrank, size = 10) => traces.push({
+    type: "scatter", mode: "markers", x: [null], y: [null], name, hoverinfo: "skip", legendrank,
+    marker: { symbol, size, color: colour("--soft"), line: { width: 1.5 } },
+  });
+  for (const [index, version] of page.versions.entries()) {
+    const some = rows.filter((r) => r.version === version);
+    if (some.length) entry(`${plain(version)} kernels`, SHAPES[index % SHAPES.length] + (some[0].predicted ? "-open" : ""), 500 + index);
+  }
+  if (rows.some((r) => r.predicted) && rows.some((r) => !r.predicted)) entry("hollow: predicted", "circle-open", 600);
+  const most = Math.max(page.data.budget_mb, page.budget_mb, ...rows.map((r) => r.peak_mb), ...unfit.map((r) => r.peak_mb ?? 0));
+  const least = Math.min(page.budget_mb, ...rows.map((r) => r.peak_mb));
+  const room = Math.max((most - least) * 0.05, most * 0.01);
+  return [traces, layout({
+    xaxis: { ...title("Peak memory (MB); the line is the budget and can be dragged"), range: [least - room, most + room] },
+    yaxis: { ...title("Tokens/s, larger is better"), type: "log", dtick: "D2", tickformat: "~s", exponentformat: "none" },
+    shapes: [{ type: "line", x0: page.budget_mb, x1: page.budget_mb, y0: 0, y1: 1, yref: "paper", line: { color: colour("--warn"), width: 3, dash: "dash" } }],
+    uirevision: "main",
+  })];
+}
+
+function heatMap(rows) {
+  const models = page.models.filter((m) => rows.some((r) => r.model === m));
+  const sequences = [...new Set(rows.map((r) => r.sequence))].sort((a, b) => a - b);
+  const cells = new Map([...groups(rows, (r) => `${r.model}\n${r.sequence}`)].map(([key, own]) => [key, best(own)]));
+  const table = (value) => models.map((m) => sequences.map((s) => { const r = cells.get(`${m}\n${s}`); return r ? value(r) : null; }));
+  return [[{
+    type: "heatmap", x: sequences.map(String), y: models.map(plain), z: table((r) => Math.log10(r.rate)), xgap: 2, ygap: 2,
+    customdata: table((r) => r.index), hoverinfo: "text", hovertext: table(hoverOf), hoverongaps: false,
+    text: table((r) => (r.predicted ? "~" : "") + narrow.format(r.rate)).map((line) => line.map((text) => text ?? "")),
+    texttemplate: "%{text}", colorscale: "Cividis", showscale: false,
+  }], layout({ xaxis: { ...title("Sequence"), type: "category", showgrid: false }, yaxis: { type: "category", showgrid: false } })];
+}
+
+const MOST_LINES = 10;
+
+function batchPlot(rows) {
+  const key = (r) => [r.model, r.sequence, r.version, r.precision, r.checkpointing].join("\n");
+  const lines = [...groups(rows, key).values()].filter((own) => new Set(own.map((r) => r.batch)).size > 1);
+  lines.sort((a, b) => b.length - a.length);
+  const traces = lines.slice(0, MOST_LINES).map((own) => {
+    own.sort((a, b) => a.batch - b.batch);
+    const first = own[0];
+    return {
+      type: "scatter", mode: "lines+markers", name: plain(`${first.model}, ${first.sequence}, ${settingsOf(first)}`),
+      x: own.map((r) => r.batch), y: own.map((r) => r.rate), customdata: own.map((r) => r.index),
+      error_y: { type: "data", symmetric: false, array: own.map((r) => r.high - r.rate), arrayminus: own.map((r) => r.rate - r.low), thickness: 1, width: 3 },
+      hoverinfo: "text", hovertext: own.map(hoverOf),
+      line: { color: modelColour(first.model), dash: LINES[page.versions.indexOf(first.version) % LINES.length], width: 1.6 },
+      marker: { symbol: SHAPES[page.versions.indexOf(first.version) % SHAPES.length] + (first.predicted ? "-open" : ""), size: 7 },
+    };
+  });
+  return [traces, layout({ xaxis: { ...title("Batch"), type: "log", dtick: "D2" }, yaxis: { ...title("Tokens/s"), type: "log", dtick: "D2", tickformat: "~s" } }), lines.length];
+}
+
+function versionPlot(rows) {
+  const cells = [...groups(rows, (r) => `${r.model}, ${r.sequence}`)].filter(([, own]) => new Set(own.map((r) => r.version)).size > 1).slice(0, 16);
+  const traces = page.versions.map((version, index) => {
+    const found = cells.map(([name, own]) => [name, own.filter((r) => r.version === version)]).filter(([, own]) => own.length).map(([name, own]) => [name, best(own)]);
+    return {
+      type: "bar", name: plain(version), x: found.map(([name]) => plain(name)), y: found.map(([, r]) => r.rate),
+      customdata: found.map(([, r]) => r.index), hoverinfo: "text", hovertext: found.map(([, r]) => hoverOf(r)),
+      error_y: { type: "data", symmetric: false, array: found.map(([, r]) => r.high - r.rate), arrayminus: found.map(([, r]) => r.rate - r.low), thickness: 1 },
+      marker: { color: COLOURS[index % COLOURS.length], pattern: { shape: ["", "/", "x", ".", "-"][index % 5], solidity: 0.2 } },
+    };
+  }).filter((trace) => trace.x.length);
+  return [traces, layout({ barmode: "group", bargap: Math.max(0.25, 1 - 0.18 * cells.length), xaxis: { type: "category" }, yaxis: { ...title("Tokens/s"), tickformat: "~s" } })];
+}
+
+/* Stacked bars of what the memory is made of; rows without a ledger are left out. */
+function ledgerPlot(rows) {
+  rows = [...rows].sort((a, b) => page.models.indexOf(a.model) - page.models.indexOf(b.model));
+  const parts = [...new Set(rows.flatMap((r) => r.ledger.map(([name]) => name)))];
+  const traces = parts.map((part, index) => {
+    const sizes = rows.map((r) => r.ledger.find(([name]) => name === part)?.[1] ?? 0);
+    return {
+      type: "bar", orientation: "h", name: plain(part), y: rows.map((r) => plain(r.model)), x: sizes, customdata: rows.map((r) => r.index),
+      hoverinfo: "text", hovertext: sizes.map((mb) => `${plain(part)}: ${fine.format(mb)} MB`),
+      marker: { color: COLOURS[index % COLOURS.length], pattern: { shape: ["", "/", "."][Math.floor(index / COLOURS.length) % 3] } },
+    };
+  }).filter((trace) => trace.x.some((mb) => mb > 0));
+  return [traces, layout({
+    barmode: "stack", xaxis: title("MB; the dashed line is the budget"), yaxis: { type: "category" },
+    shapes: [{ type: "line", x0: page.data.budget_mb, x1: page.data.budget_mb, y0: 0, y1: 1, yref: "paper", line: { color: colour("--warn"), width: 2, dash: "dash" } }],
+  })];
+}
+
+/* The share of the volume that the frontier dominates in the end, and what each model's best was by then. */
+function progressPlot(rows) {
+  const timed = rows.filter((r) => r.minutes !== null && !r.predicted).sort((a, b) => a.minutes - b.minutes);
+  const end = Math.max(0, ...page.data.progress.map(([minutes]) => minutes), ...timed.map((r) => r.minutes));
+  if (!end) return [[]];
+  const traces = [...groups(timed, (r) => r.model)].map(([model, own]) => {
+    own.sort((a, b) => a.minutes - b.minutes);
+    const most = best(own).rate;
+    let reached = 0;
+    const shares = own.map((r) => (100 * (reached = Math.max(reached, r.rate))) / most);
+    return {
+      type: "scatter", mode: "lines", name: plain(model), line: { shape: "hv", color: modelColour(model), width: 1.5 },
+      x: [own[0].minutes, ...own.map((r) => r.minutes), end], y: [0, ...shares, 100], hovertemplate: "%{y:.1f} % at %{x:.1f} min",
+    };
+  });
+  traces.unshift({
+    type: "scatter", mode: "lines", name: "frontier of all", line: { shape: "hv", color: colour("--ink"), width: 3 },
+    x: [0, ...page.data.progress.map(([minutes]) => minutes), end], y: [0, ...page.data.progress.map(([, share]) => 100 * share), 100],
+    hovertemplate: "%{y:.1f} % at %{x:.1f} min",
+  });
+  return [traces, layout({ xaxis: title("Minutes since the first began"), yaxis: title("% of what it came to") })];
+}
+
+function energyPlot(rows) {
+  const traces = [...groups(rows.filter((r) => r.energy_mj !== null), (r) => r.model)].map(([model, own]) => ({
+    type: "scatter", mode: "markers", name: plain(model), x: own.map((r) => r.rate), y: own.map((r) => r.energy_mj), customdata: own.map((r) => r.index),
+    hoverinfo: "text", hovertext: own.map((r) => `${hoverOf(r)}<br>${fine.format(r.energy_mj)} mJ a token`), marker: { ...markers(own), color: modelColour(model) },
+  }));
+  return [traces, layout({ xaxis: { ...title("Tokens/s"), type: "log", dtick: "D2", tickformat: "~s" }, yaxis: { ...title("mJ a token"), type: "log", dtick: "D2", tickformat: "~g" } })];
+}

@@ -1,0 +1,92 @@
+"""The main plot of a run as a picture that stands still: peak memory against throughput."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..records.frontier import Point
+from ..records.results import Results
+from ..values.atomic_write import replaced_whole
+from ..values.sizes import MIB, format_budget
+from .facts import RunFacts, describe_device
+from .tables import model_order
+
+# As on the page: Okabe and Ito's colours, a grey for their yellow and black.
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C8C8C")
+_SHAPES = "oDs^PX*h"
+
+
+def draw_frontier(results: Results, facts: RunFacts, paths: Sequence[Path]) -> None:
+    """Draw the configurations that fit into files; the suffix of each, .svg or .png, is its format.
+
+    The colour is the model, the shape the kernel version, the size the sequence; predicted ones are hollow,
+    those on the frontier have a rim. Only of one mode, training where there is any.
+    Raises: OSError where a file cannot be written.
+    """
+    from matplotlib.figure import Figure  # loads for half a second
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
+    modes = {point.candidate.mode for point in results.points}
+    mode = "train" if "train" in modes or not modes else "forward"
+    points = [point for point in results.points if point.candidate.mode == mode]
+    front = {point.record.digest for point in results.frontier}
+    names = sorted({_name(p) for p in points}, key=lambda name: (model_order(name.split()[0]), name))
+    versions = sorted({p.candidate.kernel_version for p in points})
+    colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(names)}
+    shapes = {version: _SHAPES[index % len(_SHAPES)] for index, version in enumerate(versions)}
+    figure = Figure(figsize=(8.4, 5.0))
+    axes = figure.add_axes((0.085, 0.105, 0.72, 0.82))  # a layout that is computed takes as long as all else
+    for (name, version, is_predicted), own in _grouped(points).items():
+        rims = [p.record.digest in front for p in own]
+        axes.scatter(
+            [p.peak_bytes / MIB for p in own],
+            [p.tokens_per_s for p in own],
+            s=[(3 + math.log2(max(p.candidate.n_seq / 64, 1)) / 1.5) ** 2 for p in own],
+            marker=shapes[version],
+            facecolors="none" if is_predicted else colours[name],
+            edgecolors=colours[name] if is_predicted else ["black" if rim else colours[name] for rim in rims],
+            linewidths=1.2 if is_predicted else 0.6,
+            alpha=0.85,
+        )
+    axes.axvline(facts.budget_bytes / MIB, color="#b3261e", linestyle="--", linewidth=1.2)
+    if points:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("peak memory, MB (the dashed line is the budget)")
+    axes.set_ylabel("tokens/s")
+    axes.set_title(
+        f"{facts.study_name}, {format_budget(facts.budget_bytes)}, {describe_device(facts.device)}"
+    )
+    axes.grid(alpha=0.3)
+    entries = [Line2D([], [], marker="o", linestyle="", color=colours[n], label=n) for n in names]
+    entries += [
+        Line2D(
+            [], [], marker=shapes[v], linestyle="", color="0.4", markerfacecolor="none", label=f"{v} kernels"
+        )
+        for v in versions
+    ]
+    if entries:
+        figure.legend(handles=entries, loc="upper left", bbox_to_anchor=(0.81, 0.94), frameon=False)
+    for path in paths:
+        with replaced_whole(path) as draft:
+            # Without a date: the same results make the same picture.
+            kind = path.suffix.removeprefix(".")
+            figure.savefig(draft, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+
+
+def _grouped(points: Sequence[Point]) -> dict[tuple[str, str, bool], list[Point]]:
+    """By model, kernel version, and whether predicted."""
+    groups: dict[tuple[str, str, bool], list[Point]] = {}
+    for point in points:
+        is_predicted = point.record.measurement.predicted is not None
+        groups.setdefault((_name(point), point.candidate.kernel_version, is_predicted), []).append(point)
+    return groups
+
+
+def _name(point: Point) -> str:
+    return " ".join(point.candidate.model_words)
