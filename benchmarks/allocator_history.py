@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import torch
 
 from ..kernels.device_limits import multiprocessor_count, shared_memory_limit
-from ..tuner.predict.store import MODEL_ROOMS, sources_digest
+from ..tuner.machine.sources import sources_digest
+from ..tuner.predict.store import MODEL_ROOMS
 from ..tuner.values.candidate import Candidate, Precision
 from .environment import environment
 from .fresh_processes import in_fresh_processes

@@ -13,6 +13,8 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from phase8_tune.benchmarks.fault_processes import ignore_signals_alone
+from phase8_tune.tuner.machine import devices
+from phase8_tune.tuner.measuring import kernel_verdicts
 
 # How long an example takes says something about the machine, not about the code.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -56,3 +58,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         place = item.path.relative_to(_TESTS).as_posix()
         if place.startswith(_SLOW):
             item.add_marker("slow")
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept_of_fakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Checks that a fake worker passes, and cards that a fake probe finds, are kept for one test only."""
+    for module in (kernel_verdicts, devices):
+        monkeypatch.setattr(module, "writable_cache_folder", lambda name: tmp_path / ".kept" / name)

@@ -40,7 +40,8 @@ from phase8_tune.tuner.predict.replay.allocator import (
     rounded,
 )
 from phase8_tune.tuner.predict.replay.program import Peaks, Program
-from phase8_tune.tuner.predict.store import MODEL_ROOMS, sources_digest
+from phase8_tune.tuner.machine.sources import sources_digest
+from phase8_tune.tuner.predict.store import MODEL_ROOMS
 from phase8_tune.tuner.predict.trace.limits import Limits
 from phase8_tune.tuner.values.candidate import Candidate
 

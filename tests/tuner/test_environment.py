@@ -11,13 +11,16 @@ from typing import Any
 import pytest
 
 from phase8_tune.tuner.machine import devices, environment
-from phase8_tune.tuner.machine.devices import device_uuids, probe_cuda, resolve_device
+from phase8_tune.tuner.machine.devices import CudaProbe, device_uuids, probe_cuda, resolve_device
+from phase8_tune.tuner.machine.nvml import Nvml, OpenedNvml
 from phase8_tune.tuner.machine.process_memory import read_status_bytes
 from phase8_tune.tuner.measuring.protocol import MeasureRequest
 from phase8_tune.tuner.measuring.worker_measurer import device_total_bytes
 from phase8_tune.tuner.values.errors import UserInputError
 from phase8_tune.tuner.values.measurement import DeviceInfo, Versions
 from phase8_tune.tuner.worker.accounting import HostAccount
+
+from ..fakes.nvml import FakeNvml
 
 VERSIONS = Versions(
     phase8_tune="0.1.0",
@@ -187,3 +190,26 @@ def test_source_of_the_peak_is_named(
     assert source in found.source
     assert found.before_bytes == 3 * 1024
     assert (account.settle() is not None) is is_replaced
+
+
+@pytest.mark.usefixtures("fresh_probe")
+def test_what_torch_found_is_asked_once_while_cards_and_driver_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "open_nvml", lambda: OpenedNvml(nvml=Nvml(FakeNvml()), reason=""))
+    pretend(monkeypatch, '{"total_bytes": 8, "uuids": ["GPU-a"], "built_for": "13.0"}')
+    assert probe_cuda().total_bytes == 8
+    probe_cuda.cache_clear()  # another process
+    pretend(monkeypatch, AssertionError("torch was asked again"))
+    assert probe_cuda() == CudaProbe(total_bytes=8, uuids=("GPU-a",))
+    probe_cuda.cache_clear()
+    pretend(monkeypatch, '{"total_bytes": null, "built_for": "13.0"}', version="2.14.0")
+    assert probe_cuda().total_bytes is None  # another torch
+
+
+@pytest.mark.usefixtures("fresh_probe")
+def test_a_card_that_torch_cannot_use_is_asked_for_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "open_nvml", lambda: OpenedNvml(nvml=Nvml(FakeNvml()), reason=""))
+    pretend(monkeypatch, '{"total_bytes": null, "built_for": "13.0"}')
+    assert probe_cuda().total_bytes is None
+    probe_cuda.cache_clear()
+    pretend(monkeypatch, '{"total_bytes": 8, "uuids": ["GPU-a"], "built_for": "13.0"}')
+    assert probe_cuda().total_bytes == 8

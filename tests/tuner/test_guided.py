@@ -280,3 +280,41 @@ def test_what_is_told_apart_grows_with_the_batch() -> None:
     assert asked == [864, 736]
     assert list(refining(outlook, {992: 10.0, 864: 10.2, 736: 9.0}))[:2] == [928, 800]
     assert replace(outlook, largest=1).fitting == range(1, 2)
+
+
+class Compiler:
+    """Makes ready what it is told, and notes what it was asked for."""
+
+    def __init__(self) -> None:
+        self.ready: set[Candidate] = set()
+        self.asked: list[list[Candidate]] = []
+        self.waited = 0
+
+    def compile_ahead(self, candidates: Sequence[Candidate]) -> None:
+        self.asked.append(list(candidates))
+
+    def wait(self, candidates: Sequence[Candidate], timeout_s: float) -> bool:
+        if timeout_s:  # the first becomes ready while it is waited for
+            self.waited += 1
+            self.ready.add(candidates[0])
+        return all(candidate in self.ready for candidate in candidates)
+
+    def wait_for_check(self, candidate: Candidate, timeout_s: float) -> bool:
+        return True
+
+
+def test_what_is_ready_is_measured_before_what_is_more_pressing() -> None:
+    compiler, knowledge = Compiler(), Knowledge()
+    strategy = GuidedSearch(Foresight.of(EVERY), Nothing(), preparation=compiler)
+    first = strategy.propose(knowledge, knowledge.is_available)
+    assert first == compiler.asked[0][0]  # its check can begin, and what is left is compiled meanwhile
+    knowledge.add(measured(first, 10.0))
+    second = strategy.propose(knowledge, knowledge.is_available)
+    assert (second, compiler.waited) == (compiler.asked[1][0], 1)  # waited for: nothing was ready
+    assert second is not None
+    knowledge.add(measured(second, 10.0))
+    plan = GuidedSearch(Foresight.of(EVERY), Nothing(), preparation=compiler)
+    plan.propose(knowledge, knowledge.is_available)  # a session of its own begins
+    later = compiler.asked[-1][4]
+    compiler.ready = {later}
+    assert plan.propose(knowledge, knowledge.is_available) == later

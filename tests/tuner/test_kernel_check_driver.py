@@ -4,22 +4,37 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from phase8_tune.tuner.measuring.kernel_verdicts import Verdicts
+from phase8_tune.tuner.measuring import kernel_verdicts
+from phase8_tune.tuner.measuring.kernel_verdicts import KeptChecks, Verdicts
 from phase8_tune.tuner.measuring.worker_measurer import WorkerMeasurer
 from phase8_tune.tuner.records.journal import Journal, read_records
 from phase8_tune.tuner.report.findings import correctness_findings
 from phase8_tune.tuner.values.candidate import Candidate
-from phase8_tune.tuner.values.measurement import DeviceInfo, KernelCheck, Measurement
+from phase8_tune.tuner.values.measurement import DeviceInfo, KernelCheck, Measurement, Versions
 from phase8_tune.tuner.values.outcome import Outcome
 from phase8_tune.tuner.values.record import Record
 from phase8_tune.tuner.values.timing import Timing
 
 from ..fakes.nvml import FakeNvml
 from .test_kernel_check import FAKE_WORKER, candidate
+
+CARD = DeviceInfo(kind="cuda", name="NVIDIA Test", total_bytes=8 << 30, uuid="GPU-1")
+SOFTWARE = Versions(
+    phase8_tune="0.1.0", python="3.12", torch="2.11", triton="3.6", cuda="13.0", driver="580", os="Linux"
+)
+PASSED = KernelCheck(
+    workload="phase8",
+    kernel_version="fast",
+    mixed_precision="bf16",
+    passed=True,
+    worst_ratio=0.5,
+    seconds=2.0,
+)
 
 
 def cuda_measurer(
@@ -193,3 +208,43 @@ def test_the_report_tells_what_was_checked_and_what_failed_with_its_numbers(tmp_
         "Checked against float64, and right: v1 kernels, precision bf16 (largest error 0.50 of its budget)",
     ]
     assert correctness_findings([record_of(right, Measurement(outcome=Outcome.OK))]) == []
+
+
+def test_a_check_that_was_passed_holds_in_other_studies_on_this_card(tmp_path: Path) -> None:
+    kept, check, asked = KeptChecks(tmp_path), PASSED, candidate(kernel_version="fast")
+    assert kept.read(asked, CARD, SOFTWARE) is None
+    kept.write(check, asked, CARD, SOFTWARE)
+    assert kept.read(asked, CARD, SOFTWARE) == check
+    for card, software, other in (
+        (CARD.model_copy(update={"uuid": "GPU-other"}), SOFTWARE, asked),
+        (CARD, SOFTWARE.model_copy(update={"driver": "1.2"}), asked),
+        (CARD, SOFTWARE.model_copy(update={"triton": "9.9"}), asked),
+        (CARD, SOFTWARE, candidate(kernel_version="v1")),
+        (CARD, SOFTWARE, replace(asked, mixed_precision="fp16")),
+    ):
+        assert kept.read(other, card, software) is None
+    for path in tmp_path.glob("*.json"):
+        path.write_text(check.model_copy(update={"passed": False}).model_dump_json())
+        assert kept.read(asked, CARD, SOFTWARE) is None
+        path.write_text("{")
+        assert kept.read(asked, CARD, SOFTWARE) is None
+
+
+def test_with_edited_kernels_a_check_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, asked = KeptChecks(tmp_path), candidate(kernel_version="fast")
+    kept.write(PASSED, asked, CARD, SOFTWARE)
+    monkeypatch.setattr(kernel_verdicts, "sources_digest", lambda rooms: "edited")
+    assert kept.read(asked, CARD, SOFTWARE) is None
+
+
+def test_a_kept_check_costs_no_worker_and_no_time(tmp_path: Path) -> None:
+    with cuda_measurer(tmp_path) as fake:
+        first = fake.measure(candidate(model="setup:1.5"))
+    with cuda_measurer(tmp_path) as fake:  # another study
+        started = fake.measure(candidate(kernel_version="reference")).parameters
+        second = fake.measure(candidate(model="setup:1.5"))
+    assert first.kernel_check is not None
+    assert second.kernel_check is not None
+    assert second.kernel_check.passed
+    assert (first.setup_s, second.setup_s) == (3.5, 1.5)
+    assert second.parameters == started

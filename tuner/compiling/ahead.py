@@ -149,6 +149,12 @@ class KernelCompiler:
         with self._changed:
             return self._changed.wait_for(lambda: all(each not in self._open for each in asked), timeout_s)
 
+    def wait_for_check(self, candidate: Candidate, timeout_s: float) -> bool:
+        """Wait until the check of a candidate's version can begin, which comes first; as `wait`."""
+        asked = self._asked(candidate)[:1]
+        with self._changed:
+            return self._changed.wait_for(lambda: all(each not in self._open for each in asked), timeout_s)
+
     def report(self) -> Compilation:
         """What was done so far."""
         with self._changed:

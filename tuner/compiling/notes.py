@@ -15,7 +15,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ..machine.cache_folder import writable_cache_folder
-from ..predict.store import code_version, sources_digest
+from ..machine.sources import sources_digest
+from ..predict.store import code_version
 from ..values.atomic_write import write_atomically
 from .jobs import Launches
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import hashlib
 import json
 import logging
 import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from ..values.atomic_write import write_atomically
 from ..values.errors import DeviceError, UserInputError
 from ..values.measurement import DeviceKind
+from .cache_folder import writable_cache_folder
 from .environment import host_memory_bytes, installed_version
+from .nvml import open_nvml
 
 PROBE_TIMEOUT_S = 120.0  # importing torch from a cold disk under WSL takes tens of seconds
 _PROBE = """
@@ -43,12 +49,19 @@ class CudaProbe:
 
 @functools.cache
 def probe_cuda(gpus: tuple[str, ...] = ()) -> CudaProbe:
-    """Ask torch, in a child process, for the GPUs of these UUIDs; without any, for the first visible."""
+    """What torch finds of the GPUs of these UUIDs; without any, of the first visible.
+
+    Asked in a child process, which takes seconds: what it found is kept while the cards that NVML lists, the
+    driver, torch and what is visible stay the same.
+    """
     version = installed_version("torch")
     if version is None:
         return CudaProbe(total_bytes=None, reason="torch is not installed")
     if version.endswith("+cpu"):
         return CudaProbe(total_bytes=None, reason=f"torch {version} is a build without CUDA")
+    kept = _kept_probe(version, gpus)
+    if kept is not None and (found := _read_probe(kept)) is not None:
+        return found
     visible = {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}
     try:
         done = subprocess.run(
@@ -73,7 +86,31 @@ def probe_cuda(gpus: tuple[str, ...] = ()) -> CudaProbe:
         built_for = answer["built_for"]
         reason = "torch sees no CUDA device" if built_for else f"torch {version} is a build without CUDA"
         return CudaProbe(total_bytes=None, reason=reason)
-    return CudaProbe(total_bytes=int(answer["total_bytes"]), uuids=tuple(answer["uuids"]))
+    found = CudaProbe(total_bytes=int(answer["total_bytes"]), uuids=tuple(answer["uuids"]))
+    if kept is not None:
+        with contextlib.suppress(OSError):  # a convenience: the next run asks again
+            write_atomically(kept, json.dumps({"total_bytes": found.total_bytes, "uuids": found.uuids}))
+    return found
+
+
+def _kept_probe(torch_version: str, gpus: tuple[str, ...]) -> Path | None:
+    """Where an answer is kept, named after all that it depends on; None where NVML does not tell."""
+    nvml = open_nvml().nvml
+    if nvml is None:
+        return None
+    cards = sorted(card.uuid for card in nvml.cards())
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("CUDA_DEVICE_ORDER")
+    parts = [torch_version, sys.executable, nvml.driver_version(), cards, gpus, seen]
+    name = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+    return writable_cache_folder("probes") / f"{name}.json"
+
+
+def _read_probe(path: Path) -> CudaProbe | None:
+    try:
+        data = json.loads(path.read_bytes())
+        return CudaProbe(total_bytes=int(data["total_bytes"]), uuids=tuple(map(str, data["uuids"])))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None  # none yet, or a damaged file: asked again
 
 
 def resolve_device(choice: Literal["auto", "cuda", "cpu"], gpus: tuple[str, ...] = ()) -> DeviceKind:

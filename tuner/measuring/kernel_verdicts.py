@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
+from pydantic import ValidationError
+
+from ..machine.cache_folder import warn_not_kept, writable_cache_folder
+from ..machine.sources import sources_digest
+from ..values.atomic_write import write_atomically
 from ..values.candidate import Candidate
-from ..values.measurement import DeviceInfo, KernelCheck
+from ..values.measurement import DeviceInfo, KernelCheck, Versions
 from ..values.record import Record
 
 _DEFINITION = "reference"  # what the others are checked against
+_NAME = "checks"
+_ROOMS = ("kernels", "tuner/worker/kernel_check.py")
+"""What a check's result depends on, beside the GPU and the software below."""
 
 
 class Verdicts:
@@ -34,6 +45,40 @@ class Verdicts:
     def note_check(self, device: DeviceInfo, passed: KernelCheck | Candidate) -> None:
         """A check was passed, or the candidate's workload has none."""
         self._passed.add(_key(device, passed))
+
+
+class KeptChecks:
+    """Checks that were passed in any study, in the user's cache folder: they hold for one GPU, its driver,
+    torch, triton and these kernels, and are made again when one of them is another.
+
+    folder: where they lie; None for the user's cache folder.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._given = folder
+
+    def read(self, candidate: Candidate, device: DeviceInfo, versions: Versions) -> KernelCheck | None:
+        """The check that a candidate's version passed here; None where there was none."""
+        try:
+            check = KernelCheck.model_validate_json(self._path(candidate, device, versions).read_bytes())
+        except (OSError, ValidationError):  # none yet, or a damaged file: checked again
+            return None
+        return check if check.passed else None
+
+    def write(self, check: KernelCheck, candidate: Candidate, device: DeviceInfo, versions: Versions) -> None:
+        """Keep a check that was passed; where it cannot be written, which is said, it is made again."""
+        path = self._path(candidate, device, versions)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, check.model_dump_json() + "\n")
+        except OSError as error:
+            warn_not_kept(path.parent, error)
+
+    def _path(self, candidate: Candidate, device: DeviceInfo, versions: Versions) -> Path:
+        software = versions.model_dump(exclude={"phase8_tune", "python"})
+        parts = [_key(device, candidate), device.name, software, sources_digest(_ROOMS)]
+        name = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+        return (writable_cache_folder(_NAME) if self._given is None else self._given) / f"{name}.json"
 
 
 def _key(device: DeviceInfo, of: KernelCheck | Candidate) -> tuple[str | None, str, str, str]:

@@ -21,7 +21,7 @@ from ..values.outcome import Outcome
 from ..values.record import Record
 from ..values.timing import Timing
 from .completion import complete, with_check
-from .kernel_verdicts import Verdicts
+from .kernel_verdicts import KeptChecks, Verdicts
 from .measurer import StoppedError
 from .memory import Settlement, host_limit_bytes, settle_cuda, settle_host
 from .monitor import CardMonitor
@@ -76,7 +76,7 @@ class WorkerMeasurer:
         self._seed = seed
         self._start_timeout_s = start_timeout_s
         self._nvml = open_nvml(nvml_library).nvml if device == "cuda" else None
-        self._verdicts = Verdicts(earlier)
+        self._verdicts, self._kept_checks = Verdicts(earlier), KeptChecks()
         self._worker: LiveWorker | None = None
         self._last_ready: Ready | None = None
         self._next_id = 1
@@ -170,6 +170,10 @@ class WorkerMeasurer:
         device = worker.ready.device
         if not self._verdicts.are_owed(candidate, device):
             return None
+        kept = self._kept_checks.read(candidate, device, worker.ready.versions)
+        if kept is not None:
+            self._verdicts.note_check(device, candidate)
+            return kept.model_copy(update={"seconds": 0.0})  # it took none of this measurement's
         request = CheckRequest(id=self._new_id(), candidate=candidate.to_dict())
         try:
             answer = worker.check(request, timeout_s=self._timing.timeout_s, on_silence=self._look_after)
@@ -181,6 +185,7 @@ class WorkerMeasurer:
             raise AttemptFailedError(answer.outcome, answer.message, kernel_check=answer.check)
         self._verdicts.note_check(device, candidate)
         if answer.check is not None:
+            self._kept_checks.write(answer.check, candidate, device, worker.ready.versions)
             self.close()
         return answer.check
 

@@ -27,6 +27,8 @@ from .trace.events import Trace, Workspaces
 BENDS_UNTIL_TOKENS = 32 * 1024
 """From so many tokens a batch on the head's chunks have their full size (kernels/htt_cross_entropy/plan.py:
 CHUNK_BYTES at CHUNK_BYTES_PER_TOKEN), so that all sizes are straight; a test holds them equal."""
+_NICENESS = 5
+"""Of a process that traces, beside others that measure."""
 _CLEARLY_BELOW = 0.6
 """A rough answer calls what stays under this share of the cap a fit: fragmentation takes less than that."""
 _JOBS_A_COLLECTION = 16
@@ -59,6 +61,7 @@ def prepare_process() -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent()
+    os.nice(_NICENESS)
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ.pop("TRITON_INTERPRET", None)
     import torch

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Self
 
 from ..machine.cache_folder import warn_not_kept, writable_cache_folder
+from ..machine.sources import sources_digest
 from ..values.errors import DeviceError, UserInputError
 from ..values.interrupt import interrupt_deferred
 from .jobs import Answers, LineJob, answer, prepare_process
@@ -40,19 +41,6 @@ def code_version() -> str:
     """A digest of the sources that a trace depends on, and torch's version."""
     text = version("torch") + sources_digest((*MODEL_ROOMS, *_TRACING_ROOMS))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-@functools.cache
-def sources_digest(rooms: tuple[str, ...]) -> str:
-    """A digest of all Python sources in some of the package's folders, and of single files."""
-    root = Path(__file__).resolve().parents[2]
-    digest = hashlib.sha256()
-    for room in rooms:
-        place = root / room
-        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
-            digest.update(str(path.relative_to(root)).encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 class PredictionStore:

@@ -56,6 +56,7 @@ class GuidedSearch(Strategy):
         self._steps: list[MeasuredStep] = []
         self._correction, self._corrected_by = correct(()), 0  # of the steps, so many
         self._has_plan = True
+        self._has_begun = False  # in this session
 
     @property
     def has_plan(self) -> bool:
@@ -83,6 +84,11 @@ class GuidedSearch(Strategy):
             return next(iter(pressing), None)
         candidates = list(pressing)
         self._preparation.compile_ahead(candidates)
+        if candidates and not self._has_begun:
+            # What is left of it is compiled while its version is checked and a new worker started.
+            self._has_begun = True
+            if self._preparation.wait_for_check(candidates[0], _WAIT_S * _WAITS):
+                return candidates[0]
         for _ in range(_WAITS if candidates else 0):
             for candidate in candidates:
                 if self._preparation.wait([candidate], 0.0):

@@ -62,6 +62,10 @@ class Preparation(Protocol):
         """Wait until all of these are ready; whether that came in time."""
         ...
 
+    def wait_for_check(self, candidate: Candidate, timeout_s: float) -> bool:
+        """Wait until the check of a candidate's version can begin, which comes first; as `wait`."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rejection:
