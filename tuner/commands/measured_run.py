@@ -19,6 +19,7 @@ from ..predict.rate.profiles import gpu_profile
 from ..records.journal import read_records
 from ..records.results import Results
 from ..records.run_directory import RunPaths, check_run_directory
+from ..records.samplers import check_sampler
 from ..report.early import EarlyOutputs, Expected
 from ..report.facts import RunFacts
 from ..report.outputs import write_outputs
@@ -69,6 +70,7 @@ def execute(request: RunRequest) -> list[Path]:
         plan(request, present_profile())
         return []
     definition, text = chosen or read_study(_DEFAULT_STUDIES[kind], request)
+    check_sampler(definition.search.sampler)
     budget_bytes = settle_budget(request, device_total_bytes(kind, gpus), _OWNERS[kind])
     root = run_root(request, definition, kind)
     check_run_directory(root, definition, budget_bytes)

@@ -41,6 +41,7 @@ _MEASURING_ONLY = {
     "--time": "time_limit_s",
     "--timeout": "timeout_s",
     "--seed": "seed",
+    "--sampler": "sampler",
     "--exhaustive": "exhaustive",
 }
 

@@ -12,7 +12,7 @@ from ..machine.nvml import open_nvml
 from ..measuring.memory import MARGIN
 from ..measuring.reserve import reserve_for_others, see_other_use
 from ..study.changes import with_models, with_vocab_size
-from ..study.definition import StudyDefinition, parse_definition, read_definition_text
+from ..study.definition import Sampler, StudyDefinition, parse_definition, read_definition_text
 from ..study.model_names import model_option
 from ..values.errors import UserInputError
 from ..values.record import Record
@@ -42,6 +42,7 @@ class RunRequest:
     timeout_s: float | None = None
     reserve_bytes: int | None = None
     seed: int | None = None
+    sampler: Sampler | None = None
     exhaustive: bool | None = None
 
 
@@ -63,6 +64,7 @@ def read_study(name_or_path: str, request: RunRequest) -> tuple[StudyDefinition,
         "seed": request.seed,
         "trials": request.trials,
         "time_limit_s": request.time_limit_s,
+        "sampler": request.sampler,
         "exhaustive": request.exhaustive,
     }
     changed = {key: value for key, value in asked.items() if value is not None}

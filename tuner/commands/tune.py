@@ -59,6 +59,11 @@ from .entry import command_line
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the sampler. [by study]")
 @click.option(
+    "--sampler",
+    type=click.Choice(["tpe", "nsga2", "gp", "random", "grid"]),
+    help="Who proposes after the likely best. [by study]",
+)
+@click.option(
     "--exhaustive", is_flag=True, default=None, help="Measure all that is predicted to fit; takes long."
 )
 @click.version_option(package_name="phase8-tune", message="%(version)s")

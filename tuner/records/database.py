@@ -20,6 +20,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
+from ..study.definition import Sampler
 from ..study.space import SearchSpace
 from ..values.candidate import Candidate
 from ..values.errors import UserInputError
@@ -27,6 +28,7 @@ from ..values.format_versions import FORMAT_KEY, later_format
 from ..values.interrupt import interrupt_deferred
 from ..values.record import Record
 from .knowledge import Knowledge
+from .samplers import make_sampler
 from .told import DIGEST, OUTCOME, attributes, constraints, state_and_values
 from .trial_rows import TrialRows
 
@@ -90,6 +92,7 @@ class StudyStore:
         name: str,
         seed: int,
         startup_trials: int,
+        sampler: Sampler = "tpe",
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         """Open the study, or make it; `pause` waits between tries, in seconds.
@@ -109,14 +112,7 @@ class StudyStore:
             self._study = self._retried(lambda: _copy(self._stored))
             study_id = self._retried(lambda: storage.get_study_id_from_name(name))
             self._rows = self._retried(lambda: TrialRows(storage.engine, study_id, self.trials))
-        # A resumed study goes on with other random numbers than it began with, or it would begin again. The
-        # lie is that what runs on other devices turns out bad: so the next one is asked elsewhere.
-        self._study.sampler = optuna.samplers.TPESampler(
-            multivariate=True,
-            seed=(seed + len(self.trials)) % 2**32,
-            n_startup_trials=startup_trials,
-            constant_liar=True,
-        )
+        self._study.sampler = make_sampler(sampler, (seed + len(self.trials)) % 2**32, startup_trials)
         with warnings.catch_warnings():  # metric names are marked experimental since Optuna 3.2
             warnings.simplefilter("ignore", ExperimentalWarning)
             self._retried(lambda: self._stored.set_metric_names(METRIC_NAMES))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 
 from ..records.database import StudyStore
 from ..records.knowledge import Knowledge
@@ -14,6 +15,7 @@ from .strategy import RowOrder, Strategy
 
 # A sampler that repeats itself this often has seen most of what it likes: the rest is taken from the lines.
 _ASKS = 16
+_ASKS_OF_GP = 2  # each takes seconds
 
 
 class SamplerChoice(Strategy):
@@ -26,8 +28,10 @@ class SamplerChoice(Strategy):
 
     has_plan = False
 
-    def __init__(self, store: StudyStore, space: SearchSpace, knowledge: Knowledge, seed: int) -> None:
-        self._store, self._space = store, space
+    def __init__(
+        self, store: StudyStore, space: SearchSpace, knowledge: Knowledge, seed: int, asks: int = _ASKS
+    ) -> None:
+        self._store, self._space, self._asks = store, space, asks
         self._random = random.Random(seed + len(knowledge.settled))
         self._first = next(iter(space.enumerate()))
         self._rest = list(space.lines)  # in random order; without those at the end that have nothing open
@@ -36,7 +40,7 @@ class SamplerChoice(Strategy):
     def propose(self, knowledge: Knowledge, is_open: Callable[[Candidate], bool]) -> Candidate | None:
         if not knowledge.settled and knowledge.is_available(self._first):
             return self._first
-        for _ in range(_ASKS):
+        for _ in range(self._asks):
             candidate = self._store.ask()
             if candidate is None:
                 continue
@@ -59,10 +63,47 @@ class SamplerChoice(Strategy):
         return next((c for place in order if is_open(c := line.at(batches[place]))), None)
 
 
+class GridOrder(Strategy):
+    """Every listed batch of every line, of batches between bounds powers of two, and then nothing.
+
+    seed: of the order; None: line by line in the space's order, the smallest batch first.
+    """
+
+    has_plan = False
+
+    def __init__(self, space: SearchSpace, seed: int | None = None) -> None:
+        points = [line.at(batch) for line in space.lines for batch in grid_batches(space.batches(line))]
+        if seed is not None:
+            random.Random(seed).shuffle(points)
+        self._points = deque(points)
+
+    @property
+    def left(self) -> int:
+        return len(self._points)
+
+    def propose(self, knowledge: Knowledge, is_open: Callable[[Candidate], bool]) -> Candidate | None:
+        while self._points:
+            candidate = self._points.popleft()
+            if is_open(candidate):  # what is not is settled, under way or rejected, and remains so
+                return candidate
+        return None
+
+
+def grid_batches(batches: Sequence[int]) -> Sequence[int]:
+    """Those of a line's batches that are in its grid."""
+    if not isinstance(batches, range):
+        return batches
+    powers = (1 << power for power in range(batches[-1].bit_length()))
+    return [batch for batch in powers if batch in batches] or [batches[0]]
+
+
 def default_strategy(
     definition: StudyDefinition, space: SearchSpace, store: StudyStore, knowledge: Knowledge
 ) -> Strategy:
     """The rows in order, or the choice of the study's sampler."""
     if space.is_rows:
         return RowOrder(tuple(space.enumerate()))
-    return SamplerChoice(store, space, knowledge, definition.search.seed)
+    if definition.search.sampler == "grid":
+        return GridOrder(space, definition.search.seed)
+    asks = _ASKS_OF_GP if definition.search.sampler == "gp" else _ASKS
+    return SamplerChoice(store, space, knowledge, definition.search.seed, asks)

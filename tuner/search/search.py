@@ -72,6 +72,7 @@ def run_search(
             name=definition.name,
             seed=definition.search.seed,
             startup_trials=definition.search.startup_trials,
+            sampler=definition.search.sampler,
         )
         if strategy is None:
             strategy = default_strategy(definition, space, store, knowledge)
