@@ -204,13 +204,13 @@ def _run(tasks: Sequence[Task], reserved_bytes: Sequence[int]) -> list[MeasuredP
 def _decide(rows: Sequence[Row], store: PredictionStore, profile: GpuProfile) -> list[Row]:
     """Predicted and real decisions under caps: where the peaks leave no doubt by them, else by running.
 
-    A search skips what does not fit with a margin beyond the cap (`fits.LAUNCH`).
+    A search launches what fits with a margin below the cap (`fits.LAUNCH`).
     """
     decisions, doubtful = [], []
     for cap in (gib * GIB for gib in CAPS_GIB):
         answers = _ask(store, profile, [row["case"] for row in rows], cap)
-        wider = _ask(store, profile, [row["case"] for row in rows], LAUNCH.cap_bytes(cap))
-        for row, answer, with_margin in zip(rows, answers, wider, strict=True):
+        narrower = _ask(store, profile, [row["case"] for row in rows], LAUNCH.cap_bytes(cap))
+        for row, answer, with_margin in zip(rows, answers, narrower, strict=True):
             decision = {
                 "description": row["description"],
                 "cap_bytes": cap,

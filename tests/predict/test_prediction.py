@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from phase8_tune.tuner import cli
-from phase8_tune.tuner.predict.fits import RECOMMEND, LAUNCH
+from phase8_tune.tuner.predict.fits import LAUNCH, RECOMMEND
 from phase8_tune.tuner.predict.lines import line_key
 from phase8_tune.tuner.predict.outlook import Prediction
 from phase8_tune.tuner.predict.prediction import Predictor
@@ -87,13 +87,19 @@ def test_the_largest_batch_is_the_largest(predictor):
     assert predictor.largest_batch(CANDIDATE, 2 * budget) > largest
 
 
-def test_a_survey_skips_only_what_cannot_fit(predictor):
+def test_a_survey_calls_a_fit_only_what_fits_with_less_room(predictor):
+    """As asked one by one, without the short cuts of a rough answer; and at last one does not fit."""
     budget = 2 * GIB
+    outside = predictor.outside_bytes(CANDIDATE)
     candidates = [replace(CANDIDATE, batch_size=batch) for batch in (1, 8, 64, 512, 4096)]
-    for candidate, forecast in zip(candidates, predictor.survey(candidates, budget, LAUNCH), strict=True):
-        wider = predictor.predict(candidate, int(budget * (1 + 2 * RECOMMEND.margin)))
+    forecasts = predictor.survey(candidates, budget, LAUNCH)
+    for candidate, forecast in zip(candidates, forecasts, strict=True):
+        launched = RECOMMEND.needed_bytes(outside + LAUNCH.cap_bytes(budget - outside)) + 2
+        assert forecast.is_over != predictor.predict(candidate, launched).fits
         assert not (forecast.is_over and predictor.predict(candidate, budget).fits)
-        assert wider.fits or forecast.is_over
+    assert [forecast.is_over for forecast in forecasts] == sorted(forecast.is_over for forecast in forecasts)
+    assert not forecasts[0].is_over
+    assert forecasts[-1].is_over
 
 
 class Refusing(PredictionStore):
@@ -108,12 +114,31 @@ def test_between_the_margins_a_search_launches_what_is_not_recommended(predictor
     outside = predictor.outside_bytes(CANDIDATE)
     peak, torchs = prediction.peak_bytes, prediction.peak_reserved_bytes
     found = []
-    for budget in (outside + int(torchs / 1.02), peak, int(peak * 1.02), int(peak * 1.03) + 2):
+    for budget in (
+        peak,
+        outside + int(torchs * 1.005),
+        outside + int(torchs / 0.99) + 2,
+        int(peak * 1.03) + 2,
+    ):
         [forecast] = predictor.survey([CANDIDATE], budget, LAUNCH)
         [decided] = predictor.survey([CANDIDATE], budget, RECOMMEND)
         assert decided.is_over != predictor.predict(CANDIDATE, budget).fits
         found.append((not forecast.is_over, not decided.is_over))
-    assert found == [(False, False), (True, False), (True, False), (True, True)]
+    assert found == [(False, False), (False, False), (True, False), (True, True)]
+
+
+def test_a_card_that_is_smaller_than_the_budget_has_the_margin_itself(predictor, prediction):
+    """Nothing can be taken of a budget beyond the card: what is recommended leaves 3 % of the card."""
+    card = replace_capacity(predictor, int(prediction.peak_bytes * 1.02))
+    roomy = replace_capacity(predictor, int(prediction.peak_bytes * 1.03) + 2)
+    assert not card.predict(CANDIDATE, 8 * GIB).fits
+    assert not card.survey([CANDIDATE], 8 * GIB, LAUNCH)[0].is_over
+    assert roomy.predict(CANDIDATE, 8 * GIB).fits
+
+
+def replace_capacity(predictor: Predictor, capacity_bytes: int) -> Predictor:
+    profile = predictor.profile.model_copy(update={"capacity_bytes": capacity_bytes})
+    return replace(predictor, profile=profile)
 
 
 def test_answers_are_kept(folder, predictor, prediction):
@@ -199,15 +224,16 @@ def test_the_command(folder, monkeypatch, capsys, prediction):
     assert data["basis"] == "predicted"
     assert data["peak_bytes"] == prediction.peak_bytes
     assert (data["fits"], data["fits_when"]) == (True, "with 3% to spare")
-    assert (data["search_launches"], data["search_launches_when"]) == (True, "fits with 1% more room")
+    assert (data["search_launches"], data["search_launches_when"]) == (True, "fits with 1% less room")
     cli.main([*ARGUMENTS, *where])
     text = capsys.readouterr().out
     assert "predicted, not measured" in text
     assert "budget 8GB: fits with 3% to spare; largest batch that fits with 3% to spare: " in text
     assert "search" not in text
-    cli.main([*ARGUMENTS, "--gpu", "rtx-3080-laptop", "--vram", f"{-(-prediction.peak_bytes // 2**20)}MB"])
+    between = prediction.peak_bytes * 102 // 100 // 2**20
+    cli.main([*ARGUMENTS, "--gpu", "rtx-3080-laptop", "--vram", f"{between}MB"])
     text = capsys.readouterr().out
-    assert "does not fit with 3% to spare; fits with 1% more room, so a search launches and measures" in text
+    assert "does not fit with 3% to spare; fits with 1% less room, so a search launches and measures" in text
 
 
 @pytest.mark.parametrize(

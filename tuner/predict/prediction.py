@@ -218,8 +218,8 @@ class Predictor:
         outside = {line.name: line.size_bytes for line in self.outside(candidate)}
         graph_bytes = outside.pop("graph", 0)
         held_bytes = sum(outside.values())
-        cap = cap_bytes(
-            budget_bytes=rule.budget_bytes(budget_bytes),
+        cap = cap_bytes(  # of a larger budget than the card has it is the card that has to have the margin
+            budget_bytes=rule.budget_bytes(min(budget_bytes, self.profile.capacity_bytes)),
             reserve_bytes=self.reserve_bytes,
             held_bytes=held_bytes,
             capacity_bytes=self.profile.capacity_bytes,
