@@ -25,6 +25,7 @@ from phase8_tune.tuner.search.exhaustive import Exhaustive, ladder
 from phase8_tune.tuner.search.foresight import Foresight
 from phase8_tune.tuner.search.progress import SearchResult, StopReason
 from phase8_tune.tuner.search.search import run_search
+from phase8_tune.tuner.search.strategy import Preparation
 from phase8_tune.tuner.study.definition import StudyDefinition, load_definition, parse_definition
 from phase8_tune.tuner.study.space import SearchSpace
 from phase8_tune.tuner.values.candidate import Candidate
@@ -66,7 +67,7 @@ EXPECTED = {
 
 
 @dataclass
-class Prepared:
+class Prepared(Preparation):
     """Notes what is to be made ready, and that it was waited for."""
 
     asked: list[Sequence[Candidate]] = field(default_factory=list)

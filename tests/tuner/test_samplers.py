@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import optuna
 import pytest
+from optuna.trial import FrozenTrial
 
 from phase8_tune.tuner.cli import main
 from phase8_tune.tuner.measuring.testing import FormulaMeasurer
@@ -49,6 +50,7 @@ def test_a_sampler_asks_and_learns_in_three_objectives_with_constraints(name: Sa
     knowledge, measurer = Knowledge(), FormulaMeasurer(BUDGET_BYTES)
     for _ in range(ASKS):
         candidate = store.ask()
+        assert candidate is not None
         assert candidate in SPACE
         if knowledge.is_settled(candidate):
             store.tell(knowledge.record_of(candidate), knowledge)
@@ -71,17 +73,20 @@ def test_a_sampler_asks_and_learns_in_three_objectives_with_constraints(name: Sa
 
 def test_a_gaussian_process_is_not_fitted_for_what_others_chose(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("scipy")
-    fitted = []
-    monkeypatch.setattr(
-        optuna.samplers.GPSampler, "sample_relative", lambda *arguments: fitted.append(arguments) or {}
-    )
+    fitted: list[int] = []
+
+    def note(sampler: object, study: object, trial: FrozenTrial, search_space: object) -> dict[str, Any]:
+        fitted.append(trial.number)
+        return {}
+
+    monkeypatch.setattr(optuna.samplers.GPSampler, "sample_relative", note)
     store = StudyStore(
         optuna.storages.InMemoryStorage(), SPACE, name="s", seed=0, startup_trials=1, sampler="gp"
     )
     store.trial_of(next(SPACE.enumerate()))
     assert not fitted
     store.ask()
-    assert len(fitted) == 1
+    assert fitted == [1]
 
 
 def test_a_sampler_whose_package_is_missing_is_refused_in_a_line(
