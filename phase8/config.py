@@ -90,11 +90,16 @@ class Phase8Config:
         d1 = math.isqrt(self.d_model - 1) + 1
         return d1, -(-self.d_model // d1)
 
+    @property
+    def position_count(self) -> int:
+        """Learned scalars of the position table, which alone grows with the sequence."""
+        return self.n_seq * self.d_model
+
     def parameter_count(self) -> int:
         """Number of learned scalars, term by term. Source: docs/model.md, Parameter counts."""
         d, rank, hidden = self.d_model, self.ar_ssm_rank, self.state_dim
         (v1, v2), (d1, d2) = self.vocab_dims, self.embedding_dims
-        embedding = self.htt_rank * (v1 * d1 + v2 * d2 + 1) + self.n_seq * d
+        embedding = self.htt_rank * (v1 * d1 + v2 * d2 + 1) + self.position_count
         norm = 2 * d
         bk_core = d + 1 + 2  # w_v, b_v, γ, ε
         attention = 4 * d * d + 3  # q, k, v, o; log_c, beta, attention_bias

@@ -204,13 +204,13 @@ def test_what_is_written_now_says_its_format(earlier: Path, devices: list[Device
         yaml.safe_load((run / "recommended" / "nano.yaml").read_text()),
         checkpoint,
     ]
-    assert [content["format_version"] for content in written] == [1, 2, 1, 2, 3]
+    assert [content["format_version"] for content in written] == [1, 3, 2, 2, 3]
     assert list(written[3])[:5] == ["d_model", "n_layers", "n_seq", "batch_size", "format_version"]
 
 
 def later_record(earlier: Path) -> None:
     path = earlier / "interrupted" / "records.jsonl"
-    line = json.loads(path.read_text()) | {"format_version": 3, "new_key": 1}
+    line = json.loads(path.read_text()) | {"format_version": 4, "new_key": 1}
     path.write_text(json.dumps(line) + "\n")
 
 
@@ -222,7 +222,7 @@ def later_run(earlier: Path) -> None:
 def later_database(earlier: Path) -> None:
     with sqlite3.connect(earlier / "interrupted" / "study.db") as connection:
         connection.execute(
-            "INSERT INTO study_user_attributes (study_id, key, value_json) VALUES (1, 'format_version', '2')"
+            "INSERT INTO study_user_attributes (study_id, key, value_json) VALUES (1, 'format_version', '3')"
         )
     connection.close()
 
@@ -252,7 +252,9 @@ def test_a_run_of_a_later_version_is_refused(
     change(earlier)
     before = (earlier / run / "records.jsonl").read_bytes()
     assert tune(run, *options) == 2
-    refused = LATER.format(*((3, 2) if change is later_record else (2, 1)))
+    refused = LATER.format(
+        *((4, 3) if change is later_record else (3, 2) if change is later_database else (2, 1))
+    )
     assert re.search(f"^phase8-tune: .*: {refused}\\Z", capsys.readouterr().err, re.MULTILINE)
     assert (earlier / run / "records.jsonl").read_bytes() == before
     assert not any(device.measured for device in devices)
@@ -265,7 +267,7 @@ def test_frontier_refuses_a_run_of_a_later_version(
     change(earlier)
     with pytest.raises(SystemExit, match="2"):
         main(["frontier", "interrupted"])
-    refused = LATER.format(*((3, 2) if change is later_record else (2, 1)))
+    refused = LATER.format(*((4, 3) if change is later_record else (2, 1)))
     assert re.fullmatch(f"phase8-tune: .*: {refused}", capsys.readouterr().err)
 
 

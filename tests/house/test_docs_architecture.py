@@ -15,7 +15,7 @@ from phase8_tune.tuner.compiling import notes
 from phase8_tune.tuner.predict import kept_answers
 from phase8_tune.tuner.predict.fit import line_files
 from phase8_tune.tuner.predict.lines import LineKey
-from phase8_tune.tuner.records import database, run_directory
+from phase8_tune.tuner.records import run_directory, study_format
 from phase8_tune.tuner.search import plan_summary
 from phase8_tune.tuner.training import checkpoint, settings
 from phase8_tune.tuner.values import errors
@@ -30,7 +30,7 @@ MADE_BY_COMMANDS = ("recommended/", "predictions/", "compiled/")
 VERSIONS = {  # row of the table of formats → the code's own
     "run": run_directory.FORMAT_VERSION,
     "record": RECORD_FORMAT_VERSION,
-    "study database": database.FORMAT_VERSION,
+    "study database": study_format.FORMAT_VERSION,
     "plan": plan_summary.PLAN_FORMAT_VERSION,
     "settings": settings.FORMAT_VERSION,
     "checkpoint": checkpoint.FORMAT_VERSION,

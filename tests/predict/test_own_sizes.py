@@ -43,6 +43,7 @@ def test_its_weights_are_those_of_the_model(predictor: Predictor) -> None:
     for prediction, size in ((small, 600), (large, 50257)):
         config = preset("64x2", n_seq=64, vocab_size=size)
         assert prediction.parameters == config.parameter_count()
+        assert prediction.body_parameters == config.parameter_count() - 64 * 64
         # Of each tensor a multiple of 512 bytes: 80 small ones of them.
         assert 0 <= weights_bytes(prediction) - 4 * config.parameter_count() < 80 * 512
     assert large.peak_allocated_bytes > small.peak_allocated_bytes
@@ -56,7 +57,7 @@ def test_a_preset_by_its_numbers_is_the_preset(predictor: Predictor) -> None:
     assert by_numbers.digest() == nano.digest()
     assert predictor.predict(by_numbers, BUDGET_BYTES) == predictor.predict(nano, BUDGET_BYTES)
     other = predictor.predict(replace(OWN, model="128x4r4"), BUDGET_BYTES)
-    assert other.parameters < predictor.parameters(nano)
+    assert other.parameters < predictor.parameters(nano)[0]
 
 
 def test_what_the_kernels_do_not_take_is_the_users_error(predictor: Predictor) -> None:

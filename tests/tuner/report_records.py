@@ -39,6 +39,7 @@ def make_record(
     tokens_per_s: float = 1000.0,
     peak_bytes: int | None = 2 * 2**30,
     parameters: int | None = None,
+    positions: int = 0,
     outcome: Outcome = Outcome.OK,
     attempt: int = 1,
     trial_number: int = 0,
@@ -46,12 +47,15 @@ def make_record(
     budget_bytes: int = BUDGET_BYTES,
     tainted: tuple[str, ...] = (),
 ) -> Record:
-    """A record whose samples are all equal, so that its mean is exactly `tokens_per_s`."""
+    """A record whose samples are all equal, so that its mean is exactly `tokens_per_s`.
+
+    positions: parameters of the position table among `parameters`, where these are given.
+    """
     candidate = candidate or make_candidate()
     ok = outcome is Outcome.OK
     if parameters is None and ok:
         config = preset(candidate.model, n_seq=candidate.n_seq, vocab_size=candidate.vocab_size)
-        parameters = config.parameter_count()
+        parameters, positions = config.parameter_count(), config.position_count
     return Record(
         digest=candidate.digest(),
         candidate=candidate.to_dict(),
@@ -65,6 +69,7 @@ def make_record(
             device=device,
             versions=VERSIONS,
             parameters=parameters,
+            body_parameters=None if parameters is None else parameters - positions,
             samples_s=(candidate.tokens_per_step / tokens_per_s,) * 5 if ok else (),
             setup_s=1.5,
             wall_s=3.0,

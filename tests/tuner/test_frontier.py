@@ -79,6 +79,16 @@ def test_equal_points_both_survive() -> None:
     assert len(find_frontier(to_points(records))) == 2
 
 
+def test_a_longer_sequence_is_no_larger_model() -> None:
+    short, long = (make_record(make_candidate(n_seq=n_seq), tokens_per_s=n_seq) for n_seq in (512, 1024))
+    (best,) = find_frontier(to_points([short, long]))
+    assert best.candidate.n_seq == 1024
+    slower = make_record(make_candidate(n_seq=1024), tokens_per_s=100)
+    (best,) = find_frontier(to_points([short, slower]))
+    assert best.candidate.n_seq == 512
+    assert best.parameters == best.body_parameters + 512 * 512
+
+
 def test_modes_are_not_compared() -> None:
     slow = make_record(make_candidate(mode="train"), tokens_per_s=10)
     fast = make_record(make_candidate(mode="forward"), tokens_per_s=1000, peak_bytes=2**20)

@@ -29,6 +29,7 @@ def test_a_size_of_ones_own_is_run_with_tokens_of_its_vocabulary(vocab_size: int
     run = WORKLOAD.prepare(candidate, torch.device("cpu"), 0)
     config = preset("64x1", n_seq=32, variant="phase7", vocab_size=vocab_size)
     assert run.parameters == config.parameter_count()
+    assert run.body_parameters == config.parameter_count() - 32 * 64
     tokens = run._tokens
     assert tokens.shape == (4, 33)
     assert int(tokens.min()) == 0  # the most frequent

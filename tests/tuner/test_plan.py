@@ -101,11 +101,13 @@ class FormulaPredictor(Predictor):
 
     def _predicted(self, candidate: Candidate, budget_bytes: int) -> Prediction:
         rate, least, peak = self._figures(candidate)
+        parameters, body_parameters = self.parameters(candidate)
         return Prediction(
             candidate=candidate,
             gpu=self.profile.name,
             budget_bytes=budget_bytes,
-            parameters=self.parameters(candidate),
+            parameters=parameters,
+            body_parameters=body_parameters,
             ledger=(LedgerLine(name="all", size_bytes=peak, source="predicted: formula"),),
             peak_bytes=peak,
             peak_allocated_bytes=least,

@@ -45,7 +45,7 @@ def test_a_success_is_told_with_its_objectives_constraint_and_attributes(tmp_pat
     trial, found = bench.trial_of(record.digest), record.measurement
     rate = found.tokens_per_s(record.to_candidate().tokens_per_step)[0]
     assert trial.state == optuna.trial.TrialState.COMPLETE
-    assert trial.values == [pytest.approx(rate), found.peak_bytes, found.parameters]
+    assert trial.values == [pytest.approx(rate), found.peak_bytes, found.body_parameters]
     assert found.peak_bytes is not None
     assert trial.constraints == {"vram": (found.peak_bytes - BUDGET_BYTES) / BUDGET_BYTES}
     assert trial.number == record.trial_number
@@ -53,7 +53,7 @@ def test_a_success_is_told_with_its_objectives_constraint_and_attributes(tmp_pat
     assert trial.user_attrs["outcome"] == "ok"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", record.started_at)
     study = optuna.load_study(study_name="s", storage=bench.storage)
-    assert study.metric_names == ["tokens_per_s", "peak_bytes", "parameters"]
+    assert study.metric_names == ["tokens_per_s", "peak_bytes", "body_parameters"]
     assert [d.name for d in study.directions] == ["MAXIMIZE", "MINIMIZE", "MAXIMIZE"]
 
 
@@ -275,7 +275,7 @@ def test_a_strategy_that_repeats_itself_is_refused(tmp_path: Path) -> None:
     assert bench.measurer.measured == [ALL_TINY[0].digest()]
 
 
-@pytest.mark.parametrize("lacking", ["peak_bytes", "parameters", "samples_s"])
+@pytest.mark.parametrize("lacking", ["peak_bytes", "parameters", "body_parameters", "samples_s"])
 def test_a_success_without_a_figure_is_an_error(lacking: str) -> None:
     whole = FormulaMeasurer(BUDGET_BYTES).measure(ALL_TINY[0])
     assert check_measurement(whole, BUDGET_BYTES) is whole

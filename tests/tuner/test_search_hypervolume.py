@@ -32,7 +32,8 @@ def make_point(rate: int, free_bytes: int, parameters: int, mode: Mode = "train"
         outcome=Outcome.OK,
         samples_s=(1 / rate,),
         peak_bytes=BUDGET_BYTES - free_bytes,
-        parameters=parameters,
+        parameters=parameters + 1,
+        body_parameters=parameters,
     )
     record = Record(
         digest=candidate.digest(),

@@ -52,7 +52,7 @@ def test_a_whole_measurement(measurer: WorkerMeasurer) -> None:
     found = measurer.measure(candidate("plain"))
     assert found.outcome is Outcome.OK
     assert 5 <= len(found.samples_s) <= 7
-    assert found.parameters == 7
+    assert found.parameters == found.body_parameters == 7  # it has no table of positions
     assert found.final_loss == 1 + 1 + len(found.samples_s)  # set-up, warm-up, samples: each counted once
     assert found.setup_s is not None
     assert found.device is not None

@@ -34,6 +34,7 @@ class Phase8Run:
             seed=seed,
         )
         self.parameters = config.parameter_count()
+        self.body_parameters = self.parameters - config.position_count
         trainer = Trainer(config, options, device=device)
         self.setup_calls = trainer.setup_calls
         self._once = trainer.step if candidate.mode == "train" else trainer.forward

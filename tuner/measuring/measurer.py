@@ -55,7 +55,8 @@ def check_measurement(measurement: Measurement, budget_bytes: int) -> Measuremen
     """
     if measurement.outcome is not Outcome.OK:
         return measurement
-    lacking = [name for name in ("peak_bytes", "parameters") if getattr(measurement, name) is None]
+    objectives = ("peak_bytes", "parameters", "body_parameters")
+    lacking = [name for name in objectives if getattr(measurement, name) is None]
     if not measurement.samples_s or not all(0 < s < float("inf") for s in measurement.samples_s):
         lacking.append("samples_s")
     if lacking:

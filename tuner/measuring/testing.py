@@ -71,6 +71,7 @@ class FormulaMeasurer:
             device=self.device,
             versions=self.versions,
             parameters=parameters,
+            body_parameters=parameters - preset(candidate.model, n_seq=candidate.n_seq).position_count,
             samples_s=(step_s, step_s * 1.02, step_s * 0.98) if outcome is Outcome.OK else (),
             setup_s=0.5,
             wall_s=1.0,

@@ -52,12 +52,13 @@ class LineKey:
 
 
 @functools.cache
-def parameter_count(key: LineKey) -> int:
-    """Parameters of a line's model.
+def parameter_counts(key: LineKey) -> tuple[int, int]:
+    """Parameters of a line's model, and those without the position table.
 
     Raises: ValueError for a model or a variant that does not exist.
     """
-    return key.config().parameter_count()
+    config = key.config()
+    return config.parameter_count(), config.parameter_count() - config.position_count
 
 
 def is_predictable(candidate: Candidate) -> bool:

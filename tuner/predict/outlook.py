@@ -50,13 +50,15 @@ class Prediction:
     """What one candidate would take of a card, line by line, and how fast it would be.
 
     peak_bytes: of the whole process, the ledger's sum. peak_op, peak_phase: the allocation at the peak.
-    fits: whether it may be recommended for the budget (`fits.RECOMMEND`).
+    body_parameters: without the position table. fits: whether it may be recommended for the budget
+    (`fits.RECOMMEND`).
     """
 
     candidate: Candidate
     gpu: str
     budget_bytes: int
     parameters: int
+    body_parameters: int
     ledger: tuple[LedgerLine, ...]
     peak_bytes: int
     peak_allocated_bytes: int

@@ -14,7 +14,7 @@ from ..values.candidate import Candidate
 from ..values.errors import NothingFitsError, UserInputError
 from ..values.measurement import LedgerLine
 from .fits import EXACT, RECOMMEND, FitRule
-from .lines import Answer, Ladder, LineKey, Question, Rungs, line_key, parameter_count
+from .lines import Answer, Ladder, LineKey, Question, Rungs, line_key, parameter_counts
 from .outlook import Forecast, Outlook, Prediction, Rate, Rung
 from .rate.profiles import GpuProfile
 from .rate.throughput import StepEstimate, estimate_step
@@ -156,13 +156,13 @@ class Predictor:
             )
         return forecasts
 
-    def parameters(self, candidate: Candidate) -> int:
-        """Parameters of a candidate's model.
+    def parameters(self, candidate: Candidate) -> tuple[int, int]:
+        """Parameters of a candidate's model, and those without the position table.
 
         Raises: ValueError for a model or a variant that does not exist; UserInputError for a workload that
         cannot be predicted.
         """
-        return parameter_count(line_key(candidate, self.profile))
+        return parameter_counts(line_key(candidate, self.profile))
 
     def outside(self, candidate: Candidate) -> list[LedgerLine]:
         """What the process takes of the card besides torch's allocator."""
@@ -194,11 +194,13 @@ class Predictor:
         assert answer.reserved_bytes is not None  # it fits under its own cap, or there is none
         ledger = self._ledger(candidate, answer, answer.reserved_bytes)
         step = self.step(candidate, answer)
+        parameters, body_parameters = self.parameters(candidate)
         return Prediction(
             candidate=candidate,
             gpu=self.profile.name,
             budget_bytes=budget_bytes,
-            parameters=self.parameters(candidate),
+            parameters=parameters,
+            body_parameters=body_parameters,
             ledger=ledger,
             peak_bytes=sum(line.size_bytes for line in ledger),
             peak_allocated_bytes=answer.allocated_bytes,

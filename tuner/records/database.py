@@ -9,14 +9,12 @@ from __future__ import annotations
 import random
 import sqlite3
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import optuna
-from optuna.exceptions import ExperimentalWarning, StorageInternalError
-from optuna.study import StudyDirection
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -24,17 +22,14 @@ from ..study.definition import Sampler
 from ..study.space import SearchSpace
 from ..values.candidate import Candidate
 from ..values.errors import UserInputError
-from ..values.format_versions import FORMAT_KEY, later_format
 from ..values.interrupt import interrupt_deferred
 from ..values.record import Record
 from .knowledge import Knowledge
 from .samplers import make_sampler
+from .study_format import open_study
 from .told import DIGEST, OUTCOME, attributes, constraints, state_and_values
 from .trial_rows import TrialRows
 
-FORMAT_VERSION = 1  # of the attributes; the tables are Optuna's, which knows its own version
-METRIC_NAMES = ["tokens_per_s", "peak_bytes", "parameters"]
-DIRECTIONS = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE]
 _LOST = "lost with an earlier study.db: it had no record of its own"
 _TRIES = 5
 _FIRST_PAUSE_S = 0.1
@@ -101,28 +96,13 @@ class StudyStore:
         """
         self._space, self._pause, self._name = space, pause, name
         self._open: dict[Candidate, Trial] = {}
-        self._stored = self._retried(
-            lambda: optuna.create_study(
-                storage=storage, study_name=name, directions=DIRECTIONS, load_if_exists=True
-            )
-        )
-        self._agree_on_format()
+        self._stored = self._retried(lambda: open_study(storage, name))
         self._study, self._rows = self._stored, None
         if isinstance(storage, optuna.storages.RDBStorage):
             self._study = self._retried(lambda: _copy(self._stored))
             study_id = self._retried(lambda: storage.get_study_id_from_name(name))
             self._rows = self._retried(lambda: TrialRows(storage.engine, study_id, self.trials))
         self._study.sampler = make_sampler(sampler, (seed + len(self.trials)) % 2**32, startup_trials)
-        with warnings.catch_warnings():  # metric names are marked experimental since Optuna 3.2
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            self._retried(lambda: self._stored.set_metric_names(METRIC_NAMES))
-
-    def _agree_on_format(self) -> None:
-        noted = self._retried(lambda: self._stored.user_attrs)
-        if later := later_format(noted, FORMAT_VERSION):
-            raise UserInputError(f"study {self._name} of study.db: {later}")
-        if FORMAT_KEY not in noted:
-            self._retried(lambda: self._stored.set_user_attr(FORMAT_KEY, FORMAT_VERSION))
 
     @property
     def trials(self) -> list[FrozenTrial]:

@@ -15,8 +15,10 @@ _NEVER = datetime.min.replace(tzinfo=UTC)  # before any time that was noted
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Point:
-    """A record that fits, with the three objectives: tokens/s ↑, peak bytes ↓, parameters ↑.
+    """A record that fits, with the three objectives: tokens/s ↑, peak bytes ↓, body parameters ↑.
 
+    parameters: the exact count; body_parameters: without the position table, so that a longer sequence is no
+    larger model.
     tokens_per_s_std: of the samples; None where the figures are predicted.
     """
 
@@ -26,11 +28,12 @@ class Point:
     tokens_per_s_std: float | None
     peak_bytes: int
     parameters: int
+    body_parameters: int
 
     def dominates(self, other: Point) -> bool:
         """At least as good in every objective and better in one."""
-        mine = (self.tokens_per_s, -self.peak_bytes, self.parameters)
-        others = (other.tokens_per_s, -other.peak_bytes, other.parameters)
+        mine = (self.tokens_per_s, -self.peak_bytes, self.body_parameters)
+        others = (other.tokens_per_s, -other.peak_bytes, other.body_parameters)
         return mine != others and all(a >= b for a, b in zip(mine, others, strict=True))
 
 
@@ -57,7 +60,10 @@ def to_points(records: Iterable[Record]) -> list[Point]:
             continue
         rate = _rate(record)
         # A success without one of the objectives cannot be compared, so it cannot be on the frontier.
-        if measurement.peak_bytes is None or measurement.parameters is None or rate is None:
+        body_parameters = measurement.body_parameters
+        if measurement.peak_bytes is None or measurement.parameters is None or body_parameters is None:
+            continue
+        if rate is None:
             continue
         predicted = measurement.predicted
         if (predicted.peak_bytes_high if predicted else measurement.peak_bytes) > record.budget_bytes:
@@ -71,6 +77,7 @@ def to_points(records: Iterable[Record]) -> list[Point]:
                 tokens_per_s_std=std,
                 peak_bytes=measurement.peak_bytes,
                 parameters=measurement.parameters,
+                body_parameters=body_parameters,
             )
         )
     return points
@@ -85,7 +92,9 @@ def find_frontier(points: Iterable[Point]) -> list[Point]:
     front = [
         p for p in every if not any(q.dominates(p) for q in every if q.candidate.mode == p.candidate.mode)
     ]
-    return sorted(front, key=lambda p: (p.candidate.mode, -p.parameters, -p.tokens_per_s, p.record.digest))
+    return sorted(
+        front, key=lambda p: (p.candidate.mode, -p.body_parameters, -p.tokens_per_s, p.record.digest)
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,14 +9,14 @@ from ..values.candidate import Mode
 from .frontier import Point
 
 _Box = tuple[float, float, float]
-"""Of a point: its tokens/s, the bytes that it leaves free, its parameters; from 0 in all three."""
+"""Of a point: its tokens/s, the bytes that it leaves free, its body parameters; from 0 in all three."""
 
 
 def hypervolume(points: Iterable[Point], budget_bytes: int) -> float:
-    """Volume dominated by the points, from 0 tokens/s, a peak at the budget and 0 parameters.
+    """Volume dominated by the points, from 0 tokens/s, a peak at the budget and 0 body parameters.
 
-    In tokens/s × bytes below the budget × parameters; only its growth has a meaning. Modes do different work
-    and are added up apart.
+    In tokens/s × bytes below the budget × body parameters; only its growth has a meaning. Modes do different
+    work and are added up apart.
     """
     ordered = sorted(points, key=lambda p: p.candidate.mode)
     return sum(
@@ -45,7 +45,7 @@ class GrowingHypervolume:
 
 
 def _box(point: Point, budget_bytes: int) -> _Box:
-    return point.tokens_per_s, float(budget_bytes - point.peak_bytes), float(point.parameters)
+    return point.tokens_per_s, float(budget_bytes - point.peak_bytes), float(point.body_parameters)
 
 
 def _holds(one: _Box, other: _Box) -> bool:

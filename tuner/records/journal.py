@@ -13,6 +13,8 @@ from typing import Self
 
 from pydantic import ValidationError
 
+from ...phase8.config import is_size_name, preset
+from ..values.candidate import Candidate
 from ..values.errors import UserInputError
 from ..values.format_versions import later_json_format
 from ..values.record import RECORD_FORMAT_VERSION, Record
@@ -57,7 +59,24 @@ def _parse(line: bytes, where: str) -> Record:
             f"{where}: expected the digest {digest} of its candidate, got {record.digest}; "
             "the line was edited: restore the file, or start a new run directory"
         )
-    return record
+    return _completed(record)
+
+
+def _completed(record: Record) -> Record:
+    """A record with what its format did not hold: before 3 the parameters without the position table's."""
+    measurement, candidate = record.measurement, record.to_candidate()
+    if measurement.parameters is None or measurement.body_parameters is not None:
+        return record
+    body = measurement.parameters - _position_count(candidate)
+    found = measurement.model_copy(update={"body_parameters": body})
+    return record.model_copy(update={"measurement": found})
+
+
+def _position_count(candidate: Candidate) -> int:
+    """Parameters of the position table; 0 for a workload that says nothing of one."""
+    if candidate.workload != "phase8" or not is_size_name(candidate.model):
+        return 0
+    return preset(candidate.model, n_seq=candidate.n_seq).position_count
 
 
 def _line(record: Record) -> bytes:

@@ -21,7 +21,7 @@ def recommend(points: Iterable[Point]) -> list[Point]:
         name = recommendation_name(point.candidate)
         if name not in best or _goodness(point) > _goodness(best[name]):
             best[name] = point
-    return sorted(best.values(), key=lambda p: (p.parameters, recommendation_name(p.candidate)))
+    return sorted(best.values(), key=lambda p: (p.body_parameters, recommendation_name(p.candidate)))
 
 
 def recommendation_name(candidate: Candidate) -> str:

@@ -19,7 +19,8 @@ _CONSTRAINT = "vram"
 def state_and_values(record: Record, point: Point | None) -> tuple[TrialState, list[float] | None]:
     """COMPLETE with the three objectives of a point, PRUNED where it does not fit, FAIL otherwise."""
     if point is not None:
-        return TrialState.COMPLETE, [point.tokens_per_s, float(point.peak_bytes), float(point.parameters)]
+        values = [point.tokens_per_s, float(point.peak_bytes), float(point.body_parameters)]
+        return TrialState.COMPLETE, values
     return (TrialState.PRUNED if record.measurement.outcome.is_memory else TrialState.FAIL), None
 
 
@@ -43,6 +44,7 @@ def attributes(record: Record, point: Point | None, *, is_repeated: bool) -> dic
         "message": measurement.message,
         "peak_bytes": measurement.peak_bytes,
         "parameters": measurement.parameters,
+        "body_parameters": measurement.body_parameters,
     }
     found["basis"] = "measured" if measurement.predicted is None else "predicted"
     if point is not None:

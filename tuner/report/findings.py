@@ -94,10 +94,11 @@ def memory_findings(records: Sequence[Record], points: Sequence[Point]) -> list[
     for mode in ("train", "forward"):
         fitting = [p for p in points if p.candidate.mode == mode]
         if fitting:
-            largest_model = max(fitting, key=lambda p: (p.parameters, p.tokens_per_s))
+            largest_model = max(fitting, key=lambda p: (p.body_parameters, p.tokens_per_s))
             lines.append(
                 f"Largest model that fits, {mode}: {' '.join(largest_model.candidate.model_words)} "
-                f"with {largest_model.parameters:,} parameters ({_settings(largest_model.candidate)})"
+                f"with {largest_model.parameters:,} parameters, {largest_model.body_parameters:,} without "
+                f"the position table ({_settings(largest_model.candidate)})"
             )
     lines.extend(_misfits(records, points))
     return lines

@@ -26,6 +26,8 @@ _COLUMNS: tuple[tuple[str, Callable[[Candidate], str]], ...] = (
     ("Precision", lambda c: c.mixed_precision),
     ("Checkpointing", lambda c: "yes" if c.gradient_checkpointing else "no"),
 )
+BODY_PARAMETERS = "Without positions"
+"""Heading of the parameters without the position table: what the frontier counts as a model's size."""
 _USUAL = ("Vocabulary", str(DEFAULT_VOCAB_SIZE))  # goes without saying where all have it
 
 
@@ -40,11 +42,12 @@ def frontier_table(points: Sequence[Point]) -> tuple[list[str], list[list[str]],
     """Headers, rows and alignment (a letter a column) of a frontier, for Markdown or for a terminal."""
     columns = varying_columns(p.record for p in points)
     modes = {p.candidate.mode for p in points}
-    headers = ["Model", "Parameters", "Batch×sequence", *(name for name, _ in columns)]
+    headers = ["Model", "Parameters", BODY_PARAMETERS, "Batch×sequence", *(name for name, _ in columns)]
     rows = [
         [
             p.candidate.model,
             format_parameters(p.parameters),
+            format_parameters(p.body_parameters),
             f"{p.candidate.batch_size}×{p.candidate.n_seq}",
             *(value(p.candidate) for _, value in columns),
             *([p.candidate.mode] if len(modes) > 1 else []),
@@ -54,7 +57,7 @@ def frontier_table(points: Sequence[Point]) -> tuple[list[str], list[list[str]],
         for p in points
     ]
     headers += [*(["Mode"] if len(modes) > 1 else []), "Tokens/s", "Peak memory (MB)"]
-    align = "lrr" + "l" * (len(headers) - 5) + "rr"
+    align = "lrrr" + "l" * (len(headers) - 6) + "rr"
     return headers, rows, align
 
 

@@ -15,10 +15,11 @@ from ..values.sizes import format_budget
 from ..values.terminal import fill
 from .facts import describe_device, describe_gpus
 from .fitted_table import SPREAD, fit_table
-from .tables import frontier_table, shared_settings
+from .tables import BODY_PARAMETERS, frontier_table, shared_settings
 
 _LESS_IMPORTANT = (
     "Parameters",
+    BODY_PARAMETERS,
     f"Tokens/s{SPREAD}",
     "Checkpointing",
     "Precision",

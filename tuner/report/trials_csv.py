@@ -14,9 +14,17 @@ from ..values.sizes import MIB
 
 _HEADINGS = (
     *("trial", "attempt", "started_at_utc", "digest", *CANDIDATE_FIELDS, "outcome", "message"),
-    *("on_frontier", "parameters", "tokens_per_s_mean", "tokens_per_s_std", "step_time_mean_s"),
-    *("step_time_median_s", "samples", "setup_s", "wall_s", "peak_bytes", "peak_mb_2e20", "peak_source"),
-    *("budget_bytes", "final_loss", "tainted", "energy_j", "energy_j_per_token"),
+    *("on_frontier", "parameters", "body_parameters", "tokens_per_s_mean", "tokens_per_s_std"),
+    *("step_time_mean_s", "step_time_median_s", "samples", "setup_s", "wall_s", "peak_bytes"),
+    *(
+        "peak_mb_2e20",
+        "peak_source",
+        "budget_bytes",
+        "final_loss",
+        "tainted",
+        "energy_j",
+        "energy_j_per_token",
+    ),
     *("sm_clock_mhz", "temperature_c", "throttle_reasons", "power_source"),
     *("device_kind", "device_name", "device_uuid", "device_total_bytes"),
     *("phase8_tune", "python", "torch", "triton", "cuda", "driver", "os"),
@@ -52,6 +60,7 @@ def _row(record: Record, on_frontier: bool) -> dict[str, object]:
         "message": " ".join(measurement.message.split()),
         "on_frontier": on_frontier,
         "parameters": measurement.parameters,
+        "body_parameters": measurement.body_parameters,
         "samples": len(measurement.samples_s),
         "setup_s": measurement.setup_s,
         "wall_s": measurement.wall_s,

@@ -91,25 +91,25 @@ def _worth_deciding(outlook: Outlook) -> list[int]:
 class _Decided:
     """A candidate with its forecast; `least_bytes` of the card it takes in any case."""
 
-    __slots__ = ("candidate", "forecast", "least_bytes", "parameters", "rate")
+    __slots__ = ("body_parameters", "candidate", "forecast", "least_bytes", "rate")
 
     def __init__(self, outlook: Outlook, batch: int, predictor: Predictor) -> None:
         self.candidate, self.forecast = outlook.line.at(batch), outlook.forecast(batch)
         self.rate = self.forecast.tokens_per_s.expected
         self.least_bytes = self.forecast.peak_bytes
-        self.parameters = predictor.parameters(self.candidate)
+        _, self.body_parameters = predictor.parameters(self.candidate)
 
     def beats(self, other: _Decided) -> bool:
         """The same mode's work, at least as good in every objective and better in one."""
-        rate, least, parameters = self.rate, self.least_bytes, self.parameters
-        if rate < other.rate or least > other.least_bytes or parameters < other.parameters:
+        rate, least, size = self.rate, self.least_bytes, self.body_parameters
+        if rate < other.rate or least > other.least_bytes or size < other.body_parameters:
             return False
-        is_better = rate > other.rate or least < other.least_bytes or parameters > other.parameters
+        is_better = rate > other.rate or least < other.least_bytes or size > other.body_parameters
         return is_better and self.candidate.mode == other.candidate.mode
 
 
 def _frontier(fitting: Sequence[_Decided], predictor: Predictor, budget_bytes: int) -> set[Candidate]:
-    """The candidates that no other beats in rate, peak and parameters.
+    """The candidates that no other beats in rate, peak and body parameters.
 
     Peaks are replayed only where they matter: who is beaten with the least that he can take is out.
     """
@@ -130,7 +130,7 @@ def _undominated(items: Sequence[_Decided]) -> list[_Decided]:
     """Those that no other beats."""
     front: list[_Decided] = []
     # Whoever beats an item comes before it, so that those already in front are all that can.
-    for item in sorted(items, key=lambda i: (-i.rate, i.least_bytes, -i.parameters)):
+    for item in sorted(items, key=lambda i: (-i.rate, i.least_bytes, -i.body_parameters)):
         if not any(other.beats(item) for other in front):
             front.append(item)
     return front
@@ -227,6 +227,7 @@ def _measurement(prediction: Prediction, device: DeviceInfo, versions: Versions,
         device=device,
         versions=versions,
         parameters=prediction.parameters,
+        body_parameters=prediction.body_parameters,
         peak_bytes=peak,
         peak_source=f"predicted: allocator replay, figures of {gpu}",
         ledger=prediction.ledger,

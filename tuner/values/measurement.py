@@ -96,7 +96,9 @@ class PredictedFigures(Border):
 class Measurement(Border):
     """The result of measuring one candidate once, or of predicting it: then `predicted` is not None.
 
-    `samples_s` are the times of the timed iterations, each one, in order. `peak_bytes` is the whole peak of
+    `parameters` is the exact number of learned scalars; `body_parameters` without those of a position table,
+    so that a longer sequence is no larger model. `samples_s` are the times of the timed iterations, each one,
+    in order. `peak_bytes` is the whole peak of
     the process on the device (host memory on a CPU), the sum that the budget covers; None where the outcome
     left none. `memory_stats` are the allocator's own peaks. `tainted` names why samples are not trusted.
     `kernel_check` is set in the one measurement before which the kernel version was checked.
@@ -107,6 +109,7 @@ class Measurement(Border):
     device: DeviceInfo | None = None
     versions: Versions | None = None
     parameters: int | None = None
+    body_parameters: int | None = None
     samples_s: tuple[float, ...] = ()
     setup_s: float | None = None  # kernel check, compilation, autotuning, graph capture, first iteration
     wall_s: float = 0.0

@@ -10,7 +10,7 @@ from pydantic import AfterValidator
 from .candidate import Candidate
 from .measurement import Border, Measurement
 
-RECORD_FORMAT_VERSION: Final = 2
+RECORD_FORMAT_VERSION: Final = 3
 
 
 def _to_time(text: str) -> datetime | None:
@@ -35,7 +35,7 @@ class Record(Border):
     earlier records), empty where it was not noted; times are compared by `started`, never as texts.
     """
 
-    format_version: Literal[1, 2] = RECORD_FORMAT_VERSION
+    format_version: Literal[1, 2, 3] = RECORD_FORMAT_VERSION
     digest: str
     candidate: dict[str, Any]
     trial_number: int

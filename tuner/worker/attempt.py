@@ -17,7 +17,7 @@ from ..measuring.protocol import MeasureRequest, Progress, Result
 from ..values.candidate import Candidate
 from ..values.measurement import Measurement
 from ..values.outcome import Outcome
-from ..workloads import PreparedRun, load_workload
+from ..workloads import PositionedRun, PreparedRun, load_workload
 from .accounting import Account
 from .sample_statistics import is_precise
 
@@ -30,6 +30,7 @@ class _Findings:
     """What is known so far; a failure half-way keeps what was found before it."""
 
     parameters: int | None = None
+    body_parameters: int | None = None
     setup_s: float | None = None
     samples_s: tuple[float, ...] = ()
     final_loss: float | None = None
@@ -68,6 +69,7 @@ def run_attempt(request: MeasureRequest, device: torch.device, account: Account,
         outcome=outcome,
         message=message,
         parameters=found.parameters,
+        body_parameters=found.body_parameters,
         samples_s=found.samples_s,
         setup_s=found.setup_s,
         wall_s=time.perf_counter() - started,
@@ -87,7 +89,9 @@ def _measure(
     started = time.perf_counter()
     run = load_workload(candidate.workload).prepare(candidate, device, request.seed)
     try:
-        found.parameters = run.parameters
+        found.parameters = found.body_parameters = run.parameters
+        if isinstance(run, PositionedRun):
+            found.body_parameters = run.body_parameters
         for _ in range(run.setup_calls):
             run.run_once()  # compilation, autotuning and graph capture happen here, outside the timing
         _synchronize(device)

@@ -49,6 +49,16 @@ class PreparedRun(Protocol):
 
 
 @runtime_checkable
+class PositionedRun(PreparedRun, Protocol):
+    """A run whose model has a table of positions, which makes it no larger in the eyes of a search."""
+
+    @property
+    def body_parameters(self) -> int:
+        """Number of learned scalars without those of the table."""
+        ...
+
+
+@runtime_checkable
 class Workload(Protocol):
     """What can be tuned."""
 
