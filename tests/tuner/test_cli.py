@@ -163,10 +163,14 @@ def test_frontier_again_without_a_device(
     searched = capsys.readouterr().out
     main(["frontier", "tiny-1GB-cpu"])
     assert capsys.readouterr().out in searched
+    main(["frontier", "tiny-1GB-cpu", "--per-cell"])
+    shown = capsys.readouterr().out
+    assert shown.startswith("Frontier of each model and sequence on")
     main(["frontier", "runs/tiny-1GB-cpu", "--seq", "16", "--csv"])
     header, *rows = capsys.readouterr().out.splitlines()
     column = header.split(",").index("n_seq")
     assert {row.split(",")[column] for row in rows} == {"16"}
+    assert {n_seq for n_seq in ("16", "32") if f"×{n_seq} " in shown} == {"16", "32"}
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from phase8_tune.tuner.records.cells import cell_of, frontier_of_cells
 from phase8_tune.tuner.records.frontier import find_frontier, settle, to_points
 from phase8_tune.tuner.values.outcome import Outcome
 from phase8_tune.tuner.values.record import Record
@@ -87,6 +90,25 @@ def test_a_longer_sequence_is_no_larger_model() -> None:
     (best,) = find_frontier(to_points([short, slower]))
     assert best.candidate.n_seq == 512
     assert best.parameters == best.body_parameters + 512 * 512
+
+
+@given(record_lists())
+def test_the_frontier_of_a_cell_is_what_no_other_of_it_beats(records: list[Record]) -> None:
+    longer = [replace(p.candidate, n_seq=1024) for p in to_points(records)[::2]]
+    points = to_points([*records, *(make_record(candidate) for candidate in longer)])
+    kept = frontier_of_cells(points)
+    for point in points:
+        cell = [q for q in points if cell_of(q.candidate) == cell_of(point.candidate)]
+        assert (point in kept) == (not any(q.dominates(point) for q in cell))
+    cells = [cell_of(p.candidate) for p in kept]
+    assert len(list(itertools.groupby(cells))) == len(set(cells))  # each in one piece
+
+
+def test_the_best_of_a_sequence_is_shown_although_another_sequence_beats_it() -> None:
+    short, long = (make_record(make_candidate(n_seq=n_seq), tokens_per_s=n_seq) for n_seq in (512, 1024))
+    points = to_points([long, short])
+    assert [p.candidate.n_seq for p in frontier_of_cells(points)] == [512, 1024]
+    assert [p.candidate.n_seq for p in find_frontier(points)] == [1024]
 
 
 def test_modes_are_not_compared() -> None:

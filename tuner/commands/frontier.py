@@ -18,9 +18,13 @@ from . import options
 @click.option("--model", "models", multiple=True, help="Only this model; may be repeated.")
 @click.option("--seq", "n_seqs", type=int, multiple=True, help="Only this sequence; may be repeated.")
 @click.option("--version", "kernel_versions", multiple=True, help="Only these kernels; may be repeated.")
+@click.option(
+    "--per-cell", is_flag=True, help="Of each model and sequence what no other of it beats, not of all."
+)
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead of a table.")
-def frontier(run: str, runs_dir: Path, as_csv: bool, **chosen: Any) -> None:
+def frontier(run: str, runs_dir: Path, per_cell: bool, as_csv: bool, **chosen: Any) -> None:
     """Print the frontier of RUN (its name, or its folder) again; needs no GPU."""
+    from ..records.cells import frontier_of_cells
     from ..records.frontier import FrontierFilter, find_frontier, to_points
     from ..records.journal import read_records
     from ..records.run_directory import RunPaths, read_run_info
@@ -36,8 +40,11 @@ def frontier(run: str, runs_dir: Path, as_csv: bool, **chosen: Any) -> None:
     if not points:
         raise NothingFitsError(f"{root}: nothing that was measured in this run fits its budget")
     chosen["models"] = tuple(map(known_or_same, chosen["models"]))
-    front = find_frontier(FrontierFilter(**chosen).select(points))
+    chosen_points = FrontierFilter(**chosen).select(points)
+    front = find_frontier(chosen_points)
+    shown = frontier_of_cells(chosen_points) if per_cell else front
     if as_csv:
-        click.echo(render_csv([p.record for p in front], front), nl=False)
+        click.echo(render_csv([p.record for p in shown], front), nl=False)
     else:
-        click.echo(render_frontier(front, root, width=terminal_width(sys.stdout)), nl=False)
+        text = render_frontier(shown, root, is_per_cell=per_cell, width=terminal_width(sys.stdout))
+        click.echo(text, nl=False)

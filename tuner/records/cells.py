@@ -1,11 +1,11 @@
-"""The fastest of each cell: of those that compute the same, at one model and sequence."""
+"""The fastest and the frontier of each cell: of those that compute the same, at one model and sequence."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from ..values.candidate import Candidate
-from .frontier import Point
+from .frontier import Point, find_frontier
 
 Cell = tuple[str, str, tuple[str, ...], int]
 """Workload, mode, the words of a model, sequence: throughput is compared within these only."""
@@ -24,3 +24,14 @@ def best_of_cells(points: Iterable[Point]) -> dict[Cell, Point]:
         if cell not in best or point.tokens_per_s > best[cell].tokens_per_s:
             best[cell] = point
     return best
+
+
+def frontier_of_cells(points: Iterable[Point]) -> list[Point]:
+    """Of each cell the points that no other of it beats in tokens/s and peak bytes: larger models first, then
+    shorter sequences, then by throughput. The order of `points` does not matter."""
+    cells: dict[Cell, list[Point]] = {}
+    for point in points:
+        cells.setdefault(cell_of(point.candidate), []).append(point)
+    fronts = [(cell, find_frontier(of_cell)) for cell, of_cell in cells.items()]
+    fronts.sort(key=lambda item: (item[0][1], -item[1][0].body_parameters, item[0]))
+    return [point for _, front in fronts for point in front]

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..records.cells import best_of_cells
 from ..records.frontier import Point
 from ..search.plan_summary import PlanSummary
 from ..values.outcome import Outcome
@@ -31,19 +32,27 @@ _LESS_IMPORTANT = (
 
 
 def render_frontier(
-    front: Sequence[Point], run_root: Path, *, is_short: bool = False, width: int | None = None
+    front: Sequence[Point],
+    run_root: Path,
+    *,
+    is_short: bool = False,
+    is_per_cell: bool = False,
+    width: int | None = None,
 ) -> str:
     """The frontier as a table for a terminal, with its device and what all rows share above it.
 
-    is_short: of each model and sequence only the fastest. width: columns of the terminal; None: no limit.
+    is_short: of each model and sequence only the fastest. is_per_cell: it is that of each model and sequence,
+    not of all. width: columns of the terminal; None: no limit.
     Raises: ValueError for an empty frontier, which has no device.
     """
     if not front:
         raise ValueError("front: expected at least one point")
     device = front[0].record.measurement.device
     kind = device.kind if device is not None else "unknown"
-    title = "Frontier" if device is None else f"Frontier {describe_device(device)}"
-    shown = _fastest_of_cells(front) if is_short else front
+    title = "Frontier of each model and sequence" if is_per_cell else "Frontier"
+    if device is not None:
+        title += f" {describe_device(device)}"
+    shown = list(best_of_cells(front).values()) if is_short else front
     headers, rows, align = frontier_table(shown)
     table = fit_table(
         headers,
@@ -51,7 +60,7 @@ def render_frontier(
         align=align,
         width=width,
         order=_LESS_IMPORTANT,
-        shows_all=f"phase8-tune frontier {shell_path(run_root)} --csv",
+        shows_all=f"phase8-tune frontier {shell_path(run_root)}{' --per-cell' * is_per_cell} --csv",
     )
     shared = shared_settings([p.record for p in shown], kind)
     budget = format_budget(front[0].record.budget_bytes)
