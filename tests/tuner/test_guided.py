@@ -1,4 +1,4 @@
-"""The guided search: the likely best of every model and cell, around a top, versions that lost."""
+"""The guided search: the likely best of every model and cell, around a top."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from phase8_tune.tuner.predict.outlook import Outlook
 from phase8_tune.tuner.predict.rate.throughput import Correction, MeasuredStep, correct
 from phase8_tune.tuner.records.knowledge import Knowledge
 from phase8_tune.tuner.search import guided
-from phase8_tune.tuner.search.cells import Cell, cell_of, refining, top_batch
+from phase8_tune.tuner.search.cells import cell_of, refining, top_batch
 from phase8_tune.tuner.search.foresight import Foresight
-from phase8_tune.tuner.search.guided import GuidedSearch, lost_versions, measured_steps
+from phase8_tune.tuner.search.guided import GuidedSearch, measured_steps
 from phase8_tune.tuner.search.strategy import RowOrder, Strategy
 from phase8_tune.tuner.values.candidate import Candidate
 from phase8_tune.tuner.values.outcome import Outcome
@@ -162,43 +162,6 @@ def test_where_the_likely_best_ran_out_of_memory_a_smaller_batch_is_taken() -> N
     assert second is not None
     assert second.line() == first.line()
     assert 0.9 * first.batch_size < second.batch_size < first.batch_size
-
-
-def test_versions_are_compared_in_one_cell_of_each_model_and_no_other() -> None:
-    outlooks = [
-        outlook_of(line(model, n_seq, version), ANY, 64, saturating(1000.0 if version == "fast" else 300.0))
-        for model in MODELS
-        for n_seq in (256, 512)
-        for version in ("reference", "v1", "fast")
-    ]
-    found = follow(outlooks, predicted(outlooks))
-    for version in ("reference", "v1"):
-        cells = [cell_of(c) for c in found if c.kernel_version == version]
-        assert {cell[1] for cell in cells} == set(MODELS)
-        assert len(set(cells)) == 3
-
-
-def test_a_version_that_lost_in_three_models_is_not_tried_any_more() -> None:
-    """v1 is predicted to be nearly as fast everywhere and is not."""
-    outlooks = [
-        outlook_of(line(model, n_seq, version), (8,), 8, saturating(1000.0 if version == "fast" else 995.0))
-        for model in (*MODELS, "large")
-        for n_seq in (256, 512, 1024, 2048)
-        for version in ("v1", "fast")
-    ]
-    share = {"fast": 1.0, "v1": 0.5}
-    found = follow(outlooks, lambda c: predicted(outlooks)(c) * share[c.kernel_version])
-    tried = [c for c in found if c.kernel_version == "v1"]
-    assert len(tried) < 16 / 2
-    cells = {cell_of(outlook.line): Cell(outlook.line) for outlook in outlooks}
-    assert lost_versions(cells.values()) == {}
-    for candidate in found:
-        point = Knowledge([measured(candidate, 1000.0 * share[candidate.kernel_version])]).point_of(candidate)
-        cells[cell_of(candidate)].take(candidate, point)
-    lost = lost_versions(cells.values())
-    assert list(lost) == ["v1"]
-    assert all(0.4 < loss < 0.6 for loss in lost["v1"].values())
-    assert len(lost["v1"]) >= 3
 
 
 @pytest.mark.parametrize("seed", range(4))

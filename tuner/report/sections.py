@@ -30,6 +30,7 @@ from .findings import (
 )
 from .method import method
 from .tables import frontier_table, model_order, shared_settings
+from .versions import versions_section
 
 
 def title(facts: RunFacts) -> str:
@@ -47,6 +48,7 @@ def sections_after_the_answer(results: Results, facts: RunFacts) -> list[Section
     """All parts below environment and answer, in order, without those that have nothing to say."""
     found = [
         *_bests(results, facts),
+        *([versions_section(results.points)] if facts.plan is None else []),
         *_findings(results, facts),
         method(results.settled, facts),
         Section(

@@ -74,16 +74,6 @@ def render_frontier(
     return fill("\n".join(notes), width) + f"\n\n{table}\n"
 
 
-def _fastest_of_cells(front: Sequence[Point]) -> list[Point]:
-    best: dict[tuple[object, ...], Point] = {}
-    for point in front:
-        c = point.candidate
-        cell = c.mode, *c.model_words, c.n_seq
-        if cell not in best or point.tokens_per_s > best[cell].tokens_per_s:
-            best[cell] = point
-    return [point for point in front if point in best.values()]
-
-
 def render_plan(summary: PlanSummary, recorded: int) -> str:
     """One line: how many configurations were decided, how many fit, how many are recorded."""
     return (

@@ -77,15 +77,6 @@ class Cell:
         """The kernel versions of its lines."""
         return tuple(dict.fromkeys(rated.version for rated in self._lines))
 
-    @property
-    def rates(self) -> dict[str, float]:
-        """Tokens a second of the best that was measured of each kernel version."""
-        found: dict[str, float] = {}
-        for line, points in self._points.items():
-            rate = max(point.tokens_per_s for point in points.values())
-            found[line.kernel_version] = max(rate, found.get(line.kernel_version, 0.0))
-        return found
-
     def likely_rate(self, correction: Correction) -> float:
         """Tokens a second of the likely fastest."""
         return max(rated.expected(correction) for rated in self._lines)

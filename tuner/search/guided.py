@@ -3,12 +3,13 @@ each cell's top, the kernel versions side by side, and then another strategy's c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from itertools import islice
 
 from ..predict.rate.throughput import MeasuredStep, correct
 from ..records.frontier import Point
 from ..records.knowledge import Knowledge
+from ..records.versions import lost_versions
 from ..values.candidate import Candidate
 from ..values.record import Record
 from .cells import Cell, CellKey, IsOpen, cell_of
@@ -18,12 +19,6 @@ from .strategy import Preparation, Strategy
 _MORE = 1 + 1 / 64
 """The medians of a correction hardly move by one step more, and those of a thousand take 2.5 ms: they are
 taken again once this many times as many steps were measured. Up to 64 that is after each."""
-_LOSSES = 3
-"""A version that lost in cells of so many models is not tried where nothing else asks for it."""
-_LOST = 0.95
-"""A version has lost a cell where its best is less than this share of the cell's best: measurements repeat
-within 2 % (studies/results, 2026-11-26-h100-repeatability)."""
-
 _PREPARED = 12
 """So many that are worthwhile are made ready at a time."""
 _WAIT_S, _WAITS = 0.5, 240
@@ -52,6 +47,8 @@ class GuidedSearch(Strategy):
         self._measured: dict[CellKey, list[tuple[Candidate, Point | None]]] = {}
         self._outlooks = 0  # taken in so far
         self._seen = 0  # settled records
+        self._points: list[Point] = []
+        self._lost: Container[str] = ()  # kernel versions
         self._unrated: list[Record] = []  # of lines that are not predicted yet
         self._steps: list[MeasuredStep] = []
         self._correction, self._corrected_by = correct(()), 0  # of the steps, so many
@@ -105,11 +102,10 @@ class GuidedSearch(Strategy):
                 yield candidate
 
     def _asked_for(self, is_open: IsOpen) -> Iterator[Candidate | None]:
-        lost = lost_versions(self._cells.values())
         unmeasured = [cell for cell in self._cells.values() if cell.best is None]
         for cells in (self._first_of_each_model(unmeasured), unmeasured, self._cells.values()):
             for cell in sorted(cells, key=lambda cell: -cell.likely_rate(self._correction)):
-                yield cell.contender(self._correction, is_open, lost)
+                yield cell.contender(self._correction, is_open, self._lost)
         yield from (cell.refinement(is_open) for cell in self._best_of_each_model())
         for cell in self._side_by_side():
             yield from (cell.of_version(name, self._correction, is_open) for name in cell.versions)
@@ -151,29 +147,18 @@ class GuidedSearch(Strategy):
             candidate = record.to_candidate()
             key, point = cell_of(candidate), knowledge.point_of(candidate)
             self._measured.setdefault(key, []).append((candidate, point))
+            if point is not None:
+                self._points.append(point)
             if key in self._cells:
                 self._cells[key].take(candidate, point)
+        if len(settled) > self._seen:
+            self._lost = lost_versions(self._points)
         self._unrated += settled[self._seen :]
         self._seen = len(settled)
         steps, self._unrated = measured_steps(self._unrated, self._foresight)
         self._steps += steps
         if len(self._steps) > self._corrected_by * _MORE:
             self._correction, self._corrected_by = correct(self._steps), len(self._steps)
-
-
-def lost_versions(cells: Iterable[Cell]) -> dict[str, dict[str, float]]:
-    """Kernel versions that lost wherever they were tried: by model, their largest share of a cell's best."""
-    shares: dict[str, dict[str, float]] = {}
-    for cell in cells:
-        for version, rate in cell.rates.items():
-            of_version = shares.setdefault(version, {})
-            model = cell.line.model
-            of_version[model] = max(rate / cell.best_rate, of_version.get(model, 0.0))
-    return {
-        version: dict(sorted(by_model.items()))
-        for version, by_model in shares.items()
-        if len(by_model) >= _LOSSES and max(by_model.values()) < _LOST
-    }
 
 
 def measured_steps(
