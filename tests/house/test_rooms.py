@@ -84,8 +84,9 @@ print("torch" in sys.modules, "triton" in sys.modules)
     [
         ("phase8_tune.tuner.cli", ["--help"]),
         ("phase8_tune.tuner.cli", ["frontier", "none"]),
+        ("phase8_tune.tuner.cli", ["recommend", "{finished}", "--what-if"]),
         ("phase8_tune.tuner.cli", ["doctor", "--json"]),
-        ("phase8_tune.tuner.cli", ["predict", "--model", "nano", "--seq", "32", "--kernel", "reference"]),
+        ("phase8_tune.tuner.cli", ["predict", "--model", "64x1", "--seq", "32", "--kernel", "reference"]),
         ("phase8_tune.tuner.cli", ["--vram", "4GB", "--gpu", "rtx-3060", "--study", "study.yaml"]),
         ("phase8_tune.tuner.cli", ["--vram", "4GB", "--device", "cpu", "--study", "study.yaml"]),
         ("phase8_tune.tuner.commands.train", ["--help"]),
@@ -94,7 +95,7 @@ print("torch" in sys.modules, "triton" in sys.modules)
 )
 def test_the_driver_loads_no_torch(tmp_path: Path, module: str, arguments: list[str]) -> None:
     (tmp_path / "study.yaml").write_text(
-        "name: tiny\nrows: [{model: nano, n_seq: 32, batch_size: 1}]\n"
+        "name: tiny\nrows: [{model: 64x1, n_seq: 32, batch_size: 1}]\n"
         "defaults: {kernel_version: reference, gradient_checkpointing: false, mixed_precision: none}\n"
         "timing: {warmup: 0, iterations: 1}\n"
     )

@@ -129,7 +129,7 @@ def test_what_a_hanging_child_started_is_ended_with_it(tmp_path: Path) -> None:
 
 
 def test_the_smallest_trial_runs_in_the_real_worker(tmp_path: Path) -> None:
-    timing = Timing(warmup=1, iterations=5)
+    timing = Timing(warmup=0, iterations=1)
     with WorkerMeasurer(
         device="cpu", budget_bytes=4 << 30, reserve_bytes=0, log_dir=tmp_path, timing=timing
     ) as measurer:
