@@ -154,10 +154,12 @@ class _TracedLine:
     def _recommended(
         self, ladder: Ladder, largest: int, answered: Mapping[int, Answer]
     ) -> tuple[int, Answer] | None:
-        """The largest of the rounder batches under the lower cap; live bytes say where to begin."""
+        """The largest of the rounder batches under the lower cap; live bytes say where to begin, where the
+        largest is the last before the cap."""
         start = largest
         below = [batch for batch in answered if batch < largest]
-        if largest in answered and below:
+        is_at_cap = isinstance(ladder.batches, range) and largest < ladder.batches[-1]
+        if is_at_cap and largest in answered and below:
             grown = answered[largest].allocated_bytes - answered[below[-1]].allocated_bytes
             each = grown / (largest - below[-1])
             if each > 0:
