@@ -53,8 +53,8 @@ def working_ahead(
         return
     nvml = open_nvml().nvml
     cards = [] if nvml is None else [card for uuid in device_uuids(gpus) if (card := nvml.find(uuid))]
-    title = next((name for card in cards if (name := card.name())), None)
-    profile = None if title is None else known_profile(title)
+    title, memory = (cards[0].name(), cards[0].memory()) if cards else (None, None)
+    profile = None if title is None else known_profile(title, None if memory is None else memory.total_bytes)
     if profile is None:
         tell(
             f"no figures of {title or 'this GPU'}, so nothing is predicted; "
@@ -62,7 +62,7 @@ def working_ahead(
         )
         yield None
         return
-    processes = max((os.cpu_count() or 1) - _LEFT_TO_MEASURING, 1)
+    processes = max(((os.cpu_count() or 1) - _LEFT_TO_MEASURING) // 2, 1)  # of each kind
     looking = LookingAhead(
         SearchSpace(definition),
         profile,

@@ -34,9 +34,13 @@ class HeldCard:
         self.note: str | None = None
         self._watch = SpillWatch()
         self.reserve_bytes = self._settle_reserve(promised_bytes) if reserve_bytes is None else reserve_bytes
-        profile = known_profile(self._opened.info.name)
-        later = 0 if profile is None else int(profile.libraries_bytes.value + profile.graph_bytes.value)
-        self._outside_bytes = self._opened.context_bytes + later
+        profile = known_profile(self._opened.info.name, self._capacity_bytes)
+        self._outside_bytes = self._opened.context_bytes
+        if profile is not None:
+            # In a process the context may be smaller than the card's figure for it, and the rest larger.
+            later = int(profile.libraries_bytes.value + profile.graph_bytes.value)
+            whole = profile.outside_bytes + int(profile.graph_bytes.value)
+            self._outside_bytes = max(self._outside_bytes + later, whole)
         self._cap(self._outside_bytes)
 
     @property
