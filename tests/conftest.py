@@ -46,7 +46,7 @@ _SLOW = (
     *(
         f"tuner/test_{name}"
         for name in (
-            *("cli", "doctor", "kernel_check", "launcher", "planning", "resume", "search"),
+            *("cli", "doctor", "foresight", "kernel_check", "launcher", "planning", "resume", "search"),
             *("several_gpus", "storage", "worker"),
         )
     ),
