@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from .commands.doctor import doctor
 from .commands.entry import enter
 from .commands.frontier import frontier
+from .commands.gpus import gpus
 from .commands.predict import predict
 from .commands.tune import tune
 from .commands.verify import verify
 
 cli = tune
-for command in (frontier, predict, verify, doctor):
+for command in (frontier, gpus, predict, verify, doctor):
     cli.add_command(command)
 
 

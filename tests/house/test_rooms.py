@@ -85,6 +85,7 @@ print("torch" in sys.modules, "triton" in sys.modules)
         ("phase8_tune.tuner.cli", ["--help"]),
         ("phase8_tune.tuner.cli", ["frontier", "none"]),
         ("phase8_tune.tuner.cli", ["recommend", "{finished}", "--what-if"]),
+        ("phase8_tune.tuner.cli", ["gpus", "--json"]),
         ("phase8_tune.tuner.cli", ["doctor", "--json"]),
         ("phase8_tune.tuner.cli", ["predict", "--model", "64x1", "--seq", "32", "--kernel", "reference"]),
         ("phase8_tune.tuner.cli", ["--vram", "4GB", "--gpu", "rtx-3060", "--study", "study.yaml"]),

@@ -17,7 +17,7 @@ import pytest
 import phase8_tune
 from phase8_tune.tuner.measuring.memory import cap_bytes
 from phase8_tune.tuner.predict import fits
-from phase8_tune.tuner.predict.rate.profiles import Figure, GpuProfile, gpu_profile, gpu_profiles
+from phase8_tune.tuner.predict.rate.profiles import gpu_profile
 
 ROOT = Path(phase8_tune.__file__).resolve().parent
 PREDICT = ROOT / "tuner" / "predict"
@@ -36,18 +36,6 @@ WITHOUT_FIGURES = {
     "trace/stepping.py",
 }
 """Files whose functions have numbers that no predicted figure depends on: frames, places of arguments."""
-MEASURES = {  # heading of the cards' table → field, and bytes or seconds in one of its unit
-    "capacity, GiB": ("capacity_bytes", 2**30),
-    "multiprocessors": ("multiprocessors", 1),
-    "shared memory, bytes": ("shared_memory_per_block_bytes", 1),
-    "GB/s": ("bandwidth", 1e9),
-    "16 bits, TFLOP/s": ("matrix_16bit", 1e12),
-    "32 bits, TFLOP/s": ("matrix_32bit", 1e12),
-    "launch, µs": ("launch_s", 1e-6),
-    "context, MiB": ("context_bytes", 2**20),
-    "libraries, MiB": ("libraries_bytes", 2**20),
-    "graph, MiB": ("graph_bytes", 2**20),
-}
 SOURCES_OF_OTHERS = ("aten/", "c10/", "torch/")
 
 
@@ -209,19 +197,6 @@ def test_no_row_is_left_of_what_is_gone() -> None:
 def test_rules_of_what_fits_are_the_present_ones() -> None:
     for name in ("RECOMMEND", "LAUNCH"):
         assert eval(constants()[Place("fits.py", name)], vars(fits)) == getattr(fits, name)
-
-
-@pytest.mark.parametrize("profile", gpu_profiles().values(), ids=lambda profile: profile.name)
-def test_every_figure_of_a_card(profile: GpuProfile) -> None:
-    [row] = [row for row in rows_with("card", *MEASURES) if quoted(row["card"]) == [profile.name]]
-    assert row["compute capability"] == profile.compute_capability
-    for heading, (field, unit) in MEASURES.items():
-        value = getattr(profile, field)
-        number, _, basis = row[heading].partition(" ")
-        if isinstance(value, Figure):
-            assert basis == value.basis[0], f"{profile.name}: {heading}"
-            value = value.value
-        assert math.isclose(float(number.replace(",", "")) * unit, value), f"{profile.name}: {heading}"
 
 
 def test_the_example_has_the_room_that_is_said() -> None:

@@ -15,7 +15,7 @@ from ..machine.gpus import select_gpus
 from ..measuring.pool import MeasurerPool
 from ..measuring.worker_measurer import WorkerMeasurer
 from ..predict.rate.calibration import present_profile
-from ..predict.rate.profiles import gpu_profile
+from ..predict.rate.profiles import chosen_profile
 from ..records.journal import read_records
 from ..records.results import Results
 from ..records.run_directory import RunPaths, check_run_directory
@@ -56,12 +56,15 @@ def execute(request: RunRequest) -> list[Path]:
 
     Raises: UserInputError, NothingFitsError, DeviceError, InterruptedStudyError; files are written before.
     """
-    if request.gpu is not None:
+    asked = chosen_profile(request.gpu, request.gpu_file)
+    if asked is not None:
         if request.device != "auto":
+            option = "--gpu" if request.gpu_file is None else "--gpu-file"
             raise UserInputError(
-                f"--gpu: plans for a card, got --device {request.device} too, which measures; leave out one"
+                f"{option}: plans for a card, got --device {request.device} too, which measures; "
+                "leave out one"
             )
-        plan(request, gpu_profile(request.gpu))
+        plan(request, asked)
         return []
     chosen = None if request.study is None else read_study(request.study, request)
     gpus = () if request.gpus is None else select_gpus(request.gpus)

@@ -20,6 +20,13 @@ runs_dir = click.option(
     help="Where runs lie.",
 )
 
+gpu_file = click.option(
+    "--gpu-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The same for a card that this YAML file describes.",
+)
+
 
 def size(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
     """Callback of an option that takes a size: bytes.

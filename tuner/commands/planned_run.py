@@ -32,6 +32,7 @@ from ..values.interrupt import interrupt_deferred
 from ..values.record import Record
 from ..values.sizes import format_budget
 from ..values.terminal import fill, terminal_width
+from .card_study import for_card
 from .request import RunRequest, read_study, run_root, settle_budget, tell
 
 DEFAULT_STUDY = "default"
@@ -57,7 +58,7 @@ def plan(request: RunRequest, profile: GpuProfile) -> None:
                 f"{option}: expected where something is measured, got it for a plan, which predicts the "
                 "whole study; leave it out, or measure on this computer with --device cpu"
             )
-    definition, text = read_study(request.study or DEFAULT_STUDY, request)
+    definition, text = for_card(*read_study(request.study or DEFAULT_STUDY, request), profile)
     budget_bytes = settle_budget(request, profile.capacity_bytes, f"the {profile.title} has")
     root = run_root(request, definition, profile.name)
     check_run_directory(root, definition, budget_bytes)

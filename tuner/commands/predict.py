@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
@@ -29,8 +30,9 @@ _PHASE_NAMES = {
 @click.option("--seq", "n_seq", type=click.IntRange(min=1), required=True, help="Tokens a sequence.")
 @click.option("--batch", "batch_size", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option(
-    "--gpu", metavar="NAME", help="A card of gpus.yaml. [the one that is here, else rtx-3080-laptop]"
+    "--gpu", metavar="NAME", help="A card, see `gpus`. [the one that is here, else rtx-3080-laptop]"
 )
+@options.gpu_file
 @click.option("--vram", metavar="SIZE", help="Memory budget, for example 8GB. [the card's memory]")
 @click.option("--reserve", metavar="SIZE", help="Part left to other programs. [0]")
 @click.option("--kernel", "kernel_version", default="fast", show_default=True, help="Kernel version.")
@@ -52,6 +54,7 @@ def predict(
     context: click.Context,
     /,
     gpu: str | None,
+    gpu_file: Path | None,
     vram: str | None,
     reserve: str | None,
     calibrate: bool,
@@ -63,19 +66,27 @@ def predict(
     from ...kernels.versions import KERNEL_VERSIONS
     from ..predict.fits import LAUNCH, RECOMMEND
     from ..predict.prediction import Predictor
+    from ..predict.rate.abilities import obstacles
     from ..predict.rate.calibration import calibrate_present, present_profile
-    from ..predict.rate.profiles import gpu_profile
+    from ..predict.rate.profiles import chosen_profile
     from ..predict.store import PredictionStore
     from ..study.model_names import model_option
 
     [chosen["model"]] = model_option([chosen["model"]])
     if chosen["kernel_version"] not in KERNEL_VERSIONS:
         raise UserInputError(f"--kernel: {one_of(KERNEL_VERSIONS, chosen['kernel_version'])}")
-    if calibrate and gpu is not None:
-        raise UserInputError("--calibrate: measures the card that is here; leave out --gpu")
-    profile = calibrate_present() if calibrate else present_profile() if gpu is None else gpu_profile(gpu)
+    asked = chosen_profile(gpu, gpu_file)
+    if calibrate and asked is not None:
+        option = "--gpu" if gpu_file is None else "--gpu-file"
+        raise UserInputError(f"--calibrate: measures the card that is here; leave out {option}")
+    profile = calibrate_present() if calibrate else asked or present_profile()
     budget_bytes = profile.capacity_bytes if vram is None else parse_size(vram, what="--vram")
     candidate = Candidate(mixed_precision=precision, **chosen)
+    if unable := obstacles(profile.compute_capability, candidate):
+        raise UserInputError(
+            f"{profile.title}: expected what runs on compute capability {profile.compute_capability}, got "
+            f"{' and '.join(unable)}; take --kernel reference --precision fp16 (or none)"
+        )
     with PredictionStore(processes=1) as store:
         predictor = Predictor(
             profile=profile,

@@ -23,7 +23,8 @@ from ..values.sizes import format_budget, format_mb, format_size
 class RunRequest:
     """What the user asked for; None where the study or the device decides. `command` is the line typed.
 
-    gpu: plan for the card of this name instead of measuring. reserve_bytes: None for auto.
+    gpu, gpu_file: plan for the card of this name, or in this file, instead of measuring. reserve_bytes: None
+    for auto.
     exhaustive: True for the whole space, without the study's own limit of trials.
     """
 
@@ -32,6 +33,7 @@ class RunRequest:
     study: str | None = None
     device: Literal["auto", "cuda", "cpu"] = "auto"
     gpu: str | None = None
+    gpu_file: Path | None = None
     gpus: str | None = None
     models: tuple[str, ...] = ()
     vocab_size: int | None = None

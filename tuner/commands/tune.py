@@ -22,8 +22,9 @@ from .entry import command_line
 )
 @click.option("--study", metavar="NAME|FILE", help="default, cpu, seed_table, or a YAML file. [by device]")
 @click.option(
-    "--gpu", metavar="NAME", help="Plan for this card of gpus.yaml, measuring nothing. [where no GPU is here]"
+    "--gpu", metavar="NAME", help="Plan for this card, see `gpus`; measures nothing. [where no GPU is here]"
 )
+@options.gpu_file
 @click.option("--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", show_default=True)
 @click.option(
     "--gpus", metavar="WHICH", help="all, or 0,2 or UUIDs as `nvidia-smi -L` lists them. [the first]"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from ..values.errors import UserInputError
 from .definition import StudyDefinition
@@ -52,4 +52,30 @@ def with_vocab_size(definition: StudyDefinition, vocab_size: int) -> StudyDefini
         return definition.model_copy(update={"rows": tuple(row.model_copy(update=one) for row in rows)})
     products = axes if isinstance(axes, tuple) else (axes,) if axes is not None else ()
     taken = [product.model_copy(update={"vocab_size": (vocab_size,)}) for product in products]
+    return definition.model_copy(update={"axes": taken[0] if len(taken) == 1 else tuple(taken)})
+
+
+def without(
+    definition: StudyDefinition, *, kernel_versions: Collection[str], precisions: Collection[str]
+) -> StudyDefinition | None:
+    """The study without these; None where nothing is left of it."""
+    if definition.rows is not None:
+        default = definition.defaults
+        rows = tuple(
+            row
+            for row in definition.rows
+            if (row.kernel_version or default.kernel_version) not in kernel_versions
+            and (row.mixed_precision or default.mixed_precision) not in precisions
+        )
+        return definition.model_copy(update={"rows": rows}) if rows else None
+    taken = []
+    for product in definition.products:
+        left = {
+            "kernel_version": tuple(v for v in product.kernel_version if v not in kernel_versions),
+            "mixed_precision": tuple(p for p in product.mixed_precision if p not in precisions),
+        }
+        if all(left.values()):
+            taken.append(product.model_copy(update=left))
+    if not taken:
+        return None
     return definition.model_copy(update={"axes": taken[0] if len(taken) == 1 else tuple(taken)})

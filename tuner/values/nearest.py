@@ -11,9 +11,13 @@ ALIKE = 0.6
 
 def nearest(name: str, known: Iterable[str], *, alike: float = ALIKE) -> str | None:
     """The known name that is most like a name, in whatever case; None where none is like it."""
+    return next(iter(nearest_of(name, known, count=1, alike=alike)), None)
+
+
+def nearest_of(name: str, known: Iterable[str], *, count: int = 3, alike: float = ALIKE) -> list[str]:
+    """The known names that are most like a name, in whatever case, the likest first; at most `count`."""
     by_form = {one.casefold(): one for one in known}
-    found = difflib.get_close_matches(name.casefold(), by_form, n=1, cutoff=alike)
-    return by_form[found[0]] if found else None
+    return [by_form[form] for form in difflib.get_close_matches(name.casefold(), by_form, count, alike)]
 
 
 def one_of(known: Iterable[str], name: str) -> str:

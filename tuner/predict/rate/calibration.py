@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from ...machine.nvml import open_nvml
 from ...values.errors import DeviceError
-from .profiles import DEFAULT_PROFILE, GpuProfile, gpu_profile, profile_by_title
+from .profiles import DEFAULT_PROFILE, GpuProfile, gpu_profile, name_after, profile_by_title
 
 _TIMEOUT_S = 300.0
 _REPEATS = 20
@@ -31,16 +31,20 @@ _CHAIN_LAUNCHES = 3 * _CHAIN
 def present_profile() -> GpuProfile:
     """Of the first card that NVML lists: its calibration, else its named profile; else the default's."""
     nvml = open_nvml().nvml
-    for title in () if nvml is None else nvml.names():
-        profile = known_profile(title)
+    for card in () if nvml is None else nvml.cards():
+        title, memory = card.name() or card.uuid, card.memory()
+        profile = known_profile(title, None if memory is None else memory.total_bytes)
         if profile is not None:
             return profile
     return gpu_profile(DEFAULT_PROFILE)
 
 
-def known_profile(title: str) -> GpuProfile | None:
-    """Of a card by the name that its driver gives it: its calibration here, else its named profile."""
-    return _read(_path(title)) or profile_by_title(title)
+def known_profile(title: str, total_bytes: int | None = None) -> GpuProfile | None:
+    """Of a card by the name that its driver gives it: its calibration here, else its named profile.
+
+    total_bytes: its memory, where that is known, see `profile_by_title`.
+    """
+    return _read(_path(title)) or profile_by_title(title, total_bytes)
 
 
 def calibrate_present() -> GpuProfile:
@@ -115,10 +119,10 @@ def measure() -> GpuProfile:
     libraries = _outside_bytes(torch) - opened.context_bytes
     _capture_a_little(torch)
     graph = _outside_bytes(torch) - opened.context_bytes - libraries
-    named = profile_by_title(properties.name)
+    named = profile_by_title(properties.name, properties.total_memory)
     return GpuProfile.model_validate(
         {
-            "name": named.name if named is not None else "-".join(properties.name.lower().split()),
+            "name": named.name if named is not None else name_after(properties.name),
             "title": properties.name,
             "compute_capability": f"{properties.major}.{properties.minor}",
             "capacity_bytes": properties.total_memory,
@@ -176,6 +180,7 @@ def _workspace_bytes(torch: Any) -> tuple[int, int]:
         before = torch.cuda.memory_allocated()
         product = operation(*arguments)
         left.append(int(torch.cuda.memory_allocated() - before - product.nbytes))
+        del product  # else it would be given back within the next difference
     return left[0], left[1]
 
 
