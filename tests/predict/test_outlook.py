@@ -126,7 +126,7 @@ def test_where_nothing_fits_the_smallest_is_known_all_the_same(predictor: Predic
 class Refusing(PredictionStore):
     """Knows what is kept, and no more."""
 
-    def _processes_ready(self):  # type: ignore[no-untyped-def]
+    def _processes_ready(self):
         raise AssertionError("a process was asked for what is known")
 
 
