@@ -9,11 +9,12 @@ from .commands.entry import enter
 from .commands.frontier import frontier
 from .commands.gpus import gpus
 from .commands.predict import predict
+from .commands.recommend import recommend
 from .commands.tune import tune
 from .commands.verify import verify
 
 cli = tune
-for command in (frontier, gpus, predict, verify, doctor):
+for command in (frontier, recommend, gpus, predict, verify, doctor):
     cli.add_command(command)
 
 

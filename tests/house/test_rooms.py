@@ -14,6 +14,7 @@ import phase8_tune
 
 ROOT = Path(phase8_tune.__file__).resolve().parent
 LINT = Path(sys.executable).with_name("lint-imports")
+FINISHED = ROOT / "tests" / "formats" / "2026-11-main" / "finished"
 
 # contract's id: file, and an import that it must not have
 TURNED_ROUND = {
@@ -84,7 +85,7 @@ print("torch" in sys.modules, "triton" in sys.modules)
     [
         ("phase8_tune.tuner.cli", ["--help"]),
         ("phase8_tune.tuner.cli", ["frontier", "none"]),
-        ("phase8_tune.tuner.cli", ["recommend", "{finished}", "--what-if"]),
+        ("phase8_tune.tuner.cli", ["recommend", "finished", "--what-if"]),
         ("phase8_tune.tuner.cli", ["gpus", "--json"]),
         ("phase8_tune.tuner.cli", ["doctor", "--json"]),
         ("phase8_tune.tuner.cli", ["predict", "--model", "64x1", "--seq", "32", "--kernel", "reference"]),
@@ -100,6 +101,7 @@ def test_the_driver_loads_no_torch(tmp_path: Path, module: str, arguments: list[
         "defaults: {kernel_version: reference, gradient_checkpointing: false, mixed_precision: none}\n"
         "timing: {warmup: 0, iterations: 1}\n"
     )
+    shutil.copytree(FINISHED, tmp_path / "runs" / "finished")
     done = subprocess.run(
         [sys.executable, "-c", _RUN.format(module=module, arguments=arguments)],
         cwd=tmp_path,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from phase8_tune.tuner.commands import measured_run as run_module
 from phase8_tune.tuner.measuring.testing import FormulaMeasurer
 from phase8_tune.tuner.study.definition import parse_definition
 from phase8_tune.tuner.study.space import SearchSpace
+from phase8_tune.tuner.training.recommended import read_reasons
 from phase8_tune.tuner.training.settings import load_settings
 from phase8_tune.tuner.values.candidate import Candidate
 from phase8_tune.tuner.values.outcome import Outcome
@@ -95,8 +97,12 @@ def test_a_run_leaves_every_file(
     assert settings.measured is not None
     assert settings.measured.device_kind == "cpu"
     shown = capsys.readouterr()
-    assert "Frontier on formula (device: cpu), budget 1GB" in shown.out
-    assert f"phase8-train {root}/recommended/nano.yaml --data FILE" in shown.out
+    assert re.search(r"^balanced: nano .* tokens/s, .* MB, on formula \(device: cpu\)$", shown.out, re.M)
+    assert f"phase8-train {root}/recommended/goal-balanced.yaml --data FILE" in shown.out
+    assert load_settings(root / "recommended" / "goal-balanced.yaml").measured is not None
+    assert read_reasons((root / "recommended" / "nano.yaml").read_text(encoding="utf-8"))[0].startswith(
+        "why: the most tokens/s of every training configuration of nano that fits 1GB"
+    )
     assert "[6/6] nano" in shown.err
     assert devices[0].is_closed
     assert len((root / "trials.csv").read_text().splitlines()) == 7
@@ -162,7 +168,12 @@ def test_frontier_again_without_a_device(
     tune()
     searched = capsys.readouterr().out
     main(["frontier", "tiny-1GB-cpu"])
-    assert capsys.readouterr().out in searched
+    front = capsys.readouterr().out
+    assert front.startswith("Frontier on formula (device: cpu), budget 1GB")
+    assert (
+        f"All {front.count(chr(10) + 'nano ')} configurations of the frontier: phase8-tune frontier"
+        in searched
+    )
     main(["frontier", "tiny-1GB-cpu", "--per-cell"])
     shown = capsys.readouterr().out
     assert shown.startswith("Frontier of each model and sequence on")

@@ -20,11 +20,12 @@ from ..records.journal import read_records
 from ..records.results import Results
 from ..records.run_directory import RunPaths, check_run_directory
 from ..records.samplers import check_sampler
+from ..report.answers import render_end
 from ..report.early import EarlyOutputs, Expected
 from ..report.facts import RunFacts
 from ..report.outputs import write_outputs
 from ..report.progress_bar import ProgressDisplay
-from ..report.terminal import render_files, render_frontier, render_outcomes
+from ..report.terminal import render_outcomes
 from ..search.foresight import Foresight
 from ..search.progress import SearchEvent, StopReason
 from ..search.search import run_search
@@ -215,9 +216,7 @@ def _print_results(
     ended = "it failed; what was measured is kept" if reason is None else reason.sentence
     width = terminal_width(stream)
     print(fill(f"\nSearch ended: {ended}.\n{render_outcomes(results.settled)}", width), file=stream)
-    if results.frontier:
-        print(render_frontier(results.frontier, facts.run_root, width=width), file=stream)
-    print(render_files(facts.run_root, recommended), end="", file=stream, flush=True)
+    print(render_end(results, facts.run_root, recommended, width=width), end="", file=stream, flush=True)
 
 
 def _judge(results: Results, reason: StopReason | None, root: Path) -> Phase8TuneError | None:

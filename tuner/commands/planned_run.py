@@ -16,11 +16,12 @@ from ..records.journal import Journal, read_records
 from ..records.knowledge import Knowledge
 from ..records.results import Results
 from ..records.run_directory import RunDirectory, check_run_directory
+from ..report.answers import render_end
 from ..report.early import Expected
 from ..report.facts import RunFacts
 from ..report.outputs import write_outputs
 from ..report.progress_bar import PredictionProgress
-from ..report.terminal import render_files, render_frontier, render_plan
+from ..report.terminal import render_plan
 from ..search.decisions import decide, planned_device, to_records
 from ..search.plan_summary import PlanSummary, basis_of, read_summary, write_summary
 from ..search.progress import StopReason
@@ -93,9 +94,7 @@ def plan(request: RunRequest, profile: GpuProfile) -> None:
         recommended = write_outputs(results, facts)
     width = terminal_width(sys.stdout)
     print(f"\n{fill(render_plan(summary, len(records)), width)}")
-    if results.frontier:
-        print(render_frontier(results.frontier, root, is_short=True, width=width))
-    print(render_files(root, recommended), end="", flush=True)
+    print(render_end(results, root, recommended, width=width), end="", flush=True)
     if not results.frontier:
         raise NothingFitsError(
             f"no configuration is predicted to fit {format_budget(budget_bytes)} on {profile.title}; raise "

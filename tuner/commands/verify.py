@@ -77,15 +77,25 @@ def report_verified(found: Sequence[Verification], *, as_json: bool) -> None:
 
 
 def recommended_files(run: str, runs_dir: Path) -> list[Path]:
-    """The settings files that a run recommends.
+    """The settings files that a run recommends, each configuration once, by its model where it is its best.
 
-    Raises: UserInputError where it has none.
+    Raises: UserInputError where it has none, or one that is not understood.
     """
+    from ..training.recommended import is_goal_file
+    from ..training.settings import load_settings
+
     root = Path(run) if os.path.isdir(run) else runs_dir / run
-    paths = sorted((root / "recommended").glob("*.yaml"))
+    paths = sorted((root / "recommended").glob("*.yaml"), key=lambda path: (is_goal_file(path), path.name))
     if not paths:
         raise UserInputError(f"--all: expected a run with recommended files, got {root}, which has none")
-    return paths
+    chosen: dict[Path, str | None] = {}
+    for path in paths:
+        settings = load_settings(path)
+        origin = settings.measured or settings.predicted
+        digest = None if origin is None else origin.digest
+        if not is_goal_file(path) or digest not in chosen.values():
+            chosen[path] = digest
+    return list(chosen)
 
 
 def verify_files(
@@ -101,12 +111,13 @@ def verify_files(
 
     Raises: as `verification.verify`.
     """
-    from ..training.recommended import to_yaml
+    from ..training.recommended import read_reasons, to_yaml
     from ..training.settings import load_settings
     from ..training.verification import to_verified
     from ..training.verification import verify as verify_one
     from ..values.atomic_write import write_atomically
     from ..values.sizes import format_mb
+    from ..values.yaml_reading import read_text_file
 
     found = []
     for path in paths:
@@ -121,7 +132,8 @@ def verify_files(
         )
         if write:
             verified = to_verified(one, steps=steps, steady_s=seconds)
-            write_atomically(path, to_yaml(settings.model_copy(update={"verified": verified})))
+            reasons = read_reasons(read_text_file(path, "settings file"))
+            write_atomically(path, to_yaml(settings.model_copy(update={"verified": verified}), reasons))
     return found
 
 

@@ -13,15 +13,18 @@ def recommend(points: Iterable[Point]) -> list[Point]:
     """For each model, variant and vocabulary the fastest training configuration that fits, smallest first."""
     best: dict[str, Point] = {}
     for point in points:
-        if point.candidate.mode != "train":
-            continue
-        # Only what phase8-train can train; other workloads are measured to compare.
-        if point.candidate.workload != "phase8" or not is_size_name(point.candidate.model):
+        if not is_trainable(point):
             continue
         name = recommendation_name(point.candidate)
         if name not in best or _goodness(point) > _goodness(best[name]):
             best[name] = point
     return sorted(best.values(), key=lambda p: (p.body_parameters, recommendation_name(p.candidate)))
+
+
+def is_trainable(point: Point) -> bool:
+    """Whether phase8-train can train it; other workloads and modes are measured to compare."""
+    candidate = point.candidate
+    return candidate.mode == "train" and candidate.workload == "phase8" and is_size_name(candidate.model)
 
 
 def recommendation_name(candidate: Candidate) -> str:

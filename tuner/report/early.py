@@ -11,12 +11,12 @@ from ..records.frontier import Point, to_points
 from ..records.recommend import recommend, recommendation_name
 from ..records.results import Results
 from ..search.decisions import predicted_record
-from ..training.recommended import write_recommendations
 from ..values.errors import UserInputError
 from ..values.interrupt import interrupt_deferred
 from ..values.record import Record
 from .facts import RunFacts
 from .outputs import write_outputs
+from .recommendations import write_recommended
 
 _EVERY_S = 10.0
 
@@ -90,7 +90,7 @@ class EarlyOutputs:
         try:
             with interrupt_deferred():
                 if digests and digests != self._recommended:
-                    write_recommendations(points, self._facts.run_root / "recommended")
+                    write_recommended(results, points, self._facts.run_root / "recommended")
                     self._recommended = digests
                 if is_due and results.records:
                     write_outputs(results, self._facts, points, is_early=True)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from ..records.frontier import Point
 from ..records.results import Results
-from ..training.recommended import write_recommendations
 from ..values.atomic_write import write_atomically
 from ..values.errors import UserInputError
 from .facts import RunFacts
 from .markdown import render_report
 from .page import render_page
 from .picture import draw_frontier
+from .recommendations import write_recommended
 from .trials_csv import render_csv
 
 
@@ -24,8 +24,8 @@ def write_outputs(
     *,
     is_early: bool = False,
 ) -> list[Path]:
-    """Write recommended/*.yaml, report.md, trials.csv, and, at the end of a run, report.html, frontier.svg
-    and frontier.png; the paths of the recommendations.
+    """Write recommended/*.yaml (one a model and one a goal), report.md, trials.csv, and, at the end of a run,
+    report.html, frontier.svg and frontier.png; the paths of the recommendations.
 
     recommended: what they are; None: those of the results. is_early: the run goes on, which drawing would
     hold up for two seconds.
@@ -33,7 +33,7 @@ def write_outputs(
     """
     points = results.recommended if recommended is None else recommended
     root = facts.run_root
-    written = write_recommendations(points, root / "recommended")
+    written = write_recommended(results, points, root / "recommended")
     path = root / "report.md"
     try:
         write_atomically(path, render_report(results, facts))

@@ -102,10 +102,10 @@ def render_outcomes(records: Sequence[Record]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def render_files(run_root: Path, recommended: Sequence[Path]) -> str:
-    """Where the results are, and the command that uses the first of them."""
+def render_files(run_root: Path, recommended: Sequence[Path], best: Path | None = None) -> str:
+    """Where the results are, and the command that uses one of them: the best, or the first recommended."""
     lines = [f"Report:       {run_root / 'report.md'}", f"All trials:   {run_root / 'trials.csv'}"]
     lines.extend(f"Recommended:  {path}" for path in recommended)
     if recommended:
-        lines += ["", f"Next:  phase8-train {shell_path(recommended[0])} --data FILE"]
+        lines += ["", f"Next:  phase8-train {shell_path(best or recommended[0])} --data FILE"]
     return "\n".join(lines) + "\n"

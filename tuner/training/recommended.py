@@ -1,8 +1,11 @@
-"""Recommendations as settings files: written, replaced, and removed when they no longer hold."""
+"""Recommendations as settings files: written, replaced, and removed when they no longer hold.
+
+One file a model, named by it, and one a goal, `goal-<name>.yaml`. Each says in comments why it was chosen.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,10 @@ from ..values.measurement import Measurement
 from ..values.sizes import MIB, format_budget
 from ..values.yaml_dialect import Dumper
 from .settings import Measured, Predicted, TrainingSettings, load_settings
+
+_REASON = "#: "
+"""How a line begins that says why a file was chosen."""
+_GOAL = "goal-"
 
 VARIANTS: dict[str, Variant] = {"phase8": "phase8", "phase7": "phase7"}
 
@@ -119,8 +126,11 @@ def _provenance(point: Point) -> dict[str, Any]:
     }
 
 
-def to_yaml(settings: TrainingSettings) -> str:
-    """The text of a settings file: the seed's four keys and comments first, then the rest in order."""
+def to_yaml(settings: TrainingSettings, reasons: Sequence[str] = ()) -> str:
+    """The text of a settings file: the seed's four keys and comments first, then the rest in order.
+
+    reasons: lines that say why it was chosen (`read_reasons` finds them again).
+    """
     data = settings.model_dump(mode="json", exclude_none=True)
     origin = settings.measured or settings.predicted
     if origin is not None:  # an absent library is a fact worth keeping
@@ -128,7 +138,13 @@ def to_yaml(settings: TrainingSettings) -> str:
     if settings.verified is not None:
         data["verified"] = settings.verified.model_dump(mode="json")
     first = {key: data.pop(key) for key in ("d_model", "n_layers", "n_seq", "batch_size")}
-    return _dump(first) + ("" if origin is None else _comments(origin)) + _dump(data)
+    said = "".join(f"{_REASON}{' '.join(line.split())}\n" for line in reasons)
+    return _dump(first) + ("" if origin is None else _comments(origin)) + said + _dump(data)
+
+
+def read_reasons(text: str) -> list[str]:
+    """Why a file was chosen, as its text says."""
+    return [line.removeprefix(_REASON) for line in text.splitlines() if line.startswith(_REASON)]
 
 
 def _comments(origin: Measured | Predicted) -> str:
@@ -149,28 +165,59 @@ def _comments(origin: Measured | Predicted) -> str:
     )
 
 
-def write_recommendations(points: Iterable[Point], folder: Path) -> list[Path]:
-    """Write a settings file for each point and remove those of models that are no longer recommended.
+def goal_path(folder: Path, goal: str) -> Path:
+    """The settings file of a goal's answer."""
+    return folder / f"{_GOAL}{goal}.yaml"
 
-    A file of another make (edited to another model, or not ours at all) is left alone.
+
+def is_goal_file(path: Path) -> bool:
+    """Whether a settings file is named as the answer to a goal."""
+    return path.stem.startswith(_GOAL)
+
+
+def write_goals(answers: Mapping[str, tuple[Point, Sequence[str]]], folder: Path) -> list[Path]:
+    """Write a settings file for each goal: its point, and the lines that say why. Others are left alone.
+
     Raises: UserInputError where the folder cannot be written.
     """
+    return _write(
+        {goal_path(folder, g): to_yaml(to_settings(point), why) for g, (point, why) in answers.items()},
+        folder,
+    )
+
+
+def write_recommendations(
+    points: Iterable[Point], folder: Path, reasons: Callable[[Point], Sequence[str]] = lambda point: ()
+) -> list[Path]:
+    """Write a settings file for each point and remove those of models that are no longer recommended.
+
+    reasons: lines that say why. A file of another make (edited to another model, or not ours at all) is left
+    alone.
+    Raises: UserInputError where the folder cannot be written.
+    """
+    texts = {
+        folder / f"{recommendation_name(point.candidate)}.yaml": to_yaml(to_settings(point), reasons(point))
+        for point in points
+    }
+    return _write(texts, folder, is_stale=_is_recommendation)
+
+
+def _write(
+    texts: Mapping[Path, str], folder: Path, is_stale: Callable[[Path], bool] = lambda path: False
+) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        written = []
-        for point in points:
-            path = folder / f"{recommendation_name(point.candidate)}.yaml"
-            write_atomically(path, to_yaml(to_settings(point)))
-            written.append(path)
+        for path, text in texts.items():
+            write_atomically(path, text)
         for path in sorted(folder.glob("*.yaml")):
-            if path not in written and _is_recommendation(path):
+            if path not in texts and is_stale(path):
                 path.unlink()
     except OSError as error:
         raise UserInputError(
             f"{folder}: cannot write the recommendations: {error.strerror}; "
             "choose another place with --runs-dir"
         ) from error
-    return written
+    return list(texts)
 
 
 class _Dumper(Dumper):
