@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 
 import pytest
 
+import phase8_tune
 from phase8_tune.kernels import device_limits
 from phase8_tune.tuner.predict.rate.abilities import SHARED_MEMORY_BYTES, lacking, obstacles
 from phase8_tune.tuner.predict.rate.profiles import (
@@ -15,8 +17,13 @@ from phase8_tune.tuner.predict.rate.profiles import (
     gpu_profiles,
     profile_by_title,
 )
+from phase8_tune.tuner.records.journal import read_records
 from phase8_tune.tuner.values.candidate import Candidate
 from phase8_tune.tuner.values.errors import UserInputError
+
+H200_SEARCH = (
+    Path(phase8_tune.__file__).parent / "studies/results/2026-11-28-h200-default-study/records.jsonl"
+)
 
 every_card = pytest.mark.parametrize("profile", gpu_profiles().values(), ids=lambda profile: profile.name)
 VECTOR_FLOP = {"7.5": 128, "8.6": 256, "8.9": 256, "12.0": 256}
@@ -64,6 +71,21 @@ def test_figures_follow_from_what_their_source_says(profile):
 def test_a_laptop_says_its_power_class(profile):
     says_watts = re.search(r" at [0-9]+ W$", profile.matrix_16bit.source) is not None
     assert says_watts == ("laptop" in profile.name)
+
+
+@pytest.mark.skipif(not H200_SEARCH.exists(), reason="phase8_tune is installed without its sources")
+def test_what_an_h200_takes_beside_torch_is_what_its_workers_took():
+    profile = gpu_profile("h200")
+    ledgers = [
+        {line.name: line.size_bytes for line in record.measurement.ledger}
+        for record in read_records(H200_SEARCH)
+        if record.measurement.ledger
+    ]
+    assert len(ledgers) > 80
+    assert {ledger["context"] for ledger in ledgers} == {int(profile.context_bytes.value)}
+    beside = [ledger["other"] for ledger in ledgers]
+    assert min(beside) == profile.libraries_bytes.value
+    assert max(beside) == profile.libraries_bytes.value + profile.graph_bytes.value
 
 
 def test_the_cards_that_are_known():
