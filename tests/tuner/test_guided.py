@@ -55,8 +55,12 @@ def follow(
     strategy, knowledge = GuidedSearch(Foresight.of(outlooks), Nothing()), Knowledge()
     found: list[Candidate] = []
     while (candidate := strategy.propose(knowledge, knowledge.is_available)) is not None:
-        found.append(candidate)
-        knowledge.add(measured(candidate, true_rate(candidate)))
+        attempt = len(knowledge.attempts(candidate)) + 1
+        assert strategy.is_repeat == (attempt > 1)
+        assert attempt <= 4
+        if not strategy.is_repeat:
+            found.append(candidate)
+        knowledge.add(measured(candidate, true_rate(candidate)).model_copy(update={"attempt": attempt}))
         assert len(found) <= most
     return found
 

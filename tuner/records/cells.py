@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from ..values.candidate import Candidate
 from .frontier import Point, find_frontier
+from .ties import TIE, compare
 
 Cell = tuple[str, str, tuple[str, ...], int]
 """Workload, mode, the words of a model, sequence: throughput is compared within these only."""
@@ -35,3 +36,24 @@ def frontier_of_cells(points: Iterable[Point]) -> list[Point]:
     fronts = [(cell, find_frontier(of_cell)) for cell, of_cell in cells.items()]
     fronts.sort(key=lambda item: (item[0][1], -item[1][0].body_parameters, item[0]))
     return [point for _, front in fronts for point in front]
+
+
+def tied_with(best: Point, points: Iterable[Point]) -> list[Point]:
+    """The fastest point of a cell and those of `points` that tie with it."""
+    return compare(p for p in points if cell_of(p.candidate) == cell_of(best.candidate)).tied
+
+
+def describe_ties(points: Iterable[Point]) -> list[str]:
+    """A sentence for each cell whose fastest tie."""
+    every = list(points)
+    told = []
+    for best in best_of_cells(every).values():
+        tied = tied_with(best, every)
+        if len(tied) > 1:
+            names = ", ".join(point.candidate.describe() for point in tied)
+            least = min(tied, key=lambda point: point.peak_bytes)
+            told.append(
+                f"Tied within {TIE:.1%}, each measured {len(best.attempt_rates)} times: {names}; the least "
+                f"memory takes {least.candidate.describe()}".replace("%", " %")
+            )
+    return told

@@ -18,7 +18,8 @@ class Point:
     """A record that fits, with the three objectives: tokens/s ↑, peak bytes ↓, body parameters ↑.
 
     parameters: the exact count; body_parameters: without the position table, so that a longer sequence is no
-    larger model.
+    larger model. attempt_rates: tokens/s of each undisturbed attempt, oldest first; several where a candidate
+    was measured again to tell it apart from others, and then the figures are those of all of them together.
     tokens_per_s_std: of the samples; None where the figures are predicted.
     """
 
@@ -29,6 +30,7 @@ class Point:
     peak_bytes: int
     parameters: int
     body_parameters: int
+    attempt_rates: tuple[float, ...] = ()
 
     def dominates(self, other: Point) -> bool:
         """At least as good in every objective and better in one."""
@@ -41,20 +43,50 @@ def settle(records: Iterable[Record]) -> list[Record]:
     """The one record that counts for each candidate, ordered by candidate.
 
     Retries leave several records of one candidate: an undisturbed success wins, then any success, then the
-    last attempt. The order of `records` does not matter.
+    last attempt. Several undisturbed successes count together: the samples of all, the largest peak. The
+    order of `records` does not matter.
     """
-    chosen: dict[str, Record] = {}
+    return sorted((_merged(attempts) for attempts in _by_candidate(records)), key=_candidate_order)
+
+
+def _by_candidate(records: Iterable[Record]) -> list[list[Record]]:
+    """The records of each candidate, the most trusted first."""
+    found: dict[str, list[Record]] = {}
     for record in records:
-        kept = chosen.get(record.digest)
-        if kept is None or _trust(record) > _trust(kept):
-            chosen[record.digest] = record
-    return sorted(chosen.values(), key=_candidate_order)
+        found.setdefault(record.digest, []).append(record)
+    return [sorted(attempts, key=_trust, reverse=True) for attempts in found.values()]
+
+
+def _undisturbed(attempts: Sequence[Record]) -> list[Record]:
+    """The undisturbed successes, oldest first; of an attempt that was recorded twice only the later."""
+    found: dict[int, Record] = {}
+    for record in attempts:
+        if record.fits and record.measurement.samples_s and not record.measurement.tainted:
+            found.setdefault(record.attempt, record)
+    return [found[attempt] for attempt in sorted(found)]
+
+
+def _merged(attempts: Sequence[Record]) -> Record:
+    """The record that counts of a candidate's records, the most trusted first."""
+    several = _undisturbed(attempts)
+    if len(several) < 2:
+        return attempts[0]
+    largest = max(several, key=lambda record: record.measurement.peak_bytes or 0)
+    samples_s = tuple(sample_s for record in several for sample_s in record.measurement.samples_s)
+    energies = [r.measurement.telemetry.energy_j for r in several if r.measurement.telemetry is not None]
+    found: dict[str, object] = {"samples_s": samples_s}
+    if largest.measurement.telemetry is not None:
+        known = [energy_j for energy_j in energies if energy_j is not None]
+        whole = sum(known) if len(known) == len(several) else None
+        found["telemetry"] = largest.measurement.telemetry.model_copy(update={"energy_j": whole})
+    return largest.model_copy(update={"measurement": largest.measurement.model_copy(update=found)})
 
 
 def to_points(records: Iterable[Record]) -> list[Point]:
     """A point for each candidate that fits its budget, measured or predicted."""
     points = []
-    for record in settle(records):
+    attempts = {of_one[0].digest: of_one for of_one in _by_candidate(records)}
+    for record in sorted(map(_merged, attempts.values()), key=_candidate_order):
         measurement, candidate = record.measurement, record.to_candidate()
         if not record.fits:
             continue
@@ -78,6 +110,10 @@ def to_points(records: Iterable[Record]) -> list[Point]:
                 peak_bytes=measurement.peak_bytes,
                 parameters=measurement.parameters,
                 body_parameters=body_parameters,
+                attempt_rates=tuple(
+                    attempt.measurement.tokens_per_s(candidate.tokens_per_step)[0]
+                    for attempt in _undisturbed(attempts[record.digest])
+                ),
             )
         )
     return points
@@ -88,10 +124,12 @@ def find_frontier(points: Iterable[Point]) -> list[Point]:
 
     Points of different modes do different work and are never compared. The order of `points` does not matter.
     """
-    every = list(points)
-    front = [
-        p for p in every if not any(q.dominates(p) for q in every if q.candidate.mode == p.candidate.mode)
-    ]
+    # A point comes after all that may dominate it, and whoever is dominated is so by one of the front.
+    ordered = sorted(points, key=lambda p: (-p.tokens_per_s, p.peak_bytes, -p.body_parameters))
+    front: list[Point] = []
+    for point in ordered:
+        if not any(q.dominates(point) for q in front if q.candidate.mode == point.candidate.mode):
+            front.append(point)
     return sorted(
         front, key=lambda p: (p.candidate.mode, -p.body_parameters, -p.tokens_per_s, p.record.digest)
     )

@@ -38,6 +38,9 @@ class Knowledge:
         self._points: dict[Candidate, Point] = {}
         self._owed: dict[Candidate, None] = {}  # in order
         self._under_way: set[Candidate] = set()
+        self._first: dict[Candidate, Record] = {}  # that counted when it was settled
+        self.repeated: list[Candidate] = []
+        """Settled candidates that were measured again since, in order, as often as they were."""
         self._smallest_over: dict[Candidate, tuple[int, Record]] = {}
         self._largest_fit: dict[Candidate, tuple[int, Record]] = {}
         self._disqualified: dict[str, Record] = {}
@@ -58,12 +61,35 @@ class Knowledge:
             raise ValueError(f"{candidate.describe()} was proposed although it is settled or under way")
         self._under_way.add(candidate)
 
+    def begin_again(self, candidate: Candidate) -> None:
+        """Note that a settled candidate is measured once more, until that ends.
+
+        Raises: ValueError for one that is not settled, or under way.
+        """
+        if candidate not in self._settled or candidate in self._under_way:
+            raise ValueError(f"{candidate.describe()} was proposed again although it is not settled")
+        self._under_way.add(candidate)
+
+    def end_again(self, candidate: Candidate) -> None:
+        """Note that a candidate is not measured once more now: that has ended, with a record or without."""
+        if candidate in self._settled:
+            self._under_way.discard(candidate)
+
+    def is_under_way(self, candidate: Candidate) -> bool:
+        """Whether a candidate is being measured."""
+        return candidate in self._under_way
+
     def add(self, record: Record) -> None:
         """Take in one more record."""
         candidate = record.to_candidate()
         attempts = self._attempts.setdefault(candidate, [])
         attempts.append(record)
-        if _is_final(attempts):
+        if candidate in self._settled:
+            self._under_way.discard(candidate)
+            self.repeated.append(candidate)
+            self._settled[candidate] = settle(attempts)[0]
+            self._note_points(candidate)
+        elif _is_final(attempts):
             self._owed.pop(candidate, None)
             self._under_way.discard(candidate)
             self._settle(candidate, settle(attempts)[0])
@@ -73,12 +99,15 @@ class Knowledge:
             self._learn(candidate, record)
 
     def _settle(self, candidate: Candidate, record: Record) -> None:
-        self._settled[candidate] = record
+        self._settled[candidate] = self._first[candidate] = record
         self.launched += record.attempt > 0
         self.rejected += record.attempt == 0
         self.pruned += record.measurement.outcome.is_memory
         self.failed += not record.fits and not record.measurement.outcome.is_memory
-        for point in to_points([record]):
+        self._note_points(candidate)
+
+    def _note_points(self, candidate: Candidate) -> None:
+        for point in to_points(self._attempts[candidate]):
             self._points[candidate] = point
             self.best_tokens_per_s = max(point.tokens_per_s, self.best_tokens_per_s or 0.0)
 
@@ -105,8 +134,8 @@ class Knowledge:
 
     @property
     def under_way(self) -> int:
-        """How many candidates are under way."""
-        return len(self._under_way)
+        """How many candidates are under way that are not settled."""
+        return sum(candidate not in self._settled for candidate in self._under_way)
 
     def record_of(self, candidate: Candidate) -> Record:
         """The record that counts for a settled candidate.
@@ -123,6 +152,11 @@ class Knowledge:
     def settled(self) -> tuple[Record, ...]:
         """The record that counts of every settled candidate, in the order in which they were settled."""
         return tuple(self._settled.values())
+
+    @property
+    def first_settled(self) -> tuple[Record, ...]:
+        """As `settled`, without what was measured again later."""
+        return tuple(self._first.values())
 
     def owed(self) -> Candidate | None:
         """A candidate that a retry is owed, because the driver ended between two attempts."""

@@ -6,19 +6,25 @@ from collections.abc import Iterable
 
 from ...phase8.config import is_size_name
 from ..values.candidate import Candidate
+from .cells import tied_with
 from .frontier import Point
 
 
 def recommend(points: Iterable[Point]) -> list[Point]:
-    """For each model, variant and vocabulary the fastest training configuration that fits, smallest first."""
+    """For each model, variant and vocabulary the fastest training configuration that fits, smallest first.
+
+    Of those that tie with the fastest of its sequence it is the one with the least memory.
+    """
     best: dict[str, Point] = {}
+    points = list(points)
     for point in points:
         if not is_trainable(point):
             continue
         name = recommendation_name(point.candidate)
         if name not in best or _goodness(point) > _goodness(best[name]):
             best[name] = point
-    return sorted(best.values(), key=lambda p: (p.body_parameters, recommendation_name(p.candidate)))
+    chosen = [min(tied_with(point, points), key=_frugality) for point in best.values()]
+    return sorted(chosen, key=lambda p: (p.body_parameters, recommendation_name(p.candidate)))
 
 
 def is_trainable(point: Point) -> bool:
@@ -31,6 +37,10 @@ def recommendation_name(candidate: Candidate) -> str:
     """The stem of a recommendation's file: `small`, `640x10`, `small-phase7` for the ablation, or
     `small-vocab8192`."""
     return "-".join(candidate.model_words)
+
+
+def _frugality(point: Point) -> tuple[int, float, str]:
+    return point.peak_bytes, -point.tokens_per_s, point.record.digest
 
 
 def _goodness(point: Point) -> tuple[float, int, str]:

@@ -30,7 +30,7 @@ class Results:
     def of(cls, records: Sequence[Record]) -> Self:
         """The results of a run's records, whose order does not matter but in `records`."""
         settled = tuple(settle(records))
-        points = tuple(to_points(settled))
+        points = tuple(to_points(records))
         return cls(
             records=tuple(records),
             settled=settled,

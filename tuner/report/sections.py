@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..html.facts import Section
 from ..machine.environment import Environment, triton_status
-from ..records.cells import best_of_cells
+from ..records.cells import best_of_cells, describe_ties
 from ..records.frontier import Point
 from ..records.recommend import recommendation_name
 from ..records.results import Results
@@ -165,7 +165,7 @@ def _findings(results: Results, facts: RunFacts) -> Iterator[Section]:
         for line in comparison_findings(points, axis)
     ]
     for title, lines in (
-        ("Throughput", throughput_findings(points)),
+        ("Throughput", [*throughput_findings(points), *describe_ties(points)]),
         (f"Memory under {format_budget(facts.budget_bytes)}", memory_findings(results.settled, points)),
         ("Effect of each setting, all else equal", effects),
         ("Correctness of the kernels", correctness_findings(results.records)),

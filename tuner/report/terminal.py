@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..records.cells import best_of_cells
+from ..records.cells import best_of_cells, describe_ties
 from ..records.frontier import Point
 from ..search.plan_summary import PlanSummary
 from ..values.outcome import Outcome
@@ -67,6 +67,7 @@ def render_frontier(
     notes = [f"{title}, budget {budget}", f"All rows: {shared}. 1 MB = 2^20 bytes."]
     if kind == "predicted":
         notes.append("Tokens/s with the interval that should hold nine of ten.")
+    notes.extend(f"{line}." for line in describe_ties(shown))
     if len(shown) < len(front):
         notes.append(
             f"The fastest of each model and sequence; the report has all {len(front)} of the frontier."

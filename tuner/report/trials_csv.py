@@ -39,11 +39,11 @@ def render_csv(records: Sequence[Record], frontier: Iterable[Point]) -> str:
     What was not measured is an empty cell.
     A plan's records have their tokens per second in the columns `predicted_…`, and device_kind "predicted".
     """
-    front = {id(p.record) for p in frontier}
+    front = {p.record.digest for p in frontier}
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, _HEADINGS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_row(record, id(record) in front) for record in records)
+    writer.writerows(_row(record, record.fits and record.digest in front) for record in records)
     return text.getvalue()
 
 

@@ -64,8 +64,17 @@ class Cell:
         if point is None:
             return
         self._points.setdefault(candidate.line(), {})[candidate.batch_size] = point
-        if self.best is None or point.tokens_per_s > self.best.tokens_per_s:
-            self.best = point
+        self.best = max(self.points, key=lambda p: p.tokens_per_s)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing of it is being measured for the first time."""
+        return not self._begun
+
+    @property
+    def points(self) -> list[Point]:
+        """All that were measured and fit."""
+        return [point for of_line in self._points.values() for point in of_line.values()]
 
     @property
     def best_rate(self) -> float:

@@ -9,6 +9,7 @@ from itertools import islice
 from ..predict.rate.throughput import MeasuredStep, correct
 from ..records.frontier import Point
 from ..records.knowledge import Knowledge
+from ..records.ties import MOST_REPEATS, compare
 from ..records.versions import lost_versions
 from ..values.candidate import Candidate
 from ..values.record import Record
@@ -47,7 +48,9 @@ class GuidedSearch(Strategy):
         self._measured: dict[CellKey, list[tuple[Candidate, Point | None]]] = {}
         self._outlooks = 0  # taken in so far
         self._seen = 0  # settled records
-        self._points: list[Point] = []
+        self._points: dict[Candidate, Point] = {}
+        self._repeats_seen = 0
+        self._is_repeat = False
         self._lost: Container[str] = ()  # kernel versions
         self._unrated: list[Record] = []  # of lines that are not predicted yet
         self._steps: list[MeasuredStep] = []
@@ -59,16 +62,25 @@ class GuidedSearch(Strategy):
     def has_plan(self) -> bool:
         return self._has_plan
 
+    @property
+    def is_repeat(self) -> bool:
+        return self._is_repeat
+
     def propose(self, knowledge: Knowledge, is_open: IsOpen) -> Candidate | None:
         while True:
             self._look()
             self._learn(knowledge)
-            self._has_plan = True
-            found = self._ready_of(islice(self._worthwhile(is_open), _PREPARED))
-            if found is not None:
-                self._cells[cell_of(found)].begin(found)
-                return found
-            if self._foresight.is_complete and self._outlooks == len(self._foresight.known):
+            self._has_plan, self._is_repeat = True, False
+            is_all_known = self._foresight.is_complete and self._outlooks == len(self._foresight.known)
+            for asked_for in (self._likely_bests, self._comparisons):
+                found = self._ready_of(islice(_without_repetition(asked_for(is_open)), _PREPARED))
+                if found is not None:
+                    self._cells[cell_of(found)].begin(found)
+                    return found
+                if is_all_known and (found := self._untold_apart(knowledge)) is not None:
+                    self._is_repeat = True
+                    return found
+            if is_all_known:
                 break
             self._foresight.wait_for_more(than=self._outlooks)
         self._has_plan = False
@@ -93,20 +105,29 @@ class GuidedSearch(Strategy):
             self._preparation.wait(candidates[:1], _WAIT_S)
         return next(iter(candidates), None)  # it takes too long: the worker does what is missing
 
-    def _worthwhile(self, is_open: IsOpen) -> Iterator[Candidate]:
-        """What is to be measured, the most pressing first, nothing twice."""
-        seen: set[Candidate] = set()
-        for candidate in self._asked_for(is_open):
-            if candidate is not None and candidate not in seen:
-                seen.add(candidate)
-                yield candidate
+    def _untold_apart(self, knowledge: Knowledge) -> Candidate | None:
+        """Of the fastest of a model's best cell that cannot be told apart yet the one measured least often;
+        None where they can, or were measured often enough."""
+        for cell in self._best_of_each_model():
+            if cell.line.mode != "train" or not cell.is_idle:
+                continue
+            asked = [point.candidate for point in compare(cell.points).unresolved]
+            often = {candidate: len(knowledge.attempts(candidate)) for candidate in asked}
+            asked = [c for c in asked if often[c] <= MOST_REPEATS and not knowledge.is_under_way(c)]
+            if asked:
+                return min(asked, key=lambda candidate: often[candidate])
+        return None
 
-    def _asked_for(self, is_open: IsOpen) -> Iterator[Candidate | None]:
+    def _likely_bests(self, is_open: IsOpen) -> Iterator[Candidate | None]:
+        """The likely best of every model, then of every cell, then around the top of every model's best."""
         unmeasured = [cell for cell in self._cells.values() if cell.best is None]
         for cells in (self._first_of_each_model(unmeasured), unmeasured, self._cells.values()):
             for cell in sorted(cells, key=lambda cell: -cell.likely_rate(self._correction)):
                 yield cell.contender(self._correction, is_open, self._lost)
         yield from (cell.refinement(is_open) for cell in self._best_of_each_model())
+
+    def _comparisons(self, is_open: IsOpen) -> Iterator[Candidate | None]:
+        """The kernel versions side by side, then around the top of every other cell."""
         for cell in self._side_by_side():
             yield from (cell.of_version(name, self._correction, is_open) for name in cell.versions)
         yield from (cell.refinement(is_open) for cell in self._cells.values())
@@ -148,17 +169,32 @@ class GuidedSearch(Strategy):
             key, point = cell_of(candidate), knowledge.point_of(candidate)
             self._measured.setdefault(key, []).append((candidate, point))
             if point is not None:
-                self._points.append(point)
+                self._points[candidate] = point
             if key in self._cells:
                 self._cells[key].take(candidate, point)
-        if len(settled) > self._seen:
-            self._lost = lost_versions(self._points)
-        self._unrated += settled[self._seen :]
+        for candidate in knowledge.repeated[self._repeats_seen :]:
+            if (point := knowledge.point_of(candidate)) is not None:
+                self._points[candidate] = point
+                self._measured[cell_of(candidate)].append((candidate, point))
+                if cell_of(candidate) in self._cells:
+                    self._cells[cell_of(candidate)].take(candidate, point)
+        if len(settled) > self._seen or len(knowledge.repeated) > self._repeats_seen:
+            self._lost = lost_versions(self._points.values())
+        self._repeats_seen = len(knowledge.repeated)
+        self._unrated += knowledge.first_settled[self._seen :]
         self._seen = len(settled)
         steps, self._unrated = measured_steps(self._unrated, self._foresight)
         self._steps += steps
         if len(self._steps) > self._corrected_by * _MORE:
             self._correction, self._corrected_by = correct(self._steps), len(self._steps)
+
+
+def _without_repetition(candidates: Iterable[Candidate | None]) -> Iterator[Candidate]:
+    seen: set[Candidate] = set()
+    for candidate in candidates:
+        if candidate is not None and candidate not in seen:
+            seen.add(candidate)
+            yield candidate
 
 
 def measured_steps(

@@ -14,7 +14,7 @@ from ..measuring.measurer import check_measurement
 from ..measuring.pool import Finished, MeasurerPool
 from ..records.database import StudyStore, open_sqlite
 from ..records.journal import Journal, read_records
-from ..records.knowledge import PREDICTED_PEAK_BYTES, Knowledge
+from ..records.knowledge import Knowledge
 from ..records.run_directory import RunDirectory, check_run_directory
 from ..study.definition import StudyDefinition
 from ..study.space import SearchSpace
@@ -177,6 +177,10 @@ class Search:
             candidate = self._next()
             if candidate is None:
                 return StopReason.EXHAUSTED
+            if self._knowledge.is_settled(candidate) and self._strategy.is_repeat:
+                self._knowledge.begin_again(candidate)
+                self._measure(candidate, self._pool.free[0])
+                continue
             # One that was launched before is owed its retries, whatever was learnt since.
             rejection = None if self._knowledge.attempts(candidate) else self._rejection_of(candidate)
             if rejection is not None:
@@ -210,18 +214,13 @@ class Search:
         return next((reason for reason in reasons if reason is not None), None)
 
     def _reject(self, candidate: Candidate, rejection: Rejection) -> None:
-        peak_bytes = rejection.predicted_peak_bytes
-        measurement = Measurement(
-            outcome=rejection.outcome,
-            message=rejection.message,
-            device=self._pool.device,
-            memory_stats={} if peak_bytes is None else {PREDICTED_PEAK_BYTES: peak_bytes},
-        )
+        measurement = rejection.to_measurement(self._pool.device)
         with interrupt_deferred():
             self._record(candidate, measurement, attempt=0, started_at=_now())
 
     def _measure(self, candidate: Candidate, device: str) -> None:
-        self._store.show_running(candidate)
+        if not self._knowledge.is_settled(candidate):  # its trial was told already
+            self._store.show_running(candidate)
         self._started_at[candidate] = _now()
         self._pool.hand_out(candidate, device)
         self._emit()
@@ -235,14 +234,16 @@ class Search:
             self._record(candidate, measurement, attempt=attempt, started_at=started_at)
         if not self._knowledge.is_settled(candidate):
             self._retries[candidate] = finished.device
+        self._knowledge.end_again(candidate)
 
     def _record(
         self, candidate: Candidate, measurement: Measurement, *, attempt: int, started_at: str
     ) -> None:
+        told = self._knowledge.record_of(candidate) if self._knowledge.is_settled(candidate) else None
         record = Record(
             digest=candidate.digest(),
             candidate=candidate.to_dict(),
-            trial_number=self._store.trial_of(candidate),
+            trial_number=self._store.trial_of(candidate) if told is None else told.trial_number,
             attempt=attempt,
             started_at=started_at,
             budget_bytes=self._budget_bytes,
@@ -250,7 +251,7 @@ class Search:
         )
         self._journal.append(record)
         self._knowledge.add(record)
-        if self._knowledge.is_settled(candidate):
+        if self._knowledge.is_settled(candidate) and told is None:
             self._store.tell(self._knowledge.record_of(candidate), self._knowledge)
         self._emit(last=record)
 

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..records.knowledge import Knowledge
+from ..records.knowledge import PREDICTED_PEAK_BYTES, Knowledge
 from ..values.candidate import Candidate
+from ..values.measurement import DeviceInfo, Measurement
 from ..values.outcome import Outcome
 
 
@@ -20,6 +21,11 @@ class Strategy(Protocol):
     def has_plan(self) -> bool:
         """Whether the last proposal was something particular: then the search has not stalled."""
         ...
+
+    @property
+    def is_repeat(self) -> bool:
+        """Whether the last proposal is settled and is to be measured once more."""
+        return False
 
     @property
     def left(self) -> int | None:
@@ -74,6 +80,16 @@ class Rejection:
     outcome: Outcome
     message: str
     predicted_peak_bytes: int | None = None
+
+    def to_measurement(self, device: DeviceInfo) -> Measurement:
+        """What is recorded of a candidate that is not launched on a device."""
+        peak_bytes = self.predicted_peak_bytes
+        return Measurement(
+            outcome=self.outcome,
+            message=self.message,
+            device=device,
+            memory_stats={} if peak_bytes is None else {PREDICTED_PEAK_BYTES: peak_bytes},
+        )
 
 
 class CandidateFilter(Protocol):
