@@ -48,6 +48,17 @@ def test_the_list_has_every_card_and_what_it_lacks(capsys: pytest.CaptureFixture
     assert next(line for line in lines if line.startswith("rtx-3090 ")).split()[1:4] == ["24", "936", "71"]
 
 
+def test_the_list_keeps_to_forty_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("phase8_tune.tuner.values.terminal.terminal_width", lambda stream: 40)
+    main(["gpus"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 40
+    assert ["rtx-3060", "12", "360"] in [line.split() for line in lines]
+    assert lines[-1] == "  phase8-tune gpus --json"
+
+
 def test_a_name_shows_the_card_that_is_meant(capsys: pytest.CaptureFixture[str]) -> None:
     main(["gpus", "3060", "ti", "--json"])
     [card] = json.loads(capsys.readouterr().out)
