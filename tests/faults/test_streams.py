@@ -62,7 +62,7 @@ def test_a_search_goes_on_without_a_stream(tmp_path: Path, closed: int) -> None:
     command = ["sh", "-c", f'exec "$@" {closed}>&-', "sh", *faked(*SEARCH)]
     done = run(command, tmp_path)
     assert done.returncode == 0
-    assert ("Frontier on" in done.stdout) == (closed == 2)
+    assert ("balanced: " in done.stdout) == (closed == 2)
     assert ("[2/2]" in done.stderr) == (closed == 1)
     assert "[2/2]" not in done.stdout
     assert (tmp_path / "runs" / "tiny-4GB-cpu" / "report.md").exists()

@@ -64,7 +64,8 @@ def test_without_a_gpu_everything_is_written_and_marked_predicted(capsys: pytest
     assert tune() == 0
     shown = capsys.readouterr()
     assert f"predicted for {TITLE} (nothing is measured), run {ROOT}" in shown.err
-    assert f"Frontier predicted for {TITLE}, budget 2GB" in shown.out
+    assert f" MB, predicted for {TITLE}\n  why: nano is the smallest" in shown.out
+    assert load_settings(ROOT / "recommended" / "goal-balanced.yaml").predicted is not None
     assert "5 of 6 configurations are predicted to fit with 3% to spare" in shown.out
     text = (ROOT / "recommended" / "nano.yaml").read_text()
     assert f"# predicted for {TITLE}, training, under a budget of 2GB: nothing was measured\n" in text
