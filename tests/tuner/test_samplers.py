@@ -71,17 +71,21 @@ def test_a_sampler_asks_and_learns_in_three_objectives_with_constraints(name: Sa
     assert states["COMPLETE"] + states["PRUNED"] == ASKS
 
 
-def test_a_gaussian_process_is_not_fitted_for_what_others_chose(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("scipy")
+@pytest.mark.parametrize(("name", "base"), [("gp", "GPSampler"), ("tpe", "TPESampler")])
+def test_nothing_is_fitted_for_what_others_chose(
+    name: Sampler, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name == "gp":
+        pytest.importorskip("scipy")
     fitted: list[int] = []
 
     def note(sampler: object, study: object, trial: FrozenTrial, search_space: object) -> dict[str, Any]:
         fitted.append(trial.number)
         return {}
 
-    monkeypatch.setattr(optuna.samplers.GPSampler, "sample_relative", note)
+    monkeypatch.setattr(getattr(optuna.samplers, base), "sample_relative", note)
     store = StudyStore(
-        optuna.storages.InMemoryStorage(), SPACE, name="s", seed=0, startup_trials=1, sampler="gp"
+        optuna.storages.InMemoryStorage(), SPACE, name="s", seed=0, startup_trials=1, sampler=name
     )
     store.trial_of(next(SPACE.enumerate()))
     assert not fitted

@@ -64,17 +64,14 @@ class SamplerChoice(Strategy):
 
 
 class GridOrder(Strategy):
-    """Every listed batch of every line, of batches between bounds powers of two, and then nothing.
-
-    seed: of the order; None: line by line in the space's order, the smallest batch first.
-    """
+    """Every listed batch of every line, of batches between bounds powers of two, in an order that follows
+    from `seed`; and then nothing."""
 
     has_plan = False
 
-    def __init__(self, space: SearchSpace, seed: int | None = None) -> None:
+    def __init__(self, space: SearchSpace, seed: int) -> None:
         points = [line.at(batch) for line in space.lines for batch in grid_batches(space.batches(line))]
-        if seed is not None:
-            random.Random(seed).shuffle(points)
+        random.Random(seed).shuffle(points)
         self._points = deque(points)
 
     @property
