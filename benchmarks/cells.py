@@ -59,7 +59,7 @@ def largest_launched(results: Results, point: Point) -> int:
 def measure_cells(
     results: Results, measure: Measure, count: int, rounds: int, is_over: Callable[[], bool]
 ) -> list[dict[str, Any]]:
-    """Of every recommended point what its cell's batches did; those of which a round ended before the time."""
+    """Of every recommended point what its cell's batches did; of those that were measured in time."""
     cells: list[dict[str, Any]] = []
     for point in results.recommended:
         recommended = point.candidate.batch_size

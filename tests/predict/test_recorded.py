@@ -24,6 +24,7 @@ import torch
 
 from phase8_tune.benchmarks.allocator_history import Entry, encoded
 from phase8_tune.kernels.versions import CAPTURED_VERSIONS
+from phase8_tune.tuner.machine.sources import sources_digest
 from phase8_tune.tuner.predict.fit.line import Line, fit_line, trace_batch
 from phase8_tune.tuner.predict.jobs import _tracing
 from phase8_tune.tuner.predict.lines import line_under
@@ -40,7 +41,6 @@ from phase8_tune.tuner.predict.replay.allocator import (
     rounded,
 )
 from phase8_tune.tuner.predict.replay.program import Peaks, Program
-from phase8_tune.tuner.machine.sources import sources_digest
 from phase8_tune.tuner.predict.store import MODEL_ROOMS
 from phase8_tune.tuner.predict.trace.limits import Limits
 from phase8_tune.tuner.values.candidate import Candidate
