@@ -75,9 +75,9 @@ function layout(changes) {
     font: { color: colour("--ink"), size: 12, family: getComputedStyle(document.body).fontFamily },
     hoverlabel: { bgcolor: colour("--raised"), bordercolor: colour("--line"), font: { color: colour("--ink") }, align: "left" },
     margin: { l: 10, r: 12, t: 12, b: 10 },
-    legend: { orientation: "h", y: -0.18, yanchor: "top", x: 0, font: { size: 11 } },
+    legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, font: { size: 11 } },
     hovermode: "closest",
-    modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--soft"), activecolor: colour("--mark") },
+    modebar: { orientation: "v", bgcolor: "rgba(0,0,0,0)", color: colour("--soft"), activecolor: colour("--mark") },
     ...others,
     xaxis: { ...axis, ...xaxis },
     yaxis: { ...axis, ...yaxis },
@@ -141,10 +141,11 @@ function mainPlot(rows, unfit, kept) {
   const least = Math.min(page.budget_mb, ...rows.map((r) => r.peak_mb));
   const room = Math.max((most - least) * 0.05, most * 0.01);
   return [traces, layout({
-    xaxis: { ...title("Peak memory (MB); the line is the budget and can be dragged"), range: [least - room, most + room] },
+    xaxis: { ...title("Peak memory (MB)"), range: [least - room, most + room] },
     yaxis: { ...title("Tokens/s, larger is better"), type: "log", dtick: "D2", tickformat: "~s", exponentformat: "none" },
     shapes: [{ type: "line", x0: page.budget_mb, x1: page.budget_mb, y0: 0, y1: 1, yref: "paper", line: { color: colour("--warn"), width: 3, dash: "dash" } }],
     uirevision: "main",
+    margin: { l: 10, r: 40, t: 12, b: 10 },
   })];
 }
 
@@ -209,7 +210,7 @@ function ledgerPlot(rows) {
     };
   }).filter((trace) => trace.x.some((mb) => mb > 0));
   return [traces, layout({
-    barmode: "stack", xaxis: title("MB; the dashed line is the budget"), yaxis: { type: "category" },
+    barmode: "stack", xaxis: title("MB, up to the budget"), yaxis: { type: "category" },
     shapes: [{ type: "line", x0: page.data.budget_mb, x1: page.data.budget_mb, y0: 0, y1: 1, yref: "paper", line: { color: colour("--warn"), width: 2, dash: "dash" } }],
   })];
 }

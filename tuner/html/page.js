@@ -100,6 +100,7 @@ function show() {
   draw("ledgers", ledgerPlot(recommended.length ? recommended : rows.filter((r) => r.ledger.length).slice(0, 1)));
   draw("progress", progressPlot(rows));
   draw("energy", energyPlot(rows));
+  if (page.kept?.ledger.length) draw("chosen-ledger", ledgerPlot([page.kept]));
   showTable();
   showBudget();
 }
@@ -128,9 +129,12 @@ function showBudget() {
     cell.append(link);
     body.insertRow().append(cell, ...[`${row.predicted ? "~" : ""}${wide.format(row.rate)}`, `${row.batch}×${row.sequence}`, wide.format(row.peak_mb)].map((text) => made("td", text)));
   }
+  const held = document.createElement("div");
+  held.className = "scroll";
+  held.append(table);
   const within = `${wide.format(page.budget_mb)} MB`;
   $("what-if").replaceChildren(...(fitting.length
-    ? [`The fastest of each model within ${within}, of what the plot shows; choose one for its settings:`, table]
+    ? [`The fastest of each model within ${within}, of what the plot shows; choose one for its settings:`, held]
     : [`Nothing that the plot shows fits in ${within}.`]));
 }
 
@@ -146,7 +150,7 @@ function settingsFile(row) {
   const notes = [
     `# throughput: ~${wide.format(row.rate)} tokens/s${row.predicted ? ` (predicted; ${wide.format(row.low)} to ${wide.format(row.high)} in nine of ten)` : ""}`,
     `# memory: ~${wide.format(row.peak_mb)} MB${row.predicted ? ` (predicted; up to ${wide.format(row.needs_mb)} with its margin)` : ""}`,
-    `# ${row.predicted ? "predicted" : "measured"} on ${page.data.device}, training, under a budget of ${page.data.budget}`,
+    `# ${row.predicted ? "predicted for" : "measured on"} ${page.data.device}, training, under a budget of ${page.data.budget}`,
   ];
   return row.settings.flatMap((line) => (line === "batch_size: {}" ? [`batch_size: ${row.batch}`, ...notes] : [line])).join("\n") + "\n";
 }

@@ -1,0 +1,182 @@
+"""The page in a headless Chromium: nothing it complains of, nothing it asks for, and it does what it says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from .chromium import Chromium, chromium
+from .pages import EVIL, write_page
+
+ALL = 20  # of the records that fit
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    folder = tmp_path_factory.mktemp("browser")
+    with chromium(folder / "profile") as browser:
+        browser.open(write_page(folder).as_uri())
+        yield browser
+
+
+@pytest.fixture
+def browser(opened: Chromium) -> Iterator[Chromium]:
+    """The page as it is when it has been opened."""
+    opened.resize(1400)
+    opened.media("light")
+    opened.run(
+        "document.getElementById('filters').reset(); tryBudget(page.data.budget_mb); show(); scrollTo(0, 0)"
+    )
+    yield opened
+    assert opened.complaints() == []
+
+
+def expect(browser: Chromium, event: str, value: str) -> None:
+    """Have `told` hold what an event of the main plot says, from now on."""
+    browser.run(
+        "void (window.told = new Promise(r => "
+        f"document.getElementById('plot').once('{event}', e => r({value}))))"
+    )
+
+
+def first_point(browser: Chromium) -> tuple[float, float]:
+    return browser.middle("#plot .points path")
+
+
+def shown(browser: Chromium) -> int:
+    count = browser.run("document.querySelectorAll('#table tbody tr:not([hidden])').length")
+    assert isinstance(count, int)
+    return count
+
+
+def test_it_opens_without_a_complaint_or_a_request(browser: Chromium) -> None:
+    assert len(browser.requests()) == 1
+    assert browser.requests()[0].endswith("/report.html")
+    assert browser.run("document.title") == f"study {EVIL}"
+    assert browser.run("document.querySelectorAll('.main-svg').length") > 7
+    assert EVIL in browser.run("document.querySelector('#plot .legend').textContent")
+
+
+def test_pointing_at_a_point_shows_its_whole_configuration(browser: Chromium) -> None:
+    x, y = first_point(browser)
+    expect(browser, "plotly_hover", "e.points[0].hovertext")
+    browser.mouse("mouseMoved", x - 5, y)
+    browser.mouse("mouseMoved", x, y)
+    text = browser.run("window.told")
+    for part in ("<b>nano</b>", "× sequence", "tokens/s", "MB", "bf16"):
+        assert part in text
+
+
+def test_a_click_keeps_a_point_with_its_settings_and_ledger(browser: Chromium) -> None:
+    x, y = first_point(browser)
+    expect(browser, "plotly_click", "page.rows[e.points[0].customdata]")
+    browser.click(x, y)
+    row = browser.run("window.told")
+    assert browser.run("document.getElementById('chosen').hidden") is False
+    settings = browser.run("document.getElementById('yaml').textContent")
+    assert f"batch_size: {row['batch']}\n# throughput: ~" in settings
+    assert f"model: {row['model']}\n" in settings
+    assert "measured on Example GPU (device: cuda), training, under a budget of 8GB\n" in settings
+    assert browser.run("document.getElementById('chosen-ledger').data.map(t => t.name)") == [
+        "context",
+        "reserved",
+    ]
+
+
+def test_copy_puts_the_settings_on_the_clipboard(browser: Chromium) -> None:
+    browser.call("Browser.grantPermissions", permissions=["clipboardReadWrite", "clipboardSanitizedWrite"])
+    browser.run("keep(page.rows[0], true)")
+    browser.run(
+        "void (window.told = new Promise(r => new MutationObserver((_, o) => {"
+        "if (document.getElementById('copied').textContent) { o.disconnect(); r(1); } })"
+        ".observe(document.getElementById('copied'), {childList: true, subtree: true})))"
+    )
+    browser.click(*browser.middle("#copy"))
+    browser.run("window.told")
+    assert browser.run("document.getElementById('copied').textContent") == "Copied"
+    assert browser.run("navigator.clipboard.readText()") == browser.run(
+        "document.getElementById('yaml').textContent"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "left"),
+    [("model", "nano", 9), ("sequence", "1024", 6), ("version", "reference", 6), ("workload", EVIL, 1)],
+)
+def test_a_filter_leaves_what_has_its_value(browser: Chromium, name: str, value: str, left: int) -> None:
+    assert shown(browser) == ALL
+    select = f"document.getElementById('filters').elements.{name}"
+    browser.run(
+        f"{select}.value = {json.dumps(value)};{select}.dispatchEvent(new Event('change', {{bubbles: true}}))"
+    )
+    assert shown(browser) == left
+    points = (
+        "document.getElementById('plot').data.filter(t => t.customdata).flatMap(t => t.customdata).length"
+    )
+    assert browser.run(points) == left
+
+
+def test_what_did_not_fit_is_shown_on_demand(browser: Chromium) -> None:
+    browser.click(*browser.middle("#filters [name=unfit]"))
+    assert shown(browser) == ALL + 1
+    assert "did not fit, or failed" in browser.run("document.getElementById('plot').data.map(t => t.name)")
+
+
+def test_the_budget_is_dragged(browser: Chromium) -> None:
+    x, y = browser.middle("#plot .shapelayer path")
+    expect(browser, "plotly_relayout", "1")
+    browser.mouse("mouseMoved", x, y)
+    browser.mouse("mousePressed", x, y, is_down=True)
+    for step in (-60, -150, -300):
+        browser.mouse("mouseMoved", x + step, y, is_down=True)
+    browser.mouse("mouseReleased", x - 300, y)
+    browser.run("window.told")
+    assert browser.run("page.budget_mb < 0.9 * page.data.budget_mb")
+    assert browser.run("document.getElementById('budget').value") != browser.run(
+        "String(page.data.budget_mb)"
+    )
+    assert "(this run's)" not in browser.run("document.getElementById('budget-text').textContent")
+
+
+def test_the_budget_is_moved_by_keys_and_says_what_fits(browser: Chromium) -> None:
+    browser.run("document.getElementById('budget').focus()")
+    browser.key("Home")
+    assert browser.run("page.budget_mb") == browser.run("Number(document.getElementById('budget').min)")
+    assert "Nothing that the plot shows fits" in browser.run("document.getElementById('what-if').textContent")
+    browser.run("tryBudget(2100)")
+    assert browser.run("document.querySelectorAll('#what-if tbody tr').length") == 2
+
+
+def test_the_table_is_sorted_and_walked_through_by_keys(browser: Chromium) -> None:
+    head = '#table th[data-key="rate"] button'
+    lines = "[...document.querySelectorAll('#table tbody tr:not([hidden])')]"
+    rates = f"{lines}.map(l => page.rows[l.dataset.i].rate)"
+    browser.run(f"document.querySelector({json.dumps(head)}).click()")
+    assert browser.run(rates) == sorted(browser.run(rates))
+    browser.run(f"document.querySelector({json.dumps(head)}).click()")
+    assert browser.run(rates) == sorted(browser.run(rates), reverse=True)
+    browser.run("document.querySelector('#table tbody tr[tabindex=\"0\"]').focus()")
+    browser.key("ArrowDown")
+    browser.key("Enter")
+    assert browser.run("page.kept.index") == browser.run(
+        "Number(document.querySelector('#table tr[aria-selected=\"true\"]').dataset.i)"
+    )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_narrow_window_has_nothing_beside_it(browser: Chromium, scheme: str) -> None:
+    browser.media(scheme)
+    browser.resize(360, 800)
+    assert browser.run("document.documentElement.scrollWidth") == 360
+    paper = browser.run("getComputedStyle(document.body).backgroundColor")
+    assert paper == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 23, 26)")
+
+
+def test_in_print_the_table_is_whole(browser: Chromium) -> None:
+    browser.media("dark", "print")
+    assert browser.run("getComputedStyle(document.querySelector('.scroll.high')).maxHeight") == "none"
+    assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert browser.run("getComputedStyle(document.getElementById('filters')).display") == "none"
+    browser.media("light", "")
