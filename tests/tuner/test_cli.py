@@ -173,8 +173,7 @@ def test_frontier_again_without_a_device(
         in searched
     )
     main(["frontier", "tiny-1GB-cpu", "--per-cell"])
-    shown = capsys.readouterr().out
-    assert shown.startswith("Frontier of each model and sequence on")
+    assert (shown := capsys.readouterr().out).startswith("Frontier of each model and sequence on")
     main(["frontier", "runs/tiny-1GB-cpu", "--seq", "16", "--csv"])
     header, *rows = capsys.readouterr().out.splitlines()
     column = header.split(",").index("n_seq")
