@@ -53,7 +53,7 @@ def check_complete(root: Path, lost: int) -> None:
         ("recorded", 1, 0),
         ("recorded", 9, 0),
         ("told", 6, 0),
-        ("writing", 17, 0),
+        ("writing", 26, 0),
     ],
 )
 def test_a_killed_driver_loses_nothing_and_its_successor_repeats_nothing(
