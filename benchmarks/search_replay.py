@@ -148,7 +148,7 @@ class Score:
     def __init__(self, truth: Truth) -> None:
         self._truth = truth
         self._volume = GrowingHypervolume(truth.table.budget_bytes)
-        self._chosen: dict[CellKey, tuple[float, Candidate]] = {}  # with the rate that was observed
+        self._observed: dict[CellKey, dict[Candidate, list[float]]] = {}  # rates, once more where repeated
         self._seconds, self._ran_out = 0.0, 0
 
     def take(self, record: Record) -> Step:
@@ -159,9 +159,7 @@ class Score:
         if record.fits:
             self._volume.add(self._truth.points[candidate])
             observed = measurement.tokens_per_s(candidate.tokens_per_step)[0]
-            cell = cell_of(candidate)
-            if cell not in self._chosen or observed > self._chosen[cell][0]:
-                self._chosen[cell] = observed, candidate
+            self._observed.setdefault(cell_of(candidate), {}).setdefault(candidate, []).append(observed)
         regrets = [self._regret(cell, best) for cell, best in self._truth.best.items()]
         return Step(
             seconds=self._seconds,
@@ -172,9 +170,11 @@ class Score:
         )
 
     def _regret(self, cell: CellKey, best: float) -> float:
-        if cell not in self._chosen:
+        rates = self._observed.get(cell)
+        if rates is None:
             return 1.0
-        return 1 - self._truth.points[self._chosen[cell][1]].tokens_per_s / best
+        chosen = max(rates, key=lambda candidate: statistics.fmean(rates[candidate]))
+        return 1 - self._truth.points[chosen].tokens_per_s / best
 
 
 def _record(candidate: Candidate, entry: Entry, budget_bytes: int, rate: float | None, number: int) -> Record:
@@ -242,6 +242,14 @@ def replay(truth: Truth, contestant: Contestant, seed: int, most: int) -> list[S
 
     steps: list[Step] = []
     while len(steps) < most and (candidate := strategy.propose(knowledge, is_open)) is not None:
+        if strategy.is_repeat:  # once more, to part it from others: the study was told already
+            knowledge.begin_again(candidate)
+            record = simulation.measure(candidate, knowledge.record_of(candidate).trial_number)
+            record = record.model_copy(update={"attempt": len(knowledge.attempts(candidate)) + 1})
+            steps.append(score.take(record))
+            knowledge.add(record)
+            continue
+        knowledge.begin(candidate)
         number, rejection = store.trial_of(candidate), rejection_of(candidate)
         if rejection is None:
             record = simulation.measure(candidate, number)
