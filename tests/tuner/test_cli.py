@@ -93,6 +93,7 @@ def test_a_run_leaves_every_file(
     root = Path("runs/tiny-1GB-cpu")
     names = {p.name for p in root.iterdir()}
     assert {"study.db", "records.jsonl", "trials.csv", "report.md", "recommended"} <= names
+    assert {"report.html", "frontier.svg", "frontier.png"} <= names
     settings = load_settings(root / "recommended" / "nano.yaml")
     assert settings.measured is not None
     assert settings.measured.device_kind == "cpu"

@@ -245,6 +245,15 @@ function showTable() {
   $("count").textContent = `${wide.format(shown.size)} shown.`;
 }
 
+/* For paper, whose width is another: what is drawn over an earlier plot keeps some of its places. */
+function drawAnew() {
+  for (const place of document.querySelectorAll(".chart")) {
+    if (place.on) Plotly.purge(place);
+    place.isFollowed = false;
+  }
+  show();
+}
+
 function start() {
   unpack();
   fillFilters();
@@ -259,8 +268,8 @@ function start() {
   document.documentElement.classList.add("ready");
   show();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
-  addEventListener("beforeprint", show);
-  addEventListener("afterprint", show);
+  addEventListener("beforeprint", drawAnew);
+  addEventListener("afterprint", drawAnew);
 }
 
 if (page.data.rows.length) start();

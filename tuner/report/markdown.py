@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..html.facts import Section
 from ..records.results import Results
 from .facts import RunFacts
-from .sections import answer, commands, environment, sections_after_the_answer, title
+from .sections import ALL_PREDICTED, answer, commands, environment, sections_after_the_answer, title
 from .tables import markdown_table
 
 
@@ -14,7 +14,7 @@ def render_report(results: Results, facts: RunFacts) -> str:
     again = "\n".join(commands(facts))
     sections = [
         f"# {title(facts)}\n",
-        "" if facts.plan is None else "Every figure in this report is predicted, none is measured.\n",
+        "" if facts.plan is None else f"{ALL_PREDICTED}\n",
         "Every configuration is in `report.html`, to be opened in a browser, and in `trials.csv`.\n",
         _section(environment(results, facts)),
         _section(answer(results, facts), is_paragraph=True),

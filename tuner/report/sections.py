@@ -32,6 +32,8 @@ from .method import method
 from .tables import frontier_table, model_order, shared_settings
 from .versions import versions_section
 
+ALL_PREDICTED = "Every figure in this report is predicted, none is measured."
+
 
 def title(facts: RunFacts) -> str:
     """What the report is of."""

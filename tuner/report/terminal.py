@@ -105,7 +105,11 @@ def render_outcomes(records: Sequence[Record]) -> str:
 
 def render_files(run_root: Path, recommended: Sequence[Path], best: Path | None = None) -> str:
     """Where the results are, and the command that uses one of them: the best, or the first recommended."""
-    lines = [f"Report:       {run_root / 'report.md'}", f"All trials:   {run_root / 'trials.csv'}"]
+    lines = [
+        f"To explore:   {run_root / 'report.html'}",
+        f"Report:       {run_root / 'report.md'}",
+        f"All trials:   {run_root / 'trials.csv'}",
+    ]
     lines.extend(f"Recommended:  {path}" for path in recommended)
     if recommended:
         lines += ["", f"Next:  phase8-train {shell_path(best or recommended[0])} --data FILE"]
