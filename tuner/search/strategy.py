@@ -46,7 +46,7 @@ class Strategy(Protocol):
 class RowOrder(Strategy):
     """The rows of a definition, in their order."""
 
-    has_plan = True
+    has_plan = False
 
     def __init__(self, rows: Sequence[Candidate]) -> None:
         self._rows = deque(rows)  # without those at the beginning that are settled
