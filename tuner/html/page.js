@@ -82,7 +82,8 @@ function drawMain() {
     place.isFollowed = true;
     place.on("plotly_relayout", (change) => {
       const ends = ["shapes[0].x0", "shapes[0].x1"].filter((name) => name in change).map((name) => change[name]);
-      if (ends.length) tryBudget(ends.reduce((a, b) => a + b) / ends.length);
+      const moved = ends.reduce((a, b) => a + b, 0) / ends.length;
+      if (ends.length && moved !== page.budget_mb) tryBudget(moved);
     });
   }
 }
@@ -111,6 +112,13 @@ function tryBudget(mb) {
   page.budget_mb = Math.max(0, mb);
   $("budget").value = page.budget_mb;
   drawMain();
+  showBudget();
+}
+
+/* While the slider moves, a plot of many points stands still, and only the words follow. */
+function slideBudget() {
+  if (page.shown.length < 500) return tryBudget(Number($("budget").value));
+  page.budget_mb = Number($("budget").value);
   showBudget();
 }
 
@@ -263,7 +271,8 @@ function start() {
   slider.min = Math.floor(Math.min(...peaks.filter((mb) => mb > 0), page.budget_mb) * 0.95);
   slider.max = Math.ceil(Math.max(page.budget_mb, ...peaks) * 1.02);
   slider.value = page.budget_mb;
-  slider.addEventListener("input", () => tryBudget(Number(slider.value)));
+  slider.addEventListener("input", slideBudget);
+  slider.addEventListener("change", () => tryBudget(Number(slider.value)));
   $("copy").addEventListener("click", copy);
   document.documentElement.classList.add("ready");
   show();
