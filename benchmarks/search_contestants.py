@@ -90,7 +90,8 @@ def _sampled(contest: Contest) -> Strategy:
 
 
 def _guided(contest: Contest) -> Strategy:
-    return GuidedSearch(Foresight.of(contest.table.outlooks), _sampled(contest))
+    table = contest.table
+    return GuidedSearch(Foresight.of(table.outlooks), _sampled(contest), budget_bytes=table.budget_bytes)
 
 
 def _predicted_rules(contest: Contest) -> tuple[CandidateFilter, ...]:

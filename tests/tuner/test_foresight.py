@@ -41,7 +41,7 @@ def run(folder: Path, check_share: float) -> tuple[Bench, tuple[Record, ...]]:
     bench = Bench(folder)
     foresight = Foresight.of(tiny_outlooks())
     checks = to_check(SPACE, foresight, SearchSettings(check_share=check_share))
-    strategy = GuidedSearch(foresight, RowOrder(ALL_TINY), checks)
+    strategy = GuidedSearch(foresight, RowOrder(ALL_TINY), checks, budget_bytes=BUDGET_BYTES)
     rule = PredictedMemoryRule(foresight, checks)
     return bench, bench.run(strategy=strategy, filters=(*DEFAULT_FILTERS, rule)).records
 
@@ -108,7 +108,12 @@ def test_without_an_outlook_nothing_is_rejected_or_preferred() -> None:
     nothing = Foresight.of([])
     rule = PredictedMemoryRule(nothing)
     assert all(rule.reject(c, Knowledge()) is None for c in ALL_TINY)
-    assert GuidedSearch(nothing, RowOrder(ALL_TINY)).propose(Knowledge(), lambda _: True) == ALL_TINY[0]
+    assert (
+        GuidedSearch(nothing, RowOrder(ALL_TINY), budget_bytes=BUDGET_BYTES).propose(
+            Knowledge(), lambda _: True
+        )
+        == ALL_TINY[0]
+    )
 
 
 def test_a_line_is_waited_for_and_no_other() -> None:
@@ -127,7 +132,7 @@ def test_a_line_is_waited_for_and_no_other() -> None:
 def test_the_first_proposal_needs_one_outlook_only() -> None:
     first, *others = tiny_outlooks()
     foresight = Foresight([outlook.line for outlook in (first, *others)])
-    strategy = GuidedSearch(foresight, RowOrder(()))
+    strategy = GuidedSearch(foresight, RowOrder(()), budget_bytes=BUDGET_BYTES)
     foresight.add(first)
     knowledge = Knowledge()
     assert strategy.propose(knowledge, knowledge.is_available) == first.line.at(4)
@@ -139,7 +144,7 @@ def test_what_ends_the_predictions_ends_who_waits_for_them() -> None:
     with pytest.raises(DeviceError, match="was ended"):
         foresight.outlook(SPACE.lines[0])
     with pytest.raises(DeviceError, match="was ended"):
-        GuidedSearch(foresight, RowOrder(())).propose(Knowledge(), lambda _: True)
+        GuidedSearch(foresight, RowOrder(()), budget_bytes=BUDGET_BYTES).propose(Knowledge(), lambda _: True)
 
 
 @pytest.fixture

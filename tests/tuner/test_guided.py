@@ -40,6 +40,10 @@ class Nothing(Strategy):
         return None
 
 
+def guided_by(foresight: Foresight) -> GuidedSearch:
+    return GuidedSearch(foresight, Nothing(), budget_bytes=BUDGET_BYTES)
+
+
 def saturating(rate: float) -> Callable[[int], float]:
     return lambda batch: rate * batch / (batch + 4)
 
@@ -52,7 +56,7 @@ def follow(
     outlooks: Sequence[Outlook], true_rate: Callable[[Candidate], float], most: int = 300
 ) -> list[Candidate]:
     """What is proposed, one after the other, where every candidate measures at its true rate."""
-    strategy, knowledge = GuidedSearch(Foresight.of(outlooks), Nothing()), Knowledge()
+    strategy, knowledge = guided_by(Foresight.of(outlooks)), Knowledge()
     found: list[Candidate] = []
     while (candidate := strategy.propose(knowledge, knowledge.is_available)) is not None:
         attempt = len(knowledge.attempts(candidate)) + 1
@@ -108,7 +112,7 @@ def test_around_a_top_the_best_batch_is_found_within_a_percent(peak: float, larg
         return 1000.0 * (1 - 0.3 * math.log(share) ** 2 / (1 + math.log(share) ** 2)) * uneven
 
     only = outlook_of(line(), ANY, largest, saturating(1000.0))
-    found = follow([only], true_rate, most=9)
+    found = follow([only], true_rate, most=9 + len(only.rungs))[:9]  # then what adds to the frontier
     assert all(1 <= c.batch_size <= largest for c in found)
     best = max(true_rate(only.line.at(batch)) for batch in range(1, largest + 1))
     if peak >= 0.7:  # within what is looked at
@@ -139,7 +143,7 @@ CELLS = {
 
 def proposed(*records: Record) -> Candidate | None:
     knowledge = Knowledge(records)
-    strategy = GuidedSearch(Foresight.of(CELLS.values()), Nothing())
+    strategy = guided_by(Foresight.of(CELLS.values()))
     return strategy.propose(knowledge, lambda candidate: not knowledge.is_settled(candidate))
 
 
@@ -158,7 +162,7 @@ def test_measurements_change_what_is_likely_best() -> None:
 
 def test_where_the_likely_best_ran_out_of_memory_a_smaller_batch_is_taken() -> None:
     only = outlook_of(line(), ANY, 100, saturating(100.0))
-    strategy, knowledge = GuidedSearch(Foresight.of([only]), Nothing()), Knowledge()
+    strategy, knowledge = guided_by(Foresight.of([only])), Knowledge()
     first = strategy.propose(knowledge, knowledge.is_available)
     assert first is not None
     knowledge.add(measured(first, 1.0, Outcome.OOM))
@@ -180,22 +184,22 @@ def test_a_strategy_that_has_followed_a_search_proposes_what_a_new_one_would(see
         for v in VERSIONS
     ]
     foresight, knowledge = Foresight.of(outlooks), Knowledge()
-    followed, proposals = GuidedSearch(foresight, Nothing()), 0
+    followed, proposals = guided_by(foresight), 0
     largest = {outlook.line: outlook.largest for outlook in outlooks}
     while (found := followed.propose(knowledge, knowledge.is_available)) is not None:
-        fresh = GuidedSearch(foresight, Nothing())
+        fresh = guided_by(foresight)
         assert fresh.propose(knowledge, knowledge.is_available) == found
         assert found.batch_size <= largest[found.line()]  # never over the budget by prediction
         proposals += 1
         ends = chance.choice([Outcome.OK, Outcome.OK, Outcome.OOM, Outcome.TIMEOUT])
         knowledge.add(measured(found, chance.uniform(5, 50), ends))
         assert proposals < 200
-    assert GuidedSearch(foresight, Nothing()).propose(knowledge, knowledge.is_available) is None
+    assert guided_by(foresight).propose(knowledge, knowledge.is_available) is None
     assert proposals >= 2
 
 
 def test_several_devices_measure_several_cells_and_nothing_twice() -> None:
-    strategy, knowledge = GuidedSearch(Foresight.of(EVERY), Nothing()), Knowledge()
+    strategy, knowledge = guided_by(Foresight.of(EVERY)), Knowledge()
     found = []
     for _ in range(4):
         candidate = strategy.propose(knowledge, knowledge.is_available)
@@ -218,7 +222,8 @@ def test_a_correction_is_made_again_the_less_often_the_more_it_is_made_from(
     monkeypatch.setattr(guided, "correct", count_and_correct)
     only = outlook_of(line(), tuple(range(1, 301)), 300, saturating(10.0))
     candidates = [only.line.at(batch) for batch in range(1, 301)]
-    strategy, knowledge = GuidedSearch(Foresight.of([only]), RowOrder(candidates)), Knowledge()
+    rows, knowledge = RowOrder(candidates), Knowledge()
+    strategy = GuidedSearch(Foresight.of([only]), rows, budget_bytes=BUDGET_BYTES)
     while (candidate := strategy.propose(knowledge, knowledge.is_available)) is not None:
         knowledge.add(measured(candidate, 10.0))
     assert made[:66] == [*range(65), 66]
@@ -272,7 +277,7 @@ class Compiler:
 
 def test_what_is_ready_is_measured_before_what_is_more_pressing() -> None:
     compiler, knowledge = Compiler(), Knowledge()
-    strategy = GuidedSearch(Foresight.of(EVERY), Nothing(), preparation=compiler)
+    strategy = GuidedSearch(Foresight.of(EVERY), Nothing(), preparation=compiler, budget_bytes=BUDGET_BYTES)
     first = strategy.propose(knowledge, knowledge.is_available)
     assert first == compiler.asked[0][0]  # its check can begin, and what is left is compiled meanwhile
     knowledge.add(measured(first, 10.0))
@@ -280,7 +285,7 @@ def test_what_is_ready_is_measured_before_what_is_more_pressing() -> None:
     assert (second, compiler.waited) == (compiler.asked[1][0], 1)  # waited for: nothing was ready
     assert second is not None
     knowledge.add(measured(second, 10.0))
-    plan = GuidedSearch(Foresight.of(EVERY), Nothing(), preparation=compiler)
+    plan = GuidedSearch(Foresight.of(EVERY), Nothing(), preparation=compiler, budget_bytes=BUDGET_BYTES)
     plan.propose(knowledge, knowledge.is_available)  # a session of its own begins
     later = compiler.asked[-1][4]
     compiler.ready = {later}

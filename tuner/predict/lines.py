@@ -38,12 +38,7 @@ class LineKey:
 
     def config(self) -> Phase8Config:
         """Raises: ValueError for a model or a variant that does not exist."""
-        return preset(
-            self.model,
-            n_seq=self.n_seq,
-            variant="phase7" if self.variant == "phase7" else "phase8",
-            vocab_size=self.vocab_size,
-        )
+        return _config_of(self)
 
     def digest(self, version: str) -> str:
         """A file name for it: 24 hexadecimal digits of all it depends on and the version of the code."""
@@ -51,13 +46,23 @@ class LineKey:
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
+def _config_of(line: LineKey | Candidate) -> Phase8Config:
+    return preset(
+        line.model,
+        n_seq=line.n_seq,
+        variant="phase7" if line.variant == "phase7" else "phase8",
+        vocab_size=line.vocab_size,
+    )
+
+
 @functools.cache
-def parameter_counts(key: LineKey) -> tuple[int, int]:
+def parameter_counts(line: LineKey | Candidate) -> tuple[int, int]:
     """Parameters of a line's model, and those without the position table.
 
+    line: of a workload that can be predicted.
     Raises: ValueError for a model or a variant that does not exist.
     """
-    config = key.config()
+    config = _config_of(line)
     return config.parameter_count(), config.parameter_count() - config.position_count
 
 

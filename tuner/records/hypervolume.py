@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ..values.candidate import Mode
 from .frontier import Point
 
-_Box = tuple[float, float, float]
+Box = tuple[float, float, float]
 """Of a point: its tokens/s, the bytes that it leaves free, its body parameters; from 0 in all three."""
 
 
@@ -30,42 +30,66 @@ class GrowingHypervolume:
 
     def __init__(self, budget_bytes: int) -> None:
         self._budget_bytes = budget_bytes
-        self._fronts: dict[Mode, list[_Box]] = {}
+        self._fronts: dict[Mode, list[Box]] = {}
         self.volume = 0.0
         """As `hypervolume` of all points so far."""
 
+    def copy(self) -> GrowingHypervolume:
+        """Another one that grows apart from here on."""
+        found = GrowingHypervolume(self._budget_bytes)
+        found._fronts = {mode: list(front) for mode, front in self._fronts.items()}
+        found.volume = self.volume
+        return found
+
     def add(self, point: Point) -> None:
         """Take in one more point."""
-        new, front = _box(point, self._budget_bytes), self._fronts.setdefault(point.candidate.mode, [])
-        if any(_holds(other, new) for other in front):
+        self.add_box(point.candidate.mode, _box(point, self._budget_bytes))
+
+    def add_box(self, mode: Mode, box: Box) -> None:
+        """Take in one more point, given as its box."""
+        front = self._fronts.setdefault(mode, [])
+        if any(_holds(other, box) for other in front):
             return
-        shared = _undominated({_common(new, other) for other in front})
-        self.volume += _volume([new]) - _volume(shared)
-        front[:] = [new, *(other for other in front if not _holds(new, other))]
+        self.volume += _growth(front, box)
+        front[:] = [box, *(other for other in front if not _holds(box, other))]
+
+    def growth(self, mode: Mode, box: Box) -> float:
+        """What `add_box` would add to the volume; 0 where a point holds the box already."""
+        front = self._fronts.get(mode, ())
+        return 0.0 if any(_holds(other, box) for other in front) else _growth(front, box)
 
 
-def _box(point: Point, budget_bytes: int) -> _Box:
-    return point.tokens_per_s, float(budget_bytes - point.peak_bytes), float(point.body_parameters)
+def _growth(front: Sequence[Box], new: Box) -> float:
+    return _volume([new]) - _volume(_undominated({_common(new, other) for other in front}))
 
 
-def _holds(one: _Box, other: _Box) -> bool:
+def to_box(tokens_per_s: float, peak_bytes: int, body_parameters: int, budget_bytes: int) -> Box:
+    """The box of a point that is measured, or expected."""
+    return tokens_per_s, float(budget_bytes - peak_bytes), float(body_parameters)
+
+
+def _box(point: Point, budget_bytes: int) -> Box:
+    return to_box(point.tokens_per_s, point.peak_bytes, point.body_parameters, budget_bytes)
+
+
+def _holds(one: Box, other: Box) -> bool:
     return one[0] >= other[0] and one[1] >= other[1] and one[2] >= other[2]
 
 
-def _common(one: _Box, other: _Box) -> _Box:
+def _common(one: Box, other: Box) -> Box:
     return min(one[0], other[0]), min(one[1], other[1]), min(one[2], other[2])
 
 
-def _undominated(boxes: Iterable[_Box]) -> list[_Box]:
+def _undominated(boxes: Iterable[Box]) -> list[Box]:
     """Different boxes without those that another one holds."""
-    front: list[_Box] = []
+    front: list[Box] = []
     for box in sorted(boxes, reverse=True):  # whoever holds a box comes before it
         if not any(_holds(other, box) for other in front):
             front.append(box)
     return front
 
 
-def _volume(boxes: list[_Box]) -> float:
+def _volume(boxes: list[Box]) -> float:
     """Volume of the union of boxes [0, x] × [0, y] × [0, z], in slices along z."""
     heights = sorted({z for _, _, z in boxes if z > 0}, reverse=True)
     return sum(

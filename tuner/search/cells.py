@@ -26,6 +26,8 @@ _TOP_SHARES = (1.0, 7 / 8, 3 / 4)
 _FINEST_SHARE = 1 / 24
 """Two batches that differ by less than that share of the larger are not told apart any further."""
 _MOST_BATCHES = 7
+_NEAR = 2
+"""A batch below the other by no more than that factor says something of it."""
 _CONTENDER = 0.97
 """A line whose corrected rate is less than this share of the best measured cannot win: its correction comes
 from what was measured near to it."""
@@ -104,11 +106,10 @@ class Cell:
         for rated in sorted(self._lines, key=lambda rated: -rated.expected(correction)):
             if rated.expected(correction) < floor:
                 break
-            line = rated.outlook.line
-            if rated.version in lost or line in self._points or line in self._begun:
+            if rated.version in lost or rated.outlook.line in self._begun:
                 continue
             found = rated.first_open(is_open)
-            if found is not None:
+            if found is not None and not self._is_measured_near(found):
                 return found
         if self.best is not None and not self._begun:
             self._done_under = correction
@@ -117,9 +118,16 @@ class Cell:
     def of_version(self, version: str, correction: Correction, is_open: IsOpen) -> Candidate | None:
         """The likely fastest line of a kernel version, at its top, where none of it was measured."""
         lines = [rated for rated in self._lines if rated.version == version]
-        if not lines or any(line.kernel_version == version for line in (*self._points, *self._begun)):
+        if not lines or any(line.kernel_version == version for line in self._begun):
+            return None
+        tops = [top for rated in lines if (top := rated.first_open(is_open)) is not None]
+        if any(self._is_measured_near(top) for top in tops):
             return None
         return max(lines, key=lambda rated: rated.expected(correction)).first_open(is_open)
+
+    def _is_measured_near(self, top: Candidate) -> bool:
+        """Whether its line was measured near a candidate, and not with far smaller batches alone."""
+        return any(batch * _NEAR >= top.batch_size for batch in self._points.get(top.line(), ()))
 
     def refinement(self, is_open: IsOpen) -> Candidate | None:
         """A batch near the top of the fastest line whose throughput is not known yet."""
@@ -130,7 +138,7 @@ class Cell:
         if outlook is None or line in self._begun:
             return None
         rates = {batch: point.tokens_per_s for batch, point in self._points[line].items()}
-        if len(rates) >= _MOST_BATCHES:
+        if sum(batch * _NEAR >= self.best.candidate.batch_size for batch in rates) >= _MOST_BATCHES:
             return None
         return next((c for batch in refining(outlook, rates) if is_open(c := line.at(batch))), None)
 

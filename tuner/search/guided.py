@@ -1,5 +1,6 @@
 """The strategy where predictions are there: every model's likely best first, then every cell's, then around
-each cell's top, the kernel versions side by side, and then another strategy's choice."""
+each model's top, what adds most to the frontier, the kernel versions side by side, around each cell's top,
+and then another strategy's choice."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from ..values.candidate import Candidate
 from ..values.record import Record
 from .cells import Cell, CellKey, IsOpen, cell_of
 from .foresight import Foresight
+from .growth import Growth
 from .strategy import Preparation, Strategy
 
 _MORE = 1 + 1 / 64
@@ -31,8 +33,8 @@ _Model = tuple[str, str, str]
 class GuidedSearch(Strategy):
     """Measures what predictions call worthwhile, as far as they have come, and leaves the rest to `then`.
 
-    checks: measured although predicted not to fit. preparation: what is worthwhile is made ready by it, and
-    what is ready comes before what is more pressing.
+    checks: measured although predicted not to fit. budget_bytes: of memory, for all that is measured.
+    preparation: what is worthwhile is made ready by it, and what is ready comes before what is more pressing.
     """
 
     def __init__(
@@ -41,8 +43,11 @@ class GuidedSearch(Strategy):
         then: Strategy,
         checks: Sequence[Candidate] = (),
         preparation: Preparation | None = None,
+        *,
+        budget_bytes: int,
     ) -> None:
         self._foresight, self._then, self._checks = foresight, then, checks
+        self._growth = Growth(foresight, budget_bytes)
         self._preparation = preparation
         self._cells: dict[CellKey, Cell] = {}
         self._measured: dict[CellKey, list[tuple[Candidate, Point | None]]] = {}
@@ -72,10 +77,15 @@ class GuidedSearch(Strategy):
             self._learn(knowledge)
             self._has_plan, self._is_repeat = True, False
             is_all_known = self._foresight.is_complete and self._outlooks == len(self._foresight.known)
-            for asked_for in (self._likely_bests, self._comparisons):
-                found = self._ready_of(islice(_without_repetition(asked_for(is_open)), _PREPARED))
+            for asked_for in (
+                self._likely_bests(is_open),
+                self._growth.candidates(knowledge, self._steps, is_open),
+                self._comparisons(is_open),
+            ):
+                found = self._ready_of(islice(_without_repetition(asked_for), _PREPARED))
                 if found is not None:
                     self._cells[cell_of(found)].begin(found)
+                    self._growth.begin(found)
                     return found
                 if is_all_known and (found := self._untold_apart(knowledge)) is not None:
                     self._is_repeat = True

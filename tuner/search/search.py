@@ -83,7 +83,7 @@ def run_search(
         if definition.search.exhaustive and not space.is_rows:
             strategy = Exhaustive(space, foresight, checks, preparation)
         elif foresight is not None and not space.is_rows:
-            strategy = GuidedSearch(foresight, strategy, checks, preparation)
+            strategy = GuidedSearch(foresight, strategy, checks, preparation, budget_bytes=budget_bytes)
         with Journal(directory.paths.journal) as journal:
             return Search(
                 definition=definition,
