@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 
 from phase8_tune.benchmarks.search_table import Entry, Table
+from phase8_tune.phase8.config import preset
 from phase8_tune.tuner.measuring.testing import formula
 from phase8_tune.tuner.predict.outlook import Outlook, Rung
 from phase8_tune.tuner.predict.rate.throughput import StepEstimate
@@ -62,7 +63,7 @@ def _entry(candidate: Candidate, *, is_first: bool) -> Entry:
         samples=6,
         peak_bytes=peak_bytes,
         parameters=parameters,
-        body_parameters=parameters,
+        body_parameters=parameters - preset(candidate.model, n_seq=candidate.n_seq).position_count,
         setup_s=15.0 if is_first else 1.0,
         seconds=(15.0 if is_first else 1.0) + 10 * step_s + 0.5,
     )
