@@ -14,9 +14,11 @@ from phase8_tune.tuner.predict.outlook import Outlook, Rung
 from phase8_tune.tuner.records.frontier import to_points
 from phase8_tune.tuner.records.hypervolume import GrowingHypervolume, to_box
 from phase8_tune.tuner.records.knowledge import Knowledge
+from phase8_tune.tuner.search.cells import top_batch
 from phase8_tune.tuner.search.foresight import Foresight
 from phase8_tune.tuner.search.growth import Growth
-from phase8_tune.tuner.search.guided import measured_steps
+from phase8_tune.tuner.search.guided import GuidedSearch, measured_steps
+from phase8_tune.tuner.search.strategy import RowOrder
 from phase8_tune.tuner.values.candidate import Candidate
 from phase8_tune.tuner.values.outcome import Outcome
 from phase8_tune.tuner.values.record import Record
@@ -175,3 +177,19 @@ def test_outlooks_that_come_later_count_from_then_on() -> None:
     for each in OUTLOOKS[1:]:
         coming.add(each)
     assert proposed(growth, knowledge, most=1000) == fresh(knowledge, most=1000)
+
+
+def test_a_line_of_which_a_small_batch_was_measured_is_still_tried_at_its_top() -> None:
+    lines = [make_candidate(kernel_version=version).line() for version in ("fast", "v2")]
+    first, second = (outlook_of(line, ANY, 100, lambda batch: 1000.0) for line in lines)
+    rates = {first.line.at(100): 900.0, second.line.at(10): 890.0}
+    knowledge = Knowledge(
+        make_record(c, tokens_per_s=rate, budget_bytes=BUDGET_BYTES) for c, rate in rates.items()
+    )
+    guided = GuidedSearch(Foresight.of([first, second]), RowOrder(()), budget_bytes=BUDGET_BYTES)
+    top = second.line.at(top_batch(second))
+    assert guided.propose(knowledge, knowledge.is_available) == top
+    knowledge.add(make_record(top, tokens_per_s=890.0, budget_bytes=BUDGET_BYTES))
+    after = guided.propose(knowledge, knowledge.is_available)
+    assert after is not None
+    assert after.line() == first.line  # the other one is tried: on around the top of the fastest

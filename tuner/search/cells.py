@@ -106,10 +106,10 @@ class Cell:
         for rated in sorted(self._lines, key=lambda rated: -rated.expected(correction)):
             if rated.expected(correction) < floor:
                 break
-            if rated.version in lost or rated.outlook.line in self._begun:
+            if rated.version in lost or rated.outlook.line in self._begun or self._is_tried(rated, is_open):
                 continue
             found = rated.first_open(is_open)
-            if found is not None and not self._is_measured_near(found):
+            if found is not None:
                 return found
         if self.best is not None and not self._begun:
             self._done_under = correction
@@ -120,14 +120,17 @@ class Cell:
         lines = [rated for rated in self._lines if rated.version == version]
         if not lines or any(line.kernel_version == version for line in self._begun):
             return None
-        tops = [top for rated in lines if (top := rated.first_open(is_open)) is not None]
-        if any(self._is_measured_near(top) for top in tops):
+        if any(self._is_tried(rated, is_open) for rated in lines):
             return None
         return max(lines, key=lambda rated: rated.expected(correction)).first_open(is_open)
 
-    def _is_measured_near(self, top: Candidate) -> bool:
-        """Whether its line was measured near a candidate, and not with far smaller batches alone."""
-        return any(batch * _NEAR >= top.batch_size for batch in self._points.get(top.line(), ()))
+    def _is_tried(self, rated: _Rated, is_open: IsOpen) -> bool:
+        """Whether a line was measured near what would be measured of it now, not far below it alone."""
+        batches = self._points.get(rated.outlook.line)
+        if not batches:
+            return False
+        top = rated.first_open(is_open)
+        return top is None or max(batches) * _NEAR >= top.batch_size
 
     def refinement(self, is_open: IsOpen) -> Candidate | None:
         """A batch near the top of the fastest line whose throughput is not known yet."""
