@@ -19,7 +19,7 @@ from .fault_forks import Child, Stream, fork, prepare_forks
 from .fault_harness import Tally
 from .fault_processes import leftovers
 
-_DISK_BYTES = 4 << 20
+_DISK_BYTES = 24 << 20  # a run with its page, twice while that is replaced
 _ROOM_BYTES = 320 << 10  # more than a whole study takes
 
 

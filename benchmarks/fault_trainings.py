@@ -31,7 +31,7 @@ def end_training_case(bench: Bench, times: int, steps: int, number: signal.Signa
         times,
         steps,
         lambda folder, chance, course: _signalled(folder, chance, course, number),
-        lambda folder, ended: _ended_by(folder, ended, number),
+        lambda folder, ended: _ended_by(folder, ended, number, steps),
     )
 
 
@@ -101,7 +101,7 @@ def _killed(folder: Path, ended: Ended) -> list[str]:
     return [] if ended.code == -signal.SIGKILL else [f"exit code {ended.code} after SIGKILL"]
 
 
-def _ended_by(folder: Path, ended: Ended, number: signal.Signals) -> list[str]:
+def _ended_by(folder: Path, ended: Ended, number: signal.Signals, steps: int) -> list[str]:
     """The right code, one line, and the checkpoint of the very step that was done last.
 
     Before the command's first line and after its last one the signal does what it does to any process.
@@ -110,10 +110,12 @@ def _ended_by(folder: Path, ended: Ended, number: signal.Signals) -> list[str]:
     if ended.code == -number:
         is_outside = not ended.output or "weights" in ended.output.splitlines()[-1]
         return wrong if is_outside else [*wrong, f"ended at once by {number.name}: {ended.output[-200:]}"]
+    done, saved = max(dict(logged(folder)), default=0), saved_step(folder)
+    if ended.code == 0 and done == saved == steps:
+        return wrong  # the signal came when all was done and saved
     if ended.code != 128 + number:
         return [*wrong, f"exit code {ended.code} after {number.name}: {ended.errors[-300:]}"]
     wrong += _one_line(ended)
-    done, saved = max(dict(logged(folder)), default=0), saved_step(folder)
     if done != saved:
         wrong.append(f"step {done} was done, step {saved} is saved: {ended.errors.strip()}")
     return wrong

@@ -33,7 +33,7 @@ def test_the_commands_of_a_run_with_a_blank_in_its_name(tmp_path: Path) -> None:
     again = ["sh", "-c", frontier.replace("phase8-tune", shlex.join(faked()), 1)]
     shown = run(again, tmp_path, env=environment())
     assert shown.returncode == 0, shown.stderr
-    assert shown.stdout in done.stdout
+    assert "Frontier on fake processor" in shown.stdout
 
 
 @pytest.mark.parametrize(

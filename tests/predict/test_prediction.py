@@ -239,7 +239,7 @@ def test_the_command(folder, monkeypatch, capsys, prediction):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (["--gpu", "voodoo"], "--gpu: expected one of rtx-3080-laptop"),
+        (["--gpu", "voodoo"], "--gpu: expected a card that `phase8-tune gpus` lists"),
         (["--kernel", "v9"], "--kernel: expected one of reference"),
         (["--vram", "lots"], "--vram: expected a size"),
         (["--model", "giant"], "--model: expected one of nano"),

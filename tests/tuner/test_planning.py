@@ -151,7 +151,7 @@ def test_nothing_that_fits_is_exit_code_3(capsys: pytest.CaptureFixture[str]) ->
         (["--timeout", "5m"], "--timeout: expected where something is measured"),
         (["--seed", "1"], "--seed: expected where something is measured"),
         (["--gpu", "h200", "--gpus", "all"], "--gpus: expected where something is measured"),
-        (["--gpu", "rtx-9999"], "--gpu: expected one of rtx-3080-laptop"),
+        (["--gpu", "rtx-9999"], "--gpu: expected a card that `phase8-tune gpus` lists"),
         (["--gpu", "h200", "--device", "cpu"], "--gpu: plans for a card, got --device cpu too"),
     ],
 )
