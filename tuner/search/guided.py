@@ -155,7 +155,7 @@ class GuidedSearch(Strategy):
     def _side_by_side(self) -> list[Cell]:
         """Of every model with several kernel versions the cell in which most of them can be compared."""
         several = [cell for cell in self._cells.values() if len(cell.versions) > 1]
-        return _best_by_model(several, lambda cell: (len(cell.versions), cell.best_rate))
+        return _best_by_model(several, lambda cell: len(cell.versions))  # the first: it stays the same
 
     def _look(self) -> None:
         """Take in the outlooks that have come since."""
