@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import optuna
 
+from ..tuner.records.cells import Cell, cell_of
 from ..tuner.records.database import StudyStore
 from ..tuner.records.frontier import to_points
 from ..tuner.records.hypervolume import GrowingHypervolume, hypervolume
 from ..tuner.records.knowledge import PREDICTED_PEAK_BYTES, Knowledge
-from ..tuner.search.cells import CellKey, cell_of
 from ..tuner.search.strategy import DEFAULT_FILTERS, CandidateFilter, Rejection, Strategy
 from ..tuner.study.definition import Sampler, StudyDefinition
 from ..tuner.study.space import SearchSpace
@@ -136,7 +136,7 @@ class Truth:
         ]
         self.points = {point.candidate: point for point in to_points(exact)}
         self.volume = hypervolume(self.points.values(), table.budget_bytes)
-        self.best: dict[CellKey, float] = {}
+        self.best: dict[Cell, float] = {}
         for point in self.points.values():
             cell = cell_of(point.candidate)
             self.best[cell] = max(self.best.get(cell, 0.0), point.tokens_per_s)
@@ -148,7 +148,7 @@ class Score:
     def __init__(self, truth: Truth) -> None:
         self._truth = truth
         self._volume = GrowingHypervolume(truth.table.budget_bytes)
-        self._observed: dict[CellKey, dict[Candidate, list[float]]] = {}  # rates, once more where repeated
+        self._observed: dict[Cell, dict[Candidate, list[float]]] = {}  # rates, once more where repeated
         self._seconds, self._ran_out = 0.0, 0
 
     def take(self, record: Record) -> Step:
@@ -169,7 +169,7 @@ class Score:
             ran_out=self._ran_out,
         )
 
-    def _regret(self, cell: CellKey, best: float) -> float:
+    def _regret(self, cell: Cell, best: float) -> float:
         rates = self._observed.get(cell)
         if rates is None:
             return 1.0

@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from ..tuner.search.cells import cell_of
+from ..tuner.records.cells import cell_of
 from ..tuner.values.sizes import format_budget, format_mb
 from .search_replay import Step, Truth
 

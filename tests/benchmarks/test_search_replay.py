@@ -22,8 +22,8 @@ from phase8_tune.benchmarks.search_report import (
 )
 from phase8_tune.benchmarks.search_table import add_records, from_json, to_json
 from phase8_tune.tests.tuner.report_records import make_candidate, make_record
+from phase8_tune.tuner.records.cells import cell_of
 from phase8_tune.tuner.records.knowledge import Knowledge
-from phase8_tune.tuner.search.cells import cell_of
 from phase8_tune.tuner.values.outcome import Outcome
 
 from .search_tables import made_up

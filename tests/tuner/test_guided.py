@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from phase8_tune.tuner.predict.outlook import Outlook
 from phase8_tune.tuner.predict.rate.throughput import Correction, MeasuredStep, correct
+from phase8_tune.tuner.records.cells import cell_of
 from phase8_tune.tuner.records.knowledge import Knowledge
 from phase8_tune.tuner.search import guided
-from phase8_tune.tuner.search.cells import cell_of, refining, top_batch
+from phase8_tune.tuner.search.cells import refining, top_batch
 from phase8_tune.tuner.search.foresight import Foresight
 from phase8_tune.tuner.search.guided import GuidedSearch, measured_steps
 from phase8_tune.tuner.search.strategy import RowOrder, Strategy
@@ -55,7 +56,9 @@ def line(model: str = "small", n_seq: int = 256, version: str = "fast") -> Candi
 def follow(
     outlooks: Sequence[Outlook], true_rate: Callable[[Candidate], float], most: int = 300
 ) -> list[Candidate]:
-    """What is proposed, one after the other, where every candidate measures at its true rate."""
+    """What is proposed, one after the other, where every candidate measures at its true rate and takes what
+    was predicted."""
+    by_line = {outlook.line: outlook for outlook in outlooks}
     strategy, knowledge = guided_by(Foresight.of(outlooks)), Knowledge()
     found: list[Candidate] = []
     while (candidate := strategy.propose(knowledge, knowledge.is_available)) is not None:
@@ -64,13 +67,17 @@ def follow(
         assert attempt <= 4
         if not strategy.is_repeat:
             found.append(candidate)
-        knowledge.add(measured(candidate, true_rate(candidate)).model_copy(update={"attempt": attempt}))
+        peak_bytes = by_line[candidate.line()].forecast(candidate.batch_size).peak_bytes
+        record = measured(candidate, true_rate(candidate), peak_bytes=peak_bytes)
+        knowledge.add(record.model_copy(update={"attempt": attempt}))
         assert len(found) <= most
     return found
 
 
-def measured(candidate: Candidate, rate: float, outcome: Outcome = Outcome.OK) -> Record:
-    peak = BUDGET_BYTES // 2 if outcome is Outcome.OK else None
+def measured(
+    candidate: Candidate, rate: float, outcome: Outcome = Outcome.OK, peak_bytes: int = BUDGET_BYTES // 2
+) -> Record:
+    peak = peak_bytes if outcome is Outcome.OK else None
     return make_record(
         candidate, tokens_per_s=rate, peak_bytes=peak, outcome=outcome, budget_bytes=BUDGET_BYTES
     )

@@ -1,6 +1,6 @@
 """The best of every cell: what to measure where predictions say which batches fit and which are likely fast.
 
-A cell is what a user asks the fastest of: mode, model, variant, vocabulary and sequence. Its lines (kernel
+A cell is what a user asks the fastest of (`records/cells.py`). Its lines (kernel
 version, checkpointing, precision) are ranked by their predicted rate at the largest batch that fits,
 corrected by what was measured so far; the likely fastest is measured there first. Throughput mostly rises
 with the batch, but not always: around the top a few batches are measured, and between them where the best is
@@ -19,7 +19,6 @@ from ..records.frontier import Point
 from ..values.candidate import Candidate
 
 IsOpen = Callable[[Candidate], bool]
-CellKey = tuple[object, ...]
 
 _TOP_SHARES = (1.0, 7 / 8, 3 / 4)
 """Of the largest batch that fits, the batches that are measured in any case."""
@@ -31,11 +30,6 @@ _NEAR = 2
 _CONTENDER = 0.97
 """A line whose corrected rate is less than this share of the best measured cannot win: its correction comes
 from what was measured near to it."""
-
-
-def cell_of(candidate: Candidate) -> CellKey:
-    """The cell of a candidate."""
-    return candidate.mode, candidate.model, candidate.variant, candidate.vocab_size, candidate.n_seq
 
 
 class Cell:

@@ -16,6 +16,7 @@ from ..predict.fits import RECOMMEND
 from ..predict.outlook import Outlook, Prediction
 from ..predict.prediction import Predictor
 from ..predict.rate.profiles import GpuProfile
+from ..records.cells import Cell, cell_of
 from ..records.knowledge import PREDICTED_PEAK_BYTES
 from ..study.definition import StudyDefinition
 from ..study.space import SearchSpace
@@ -23,7 +24,7 @@ from ..values.candidate import Candidate
 from ..values.measurement import DeviceInfo, Measurement, PredictedFigures, Versions
 from ..values.outcome import Outcome
 from ..values.record import Record
-from .cells import CellKey, cell_of, top_batch
+from .cells import top_batch
 from .foresight import in_order
 from .plan_summary import PlanSummary, basis_of
 
@@ -139,12 +140,12 @@ def _undominated(items: Sequence[_Decided]) -> list[_Decided]:
 def _of_cells(decided: Sequence[_Decided], fitting: Sequence[_Decided]) -> set[Candidate]:
     """The fastest of every cell, and of the lines that differ from its line in one setting each the fastest;
     of a cell or a line where nothing fits, what takes least."""
-    best: dict[CellKey, _Decided] = {}
+    best: dict[Cell, _Decided] = {}
     for item in fitting:
         cell = cell_of(item.candidate)
         if cell not in best or item.rate > best[cell].rate:
             best[cell] = item
-    least: dict[CellKey, _Decided] = {}
+    least: dict[Cell, _Decided] = {}
     of_lines: dict[Candidate, _Decided] = {}
     for item in decided:
         cell, line = cell_of(item.candidate), item.candidate.line()

@@ -32,7 +32,7 @@ class Foresight:
     """
 
     def __init__(self, lines: Iterable[Candidate]) -> None:
-        self._awaited = dict.fromkeys(lines)
+        self._awaited = frozenset(lines)
         self._known: dict[Candidate, Outlook] = {}
         self._changed = threading.Condition()
         self._problem: BaseException | None = None

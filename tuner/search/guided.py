@@ -8,13 +8,15 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from itertools import islice
 
 from ..predict.rate.throughput import MeasuredStep, correct
+from ..records.cells import Cell as CellKey
+from ..records.cells import cell_of
 from ..records.frontier import Point
 from ..records.knowledge import Knowledge
 from ..records.ties import MOST_REPEATS, compare
 from ..records.versions import lost_versions
 from ..values.candidate import Candidate
 from ..values.record import Record
-from .cells import Cell, CellKey, IsOpen, cell_of
+from .cells import Cell, IsOpen
 from .foresight import Foresight
 from .growth import Growth
 from .strategy import Preparation, Strategy
@@ -174,21 +176,16 @@ class GuidedSearch(Strategy):
     def _learn(self, knowledge: Knowledge) -> None:
         """Take in what was measured since."""
         settled = knowledge.settled
-        for record in settled[self._seen :]:
-            candidate = record.to_candidate()
+        new = [record.to_candidate() for record in settled[self._seen :]]
+        new += knowledge.repeated[self._repeats_seen :]
+        for candidate in new:
             key, point = cell_of(candidate), knowledge.point_of(candidate)
             self._measured.setdefault(key, []).append((candidate, point))
             if point is not None:
                 self._points[candidate] = point
             if key in self._cells:
                 self._cells[key].take(candidate, point)
-        for candidate in knowledge.repeated[self._repeats_seen :]:
-            if (point := knowledge.point_of(candidate)) is not None:
-                self._points[candidate] = point
-                self._measured[cell_of(candidate)].append((candidate, point))
-                if cell_of(candidate) in self._cells:
-                    self._cells[cell_of(candidate)].take(candidate, point)
-        if len(settled) > self._seen or len(knowledge.repeated) > self._repeats_seen:
+        if new:
             self._lost = lost_versions(self._points.values())
         self._repeats_seen = len(knowledge.repeated)
         self._unrated += knowledge.first_settled[self._seen :]
@@ -238,11 +235,11 @@ def _model(cell: Cell) -> _Model:
     return cell.line.mode, cell.line.model, cell.line.variant
 
 
-def _best_by_model(cells: Iterable[Cell], worth: Callable[[Cell], float | tuple[float, ...]]) -> list[Cell]:
+def _best_by_model(cells: Iterable[Cell], worth: Callable[[Cell], float]) -> list[Cell]:
     """Of every model the first of its cells that are worth most; in the models' order."""
     found: dict[_Model, Cell] = {}
     for cell in cells:
         best = found.get(_model(cell))
-        if best is None or worth(cell) > worth(best):  # type: ignore[operator]
+        if best is None or worth(cell) > worth(best):
             found[_model(cell)] = cell
     return list(found.values())
