@@ -16,12 +16,12 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from ..machine.cache_folder import compiler_caches
+from ..machine.started import RecordingContext
 from ..predict.lines import is_predictable, line_key
 from ..predict.rate.profiles import GpuProfile
 from ..values.candidate import Candidate
@@ -103,10 +103,11 @@ class KernelCompiler:
         self._processes, self._log = processes, log
         self._environment = compiler_caches()
         self._notes = Notes(folder, architecture=self._architecture, environment=self._environment)
-        self._context = _RecordingContext()
+        self._context = RecordingContext()
         self._pool: ProcessPoolExecutor | None = None
         self._changed = threading.Condition()  # guards what follows: answers come on the pool's own thread
         self._is_open = True
+        self._asked_for: set[Launches] = set()  # once each: what failed is left to the worker
         self._open: dict[Launches, _Request] = {}
         self._queue: list[tuple[int, float, int, _Job]] = []  # a heap: rank of the candidate, order in it
         self._ranks, self._pushed = itertools.count(), itertools.count()
@@ -126,8 +127,7 @@ class KernelCompiler:
         if self._pool is None:
             return
         with interrupt_deferred():
-            for process in self._context.started:  # what is not there by now is left to the worker
-                process.kill()
+            self._context.kill_started()  # what is not there by now is left to the worker
             self._pool.shutdown(wait=True, cancel_futures=True)
         self._pool = None
 
@@ -136,7 +136,10 @@ class KernelCompiler:
         for candidate in candidates:
             rank = next(self._ranks)
             for asked in self._asked(candidate):
-                if asked not in self._open and not self._notes.are_there(asked):
+                if asked in self._asked_for:
+                    continue
+                self._asked_for.add(asked)
+                if not self._notes.are_there(asked):
                     with self._changed:
                         self._open[asked] = _Request(rank=rank)
                         take = functools.partial(self._take_forms, asked)
@@ -269,16 +272,3 @@ def _describe(asked: Launches) -> str:
         return f"the check of {asked.kernel_version} in {asked.mixed_precision}"
     key = asked.key
     return f"{key.model} {asked.batch_size}×{key.n_seq} {key.kernel_version} {key.mixed_precision}"
-
-
-class _RecordingContext(SpawnContext):
-    """Starts processes as `spawn` does, and knows which: a pool does not tell whom to end."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.started: list[SpawnProcess] = []
-
-    def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # type: ignore[override]  # a class there
-        process = SpawnProcess(*args, **kwargs)
-        self.started.append(process)
-        return process

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -21,6 +20,7 @@ from typing import Self
 
 from ..machine.cache_folder import warn_not_kept, writable_cache_folder
 from ..machine.sources import sources_digest
+from ..machine.started import RecordingContext
 from ..values.errors import DeviceError, UserInputError
 from ..values.interrupt import interrupt_deferred
 from .jobs import Answers, LineJob, answer, prepare_process
@@ -52,6 +52,7 @@ class PredictionStore:
     def __init__(self, folder: Path | None = None, processes: int | None = None) -> None:
         self._folder = writable_cache_folder(_NAME) if folder is None else folder / _NAME
         self._processes = processes or os.cpu_count() or 1
+        self._context = RecordingContext()
         self._pool: ProcessPoolExecutor | None = None
         self._is_warned = self._is_abandoned = False
 
@@ -71,9 +72,7 @@ class PredictionStore:
     def abandon(self) -> None:
         """End what is being traced: nobody waits for an answer any more. Whoever asks gets a DeviceError."""
         self._is_abandoned = True
-        if self._pool is not None:
-            for process in multiprocessing.active_children():
-                process.kill()
+        self._context.kill_started()
 
     def ask(
         self,
@@ -173,9 +172,7 @@ class PredictionStore:
 
     def _processes_ready(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(
-                self._processes, multiprocessing.get_context("spawn"), initializer=prepare_process
-            )
+            self._pool = ProcessPoolExecutor(self._processes, self._context, initializer=prepare_process)
         return self._pool
 
     def _path(self, key: LineKey, suffix: str) -> Path:

@@ -71,30 +71,35 @@ class EarlyOutputs:
         self._tell, self._clock = tell, clock
         self._written_s: float | None = None
         self._recommended: list[str] | None = None
-        self._is_told = False
+        self._is_told, self._is_behind = False, True
 
     def __call__(self, record: Record | None, outlooks: Iterable[Outlook] = ()) -> None:
         """Take in what was measured and predicted since, and write what is due."""
         if record is not None:
             self._records.append(record)
-        if self._expected is not None:
+            self._is_behind = True
+        expected = self._expected
+        if expected is not None:
             for outlook in outlooks:
-                self._expected.add(outlook)
+                self._is_behind |= expected.add(outlook)
+        if not self._is_behind:
+            return
         results = Results.of(self._records)
         points = list(results.recommended)
-        if self._expected is not None:
-            points = self._expected.beside(points)
+        if expected is not None:
+            points = expected.beside(points)
         digests = [point.record.digest for point in points]
         now_s = self._clock()
         is_due = self._written_s is None or now_s - self._written_s >= _EVERY_S
         try:
             with interrupt_deferred():
-                if digests and digests != self._recommended:
-                    write_recommended(results, points, self._facts.run_root / "recommended")
-                    self._recommended = digests
                 if is_due and results.records:
                     write_outputs(results, self._facts, points, is_early=True)
-                    self._written_s = now_s
+                    self._written_s, self._recommended = now_s, digests
+                elif digests and digests != self._recommended:
+                    write_recommended(results, points, self._facts.run_root / "recommended")
+                    self._recommended = digests
+                self._is_behind = not is_due  # of the report, until that is due again
         except UserInputError as error:
             if not self._is_told:
                 self._tell(f"{error}")

@@ -135,8 +135,9 @@ class LookingAhead:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._is_left = True  # nobody waits for an answer any more
-        self._store.abandon()
-        self._thread.join()
+        while self._thread.is_alive():  # it may just be starting processes
+            self._store.abandon()
+            self._thread.join(_POLL_S)
 
     def _run(self) -> None:
         predictor = Predictor(profile=self._profile, store=self._store, reserve_bytes=self._reserve_bytes)
