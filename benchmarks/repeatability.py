@@ -28,11 +28,11 @@ from ..phase8.config import PRESETS
 from ..tuner.measuring.measurer import Measurer
 from ..tuner.measuring.worker_measurer import WorkerMeasurer
 from ..tuner.values.candidate import Candidate, Precision
-from ..tuner.values.measurement import Measurement
 from ..tuner.values.outcome import Outcome
 from ..tuner.values.record import Record
 from ..tuner.values.timing import Timing
 from .environment import environment
+from .made_records import record_of
 from .repeatability_report import Pair, report_of, summary_of
 
 GIB = 1 << 30
@@ -121,21 +121,9 @@ def measure_pairs(
         for _ in range(2):
             with make(earlier) as measurer:
                 found.append(measurer.measure(candidate))
-            earlier.append(_record(candidate, found[-1], len(earlier)))
+            earlier.append(record_of(candidate, found[-1], number=len(earlier), budget_bytes=BUDGET_BYTES))
         yield Pair(candidate=candidate, first=found[0], second=found[1], seconds=clock() - started)
         longest = max(longest, clock() - started)
-
-
-def _record(candidate: Candidate, measurement: Measurement, number: int) -> Record:
-    return Record(
-        digest=candidate.digest(),
-        candidate=candidate.to_dict(),
-        trial_number=number,
-        attempt=1,
-        started_at="",
-        budget_bytes=BUDGET_BYTES,
-        measurement=measurement,
-    )
 
 
 def read_pairs(folder: Path | None, ran_on: dict[str, Any]) -> list[Pair]:

@@ -26,6 +26,7 @@ from ..tuner.values.candidate import CANDIDATE_FIELDS, Candidate
 from ..tuner.values.measurement import Measurement
 from ..tuner.values.outcome import Outcome
 from ..tuner.values.record import Record
+from .made_records import record_of
 from .search_table import Entry, Table
 
 STARTUP_TRIALS = 10
@@ -178,23 +179,16 @@ class Score:
 
 
 def _record(candidate: Candidate, entry: Entry, budget_bytes: int, rate: float | None, number: int) -> Record:
-    return Record(
-        digest=candidate.digest(),
-        candidate=candidate.to_dict(),
-        trial_number=number,
-        attempt=1,
-        started_at="",
-        budget_bytes=budget_bytes,
-        measurement=Measurement(
-            outcome=entry.outcome,
-            parameters=entry.parameters,
-            body_parameters=entry.body_parameters,
-            samples_s=() if rate is None else (candidate.tokens_per_step / rate,) * 3,
-            setup_s=entry.setup_s,
-            wall_s=entry.seconds,
-            peak_bytes=entry.peak_bytes,
-        ),
+    measurement = Measurement(
+        outcome=entry.outcome,
+        parameters=entry.parameters,
+        body_parameters=entry.body_parameters,
+        samples_s=() if rate is None else (candidate.tokens_per_step / rate,) * 3,
+        setup_s=entry.setup_s,
+        wall_s=entry.seconds,
+        peak_bytes=entry.peak_bytes,
     )
+    return record_of(candidate, measurement, number=number, budget_bytes=budget_bytes)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
