@@ -39,6 +39,9 @@ function fillFilters() {
     select.parentElement.hidden = values.length < 2 && (key === "mode" || key === "workload");
   }
   form.elements.unfit.parentElement.hidden = page.rows.every((r) => r.fits);
+  // A plan has no progress, and many cards tell no energy: no filter would fill these then.
+  $("progress").parentElement.hidden = page.rows.every((r) => r.predicted);
+  $("energy").parentElement.hidden = !page.rows.some((r) => r.energy_mj !== null);
   form.addEventListener("change", show);
   form.addEventListener("submit", (event) => event.preventDefault());
 }

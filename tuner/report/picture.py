@@ -37,8 +37,8 @@ def draw_frontier(results: Results, facts: RunFacts, paths: Sequence[Path]) -> N
     versions = sorted({p.candidate.kernel_version for p in points})
     colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(names)}
     shapes = {version: _SHAPES[index % len(_SHAPES)] for index, version in enumerate(versions)}
-    figure = Figure(figsize=(8.4, 5.0))
-    axes = figure.add_axes((0.085, 0.105, 0.72, 0.82))  # a layout that is computed takes as long as all else
+    figure = Figure(figsize=(8.8, 5.0))
+    axes = figure.add_axes((0.08, 0.105, 0.68, 0.82))  # a layout that is computed takes as long as all else
     for (name, version, is_predicted), own in _grouped(points).items():
         rims = [p.record.digest in front for p in own]
         axes.scatter(
@@ -71,7 +71,7 @@ def draw_frontier(results: Results, facts: RunFacts, paths: Sequence[Path]) -> N
         for v in versions
     ]
     if entries:
-        figure.legend(handles=entries, loc="upper left", bbox_to_anchor=(0.81, 0.94), frameon=False)
+        figure.legend(handles=entries, loc="upper left", bbox_to_anchor=(0.765, 0.94), frameon=False)
     for path in paths:
         with replaced_whole(path) as draft:
             # Without a date: the same results make the same picture.
