@@ -135,6 +135,7 @@ def _table_row(index: int, row: Row) -> str:
     wave = "~" if row.predicted else ""
     interval = "" if row.low is None or row.high is None else f"{_number(row.low)}–{_number(row.high)}"
     outcome = ("predicted to fit" if row.predicted else "measured") if row.fits else row.outcome
+    note = "" if row.fits and row.predicted else row.note  # which would say the row once more
     cells = (
         mark + escape(row.model),
         _number(row.parameters),
@@ -148,7 +149,7 @@ def _table_row(index: int, row: Row) -> str:
         interval,
         _number(row.peak_mb),
         _number(row.energy_mj),
-        escape(outcome.replace("_", " ") + (f": {row.note}" if row.note else "")),
+        escape(outcome.replace("_", " ") + (f": {note}" if note else "")),
     )
     return f"<tr data-i={index}>" + "".join(f"<td>{cell}" for cell in cells) + "\n"
 
