@@ -22,7 +22,7 @@ from .fit.line import FIT_BATCHES, BatchSizes, FitBatches, Line, fit_line, trace
 from .fit.line_files import read_line, write_line
 from .lines import Answer, Ladder, LineKey, Question, Rungs
 from .replay.program import Peaks, Program
-from .trace.events import Trace, Workspaces
+from .trace.events import Trace
 
 BENDS_UNTIL_TOKENS = 32 * 1024
 """From so many tokens a batch on the head's chunks have their full size (kernels/htt_cross_entropy/plan.py:
@@ -106,20 +106,11 @@ class _TracedLine:
 
     def answer(self, questions: Sequence[Question]) -> tuple[Answer, ...]:
         """In order; asked from the smallest batch on."""
-        answers: dict[Question, Answer] = {}
-        refused: dict[tuple[int | None, Workspaces], Answer] = {}
-        before: tuple[Question, Answer] | None = None
-        for question in sorted(questions, key=lambda question: question.batch_size):
-            limits = question.cap_bytes, question.workspaces
-            if self._line.at(question.batch_size) is None and question.is_rough and limits in refused:
-                answers[question] = refused[limits]  # a smaller batch is over the cap already: at least that
-                continue
-            fit = FIT_BATCHES if _is_worth_fitting(self._line, question, before) else None
-            answers[question] = self._asked(question, fit)
-            before = question, answers[question]
-            if not answers[question].fits:
-                refused[limits] = answers[question]
-        return tuple(answers[question] for question in questions)
+        found = {
+            question: self._asked(question, self._fit_for(question.batch_size))
+            for question in sorted(questions, key=lambda question: question.batch_size)
+        }
+        return tuple(found[question] for question in questions)
 
     def climb(self, ladder: Ladder) -> Rungs:
         """The largest batch of a ladder that fits, and what is live at some batches up to there."""
@@ -200,24 +191,6 @@ class _TracedLine:
             structure = line.structures[sizes.structure]
             self._programs[sizes.structure] = Program(structure, is_captured=self._is_captured)
         return _answer(question, sizes, self._programs[sizes.structure], line, self._key)
-
-
-def _is_worth_fitting(line: Line, question: Question, before: tuple[Question, Answer] | None) -> bool:
-    """Whether to trace the batches of a fit, and not this one alone: where they would be traced anyway.
-
-    before: the smaller question of the same job and its answer. So many times its batch takes at most so many
-    times its memory.
-    """
-    low, middle, _ = FIT_BATCHES
-    if line.is_tried(FIT_BATCHES) or question.batch_size <= low:
-        return False
-    if question.batch_size > middle:
-        return True
-    if before is None:
-        return False
-    smaller, answer = before
-    cap = smaller.cap_bytes
-    return cap is not None and answer.allocated_bytes * middle <= cap * smaller.batch_size
 
 
 def _tracing(key: LineKey) -> Callable[[int, int], Trace]:

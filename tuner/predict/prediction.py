@@ -142,19 +142,9 @@ class Predictor:
         Raises: UserInputError for a candidate that its kernel version does not take, or of a workload that
         cannot be predicted; NothingFitsError.
         """
-        questions = [self._question(c, self._cap(c, budget_bytes, rule), is_rough=True) for c in candidates]
-        forecasts = []
-        for candidate, answer in zip(candidates, self.store.ask(questions, on_progress), strict=True):
-            step = self.step(candidate, answer)
-            forecasts.append(
-                Forecast(
-                    is_over=not answer.fits,
-                    peak_bytes=self.outside_bytes(candidate) + answer.allocated_bytes,
-                    tokens_per_s=Rate.of(candidate, step),
-                    step=step,
-                )
-            )
-        return forecasts
+        lines = [(candidate.line(), (candidate.batch_size,)) for candidate in candidates]
+        outlooks = self.look_ahead(lines, budget_bytes, rule, on_progress=on_progress)
+        return [o.forecast(c.batch_size) for c, o in zip(candidates, outlooks, strict=True)]
 
     def parameters(self, candidate: Candidate) -> tuple[int, int]:
         """Parameters of a candidate's model, and those without the position table.
@@ -179,14 +169,11 @@ class Predictor:
         """The sum of `outside`."""
         return sum(line.size_bytes for line in self.outside(candidate))
 
-    def _question(
-        self, candidate: Candidate, cap: int | None, *, is_rough: bool = False
-    ) -> tuple[LineKey, Question]:
+    def _question(self, candidate: Candidate, cap: int | None) -> tuple[LineKey, Question]:
         question = Question(
             batch_size=candidate.batch_size,
             cap_bytes=cap,
             workspaces=self.profile.workspaces(),
-            is_rough=is_rough,
         )
         return line_key(candidate, self.profile), question
 
