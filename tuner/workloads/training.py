@@ -1,0 +1,58 @@
+"""What a factory of a model that is not ours returns: a training step, in the parts that are run and traced.
+
+Torch is named for types only: a user's own file may import this before it is known whether torch is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+AxisValue = str | int | float | bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Build:
+    """What a factory is asked for.
+
+    axes: the workload's own settings by name, for example {"n_seq": 512, "precision": "bf16"}. device: where
+    everything is to be made; it may be a fake one, on which nothing is computed. seed: for weights and batches.
+    """
+
+    model: str
+    batch_size: int
+    axes: Mapping[str, AxisValue]
+    device: torch.device
+    seed: int = 0
+
+
+@dataclass(kw_only=True, slots=True)
+class Training:
+    """One training step of a model, made by a factory on the device that it was asked for.
+
+    modules: all that is learned or has state. batch: makes one batch of the size that was asked for, any
+    nesting of tensors on the device. loss: of a batch, a scalar tensor; its backward pass and the optimizers'
+    steps follow. step: all of a step instead, where a loss and a backward pass are not enough (two optimizers
+    that take turns); it returns a scalar tensor and does not synchronise. autocast: the loss is computed under
+    torch.autocast with this dtype; float16 brings a gradient scaler.
+    """
+
+    modules: Sequence[torch.nn.Module]
+    batch: Callable[[], Any]
+    optimizers: Sequence[torch.optim.Optimizer] = ()
+    loss: Callable[[Any], torch.Tensor] | None = None
+    step: Callable[[Any], torch.Tensor] | None = None
+    autocast: torch.dtype | None = None
+
+    def __post_init__(self) -> None:
+        if (self.loss is None) == (self.step is None):
+            raise ValueError(
+                "Training: expected either loss or step, got " + ("both" if self.loss else "none")
+            )
+
+
+Factory = Callable[[Build], Training]
