@@ -20,7 +20,7 @@ class Build:
     """What a factory is asked for.
 
     axes: the workload's own settings by name, for example {"n_seq": 512, "precision": "bf16"}. device: where
-    everything is to be made; it may be a fake one, on which nothing is computed. seed: for weights and batches.
+    everything is to be made; it may be a fake one, on which nothing is computed. seed: of weights and batch.
     """
 
     model: str
@@ -35,10 +35,10 @@ class Training:
     """One training step of a model, made by a factory on the device that it was asked for.
 
     modules: all that is learned or has state. batch: makes one batch of the size that was asked for, any
-    nesting of tensors on the device. loss: of a batch, a scalar tensor; its backward pass and the optimizers'
-    steps follow. step: all of a step instead, where a loss and a backward pass are not enough (two optimizers
-    that take turns); it returns a scalar tensor and does not synchronise. autocast: the loss is computed under
-    torch.autocast with this dtype; float16 brings a gradient scaler.
+    nesting of tensors on the device. loss: of a batch, a scalar tensor; backward pass and optimizers' steps
+    follow. step: all of a step instead, where a loss and a backward pass are not enough (two
+    optimizers that take turns); it returns a scalar tensor and does not synchronise. autocast: the loss is
+    computed under torch.autocast with this dtype; float16 brings a gradient scaler.
     """
 
     modules: Sequence[torch.nn.Module]
