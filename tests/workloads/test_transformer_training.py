@@ -1,0 +1,111 @@
+"""The factory of the built-in transformer: a step that learns, and its settings."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+from phase8_tune.tuner.builtin.transformer.config import FAMILIES, transformer_config
+from phase8_tune.tuner.builtin.transformer.spec import AXES, DEFAULTS, KERNEL_VERSIONS, LOSSES
+from phase8_tune.tuner.builtin.transformer.training import build, config_of
+from phase8_tune.tuner.workloads.training import AxisValue, Build
+
+CPU = torch.device("cpu")
+
+
+def asked(**axes: str | int | bool) -> Build:
+    tiny: dict[str, AxisValue] = {"n_seq": 24, "vocab_size": 200, "mixed_precision": "none"}
+    return Build(model="64x2", batch_size=2, axes={**tiny, **axes}, device=CPU)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("loss", ["dense", "chunked"])
+def test_a_step_learns(family, loss):
+    training = build(asked(family=family, loss=loss))
+    batch = training.batch()
+    assert batch.shape == (2, 25)
+    assert batch.dtype == torch.int64
+    assert training.loss is not None
+    losses = []
+    for _ in range(8):
+        value = training.loss(batch)
+        value.backward()
+        training.optimizers[0].step()
+        training.optimizers[0].zero_grad()
+        losses.append(value.item())
+    assert losses[0] == pytest.approx(math.log(256), abs=0.2)  # of 200 tokens and 56 rows of padding
+    assert losses[-1] < losses[0] - 0.5
+
+
+def test_checkpointing_changes_no_gradient():
+    found = []
+    for checkpointing in (False, True):
+        training = build(asked(gradient_checkpointing=checkpointing))
+        assert training.loss is not None
+        training.loss(training.batch()).backward()
+        found.append([p.grad for p in training.modules[0].parameters()])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_the_same_seed_gives_the_same_weights_and_batches():
+    first, second = build(asked()), build(asked())
+    assert torch.equal(first.batch(), second.batch())
+    assert not torch.equal(first.batch(), second.batch().roll(1))
+    for one, other in zip(first.modules[0].parameters(), second.modules[0].parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("axes", "message"),
+    [
+        ({"n_seqs": 3}, "n_seqs: unknown setting"),
+        ({"n_seq": 0}, "n_seq: expected a positive whole number, got 0"),
+        ({"family": "bert"}, "family: expected one of gpt2, llama, got 'bert'"),
+        ({"mixed_precision": "fp8"}, "mixed_precision: expected one of bf16, fp16, none, got 'fp8'"),
+        ({"kernel_version": "fast"}, "kernel_version: expected one of eager, compiled, got 'fast'"),
+        ({"gradient_checkpointing": 1}, "gradient_checkpointing: expected true or false, got 1"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named(axes, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        build(asked(**axes))
+
+
+def test_the_axes_have_their_defaults():
+    assert tuple(DEFAULTS) == AXES
+    assert DEFAULTS["loss"] in LOSSES
+    assert DEFAULTS["kernel_version"] in KERNEL_VERSIONS
+    config = config_of(Build(model="small", batch_size=1, axes={}, device=CPU))
+    assert config == transformer_config("small", n_seq=1024)
+
+
+def test_a_large_model_is_built_without_its_memory():
+    with FakeTensorMode():
+        training = build(
+            Build(model="xl", batch_size=8, axes={"loss": "chunked"}, device=torch.device("cpu"))
+        )
+        assert isinstance(training.batch(), FakeTensor)
+        parameters = list(training.modules[0].parameters())
+        assert {type(p.data) for p in parameters} == {FakeTensor}
+    assert sum(p.numel() for p in parameters) == transformer_config("xl", n_seq=1024).parameter_count()
+
+
+@pytest.mark.parametrize("loss", ["dense", "chunked"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_compiled_is_one_graph_with_the_loss_of_eager(monkeypatch, loss, checkpointing):
+    whole = functools.partial(torch.compile, backend="aot_eager", fullgraph=True)
+    monkeypatch.setattr(torch, "compile", whole)
+    found = []
+    for version in KERNEL_VERSIONS:
+        training = build(asked(kernel_version=version, loss=loss, gradient_checkpointing=checkpointing))
+        assert training.loss is not None
+        value = training.loss(training.batch())
+        value.backward()
+        found.append([value, *(p.grad for p in training.modules[0].parameters())])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
