@@ -162,8 +162,8 @@ def cases(candidates: int) -> list[Case]:
     while len(drawn) < candidates:
         line = chance.choice(space.lines)
         drawn.add(line.at(chance.choice(space.batches(line)[:_SMALL_BATCHES])))
-    rows = [Row(**{name: getattr(candidate, name) for name in Row.model_fields}) for candidate in drawn]
-    table = StudyDefinition(name="rows", rows=tuple(rows), search=settings)
+    rows = [{name: candidate.field(name) for name in Row.model_fields} for candidate in drawn]
+    table = StudyDefinition.model_validate({"name": "rows", "rows": rows, "search": settings})
     return [
         Case(name="rows", definition=table, budget_bytes=_NO_BUDGET_BYTES),
         Case(name="TPE", definition=axes, budget_bytes=_BUDGET_BYTES),

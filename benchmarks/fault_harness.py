@@ -7,7 +7,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -107,7 +107,7 @@ class FaultyMeasurer:
         hows = self.plan[row_of(candidate)]
         how = hows[min(self.attempts[digest], len(hows) - 1)]
         self.before(how)
-        found = self.inner.measure(replace(candidate, workload="workloads:RUNS", model=how, n_seq=8))
+        found = self.inner.measure(candidate.changed(workload="workloads:RUNS", model=how, n_seq=8))
         self.attempts[digest] += 1
         self.misbehaved += how.partition(":")[0] not in _GOOD
         with self.noted.open("a", encoding="utf-8") as noted:

@@ -22,7 +22,7 @@ from ..tuner.records.knowledge import PREDICTED_PEAK_BYTES, Knowledge
 from ..tuner.search.strategy import DEFAULT_FILTERS, CandidateFilter, Rejection, Strategy
 from ..tuner.study.definition import Sampler, StudyDefinition
 from ..tuner.study.space import SearchSpace
-from ..tuner.values.candidate import CANDIDATE_FIELDS, Candidate
+from ..tuner.values.candidate import DEFAULT_WORKLOAD, Candidate, fields_of
 from ..tuner.values.measurement import Measurement
 from ..tuner.values.outcome import Outcome
 from ..tuner.values.record import Record
@@ -58,8 +58,8 @@ class Simulation:
         for line, batches in self._batches.items():
             over = [batch for batch in listed if batch > batches[-1] * _SURELY_OVER]
             axes = {
-                name: [getattr(line, name)]
-                for name in CANDIDATE_FIELDS
+                name: [line.field(name)]
+                for name in fields_of([DEFAULT_WORKLOAD])
                 if name not in ("workload", "batch_size")
             }
             products.append({**axes, "batch_size": [*batches, *over]})

@@ -15,7 +15,7 @@ from ..tuner.predict.rate.profiles import GpuProfile
 from ..tuner.predict.rate.throughput import StepEstimate
 from ..tuner.predict.store import PredictionStore
 from ..tuner.records.frontier import settle, to_points
-from ..tuner.values.candidate import CANDIDATE_FIELDS, Candidate
+from ..tuner.values.candidate import DEFAULT_WORKLOAD, Candidate, fields_of
 from ..tuner.values.outcome import Outcome
 from ..tuner.values.record import Record
 
@@ -139,7 +139,7 @@ def predicted(table: Table, profile: GpuProfile) -> Table:
 
 def to_json(table: Table) -> str:
     """One line a candidate, and one a line of candidates."""
-    columns = [*CANDIDATE_FIELDS, *(field.name for field in fields(Entry))]
+    columns = [*fields_of([DEFAULT_WORKLOAD]), *(field.name for field in fields(Entry))]
     rows = [json.dumps([*astuple(c), *astuple(entry)]) for c, entry in table.entries.items()]
     outlooks = [
         json.dumps({"line": o.line.to_dict(), "largest": o.largest, "rungs": _rungs(o)})
@@ -174,7 +174,7 @@ def from_json(text: str) -> Table:
     entries = {}
     for row in data["rows"]:
         values = dict(zip(data["columns"], row, strict=True))
-        candidate = Candidate.from_dict({name: values.pop(name) for name in CANDIDATE_FIELDS})
+        candidate = Candidate.from_dict({name: values.pop(name) for name in fields_of([DEFAULT_WORKLOAD])})
         entries[candidate] = Entry(**{**values, "outcome": Outcome(values["outcome"])})
     table = Table(budget_bytes=data["budget_bytes"], ran_on=data["ran_on"], entries=entries)
     return Table(

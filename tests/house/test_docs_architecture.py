@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import phase8_tune
+from phase8_tune.tuner.builtin.phase8_spec import SPEC
 from phase8_tune.tuner.compiling import notes
 from phase8_tune.tuner.predict import kept_answers
 from phase8_tune.tuner.predict.fit import line_files
@@ -19,7 +20,6 @@ from phase8_tune.tuner.records import run_directory, study_format
 from phase8_tune.tuner.search import plan_summary
 from phase8_tune.tuner.training import checkpoint, settings
 from phase8_tune.tuner.values import errors
-from phase8_tune.tuner.values.candidate import CANDIDATE_FIELDS, FORMAT_1_FIELDS
 from phase8_tune.tuner.values.record import RECORD_FORMAT_VERSION
 
 ROOT = Path(phase8_tune.__file__).resolve().parent
@@ -152,13 +152,13 @@ def test_every_section_that_sources_cite_is_there() -> None:
 
 def test_a_line_is_a_candidate_without_its_batch() -> None:
     """An axis that a line does not know would be predicted as if it were not there."""
-    assert {field.name for field in fields(LineKey)} == {*CANDIDATE_FIELDS, "limits"} - {"batch_size"}
+    assert {field.name for field in fields(LineKey)} == {*SPEC.order, "limits"} - {"batch_size"}
 
 
 def test_another_field_of_a_candidate_is_another_format_of_a_record() -> None:
     """Its earlier readers refuse what they do not know, and are to say that a later version made it."""
     version: int = RECORD_FORMAT_VERSION
-    assert (set(CANDIDATE_FIELDS) == FORMAT_1_FIELDS) == (version == 1)
+    assert (SPEC.counted == set(SPEC.order)) == (version == 1)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -30,7 +30,7 @@ LINE = Candidate(
     gradient_checkpointing=False,
     mixed_precision="bf16",
 )
-LINES = {version: replace(LINE, kernel_version=version) for version in ("fast", "reference")}
+LINES = {version: LINE.changed(kernel_version=version) for version in ("fast", "reference")}
 
 
 @pytest.fixture(scope="module")

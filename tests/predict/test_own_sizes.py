@@ -39,7 +39,7 @@ def weights_bytes(prediction: Prediction) -> int:
 
 
 def test_its_weights_are_those_of_the_model(predictor: Predictor) -> None:
-    small, large = (predictor.predict(replace(OWN, vocab_size=size), BUDGET_BYTES) for size in (600, 50257))
+    small, large = (predictor.predict(OWN.changed(vocab_size=size), BUDGET_BYTES) for size in (600, 50257))
     for prediction, size in ((small, 600), (large, 50257)):
         config = preset("64x2", n_seq=64, vocab_size=size)
         assert prediction.parameters == config.parameter_count()

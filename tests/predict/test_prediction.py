@@ -67,7 +67,7 @@ def test_ledger_adds_up(predictor, prediction):
 
 def test_a_captured_step_has_a_graph_beside_its_memory(predictor):
     """It counts in the ledger, and what is left to torch is less by it."""
-    captured = replace(CANDIDATE, kernel_version="fast")
+    captured = CANDIDATE.changed(kernel_version="fast")
     found = predictor.predict(captured, 8 * GIB)
     graph = {line.name: line.size_bytes for line in found.ledger}["graph"]
     assert graph == PROFILE.graph_bytes.value

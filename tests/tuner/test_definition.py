@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -210,7 +209,7 @@ def test_a_study_may_be_a_union_of_products() -> None:
     candidates = list(space.enumerate())
     assert len(candidates) == len(set(candidates)) == space.size()
     assert all(candidate in space for candidate in candidates)
-    assert replace(candidates[0], model="small", n_seq=128) not in space
+    assert candidates[0].changed(model="small", n_seq=128) not in space
     assert parse_definition(definition.to_yaml(), "again") == definition
 
 

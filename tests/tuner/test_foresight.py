@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,7 +66,7 @@ def test_a_skip_is_told_by_how_much_the_whole_process_would_be_over(tmp_path: Pa
 @pytest.mark.parametrize("version", ["reference", "fast"])
 def test_an_outlook_has_the_peak_of_the_whole_process(tmp_path: Path, version: str) -> None:
     """Torch's part would be within the budget; a captured step has its graph outside of it as well."""
-    candidate = replace(ALL_TINY[0], kernel_version=version, batch_size=64)
+    candidate = ALL_TINY[0].changed(kernel_version=version, batch_size=64)
     with PredictionStore(tmp_path, processes=1) as store:
         predictor = Predictor(profile=gpu_profile("h200"), store=store)
         whole = predictor.predict(candidate, 2**40)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -94,7 +93,7 @@ def test_a_longer_sequence_is_no_larger_model() -> None:
 
 @given(record_lists())
 def test_the_frontier_of_a_cell_is_what_no_other_of_it_beats(records: list[Record]) -> None:
-    longer = [replace(p.candidate, n_seq=1024) for p in to_points(records)[::2]]
+    longer = [p.candidate.changed(n_seq=1024) for p in to_points(records)[::2]]
     points = to_points([*records, *(make_record(candidate) for candidate in longer)])
     kept = frontier_of_cells(points)
     for point in points:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -220,7 +219,7 @@ def test_a_check_that_was_passed_holds_in_other_studies_on_this_card(tmp_path: P
         (CARD, SOFTWARE.model_copy(update={"driver": "1.2"}), asked),
         (CARD, SOFTWARE.model_copy(update={"triton": "9.9"}), asked),
         (CARD, SOFTWARE, candidate(kernel_version="v1")),
-        (CARD, SOFTWARE, replace(asked, mixed_precision="fp16")),
+        (CARD, SOFTWARE, asked.changed(mixed_precision="fp16")),
     ):
         assert kept.read(other, card, software) is None
     for path in tmp_path.glob("*.json"):

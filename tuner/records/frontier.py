@@ -111,7 +111,7 @@ def to_points(records: Iterable[Record]) -> list[Point]:
                 parameters=measurement.parameters,
                 body_parameters=body_parameters,
                 attempt_rates=tuple(
-                    attempt.measurement.tokens_per_s(candidate.tokens_per_step)[0]
+                    attempt.measurement.tokens_per_s(candidate.items_per_step)[0]
                     for attempt in _undisturbed(attempts[record.digest])
                 ),
             )
@@ -169,7 +169,7 @@ def _rate(record: Record) -> tuple[float, float | None] | None:
     if measurement.predicted is not None:
         return measurement.predicted.tokens_per_s, None
     if measurement.samples_s:
-        return measurement.tokens_per_s(record.to_candidate().tokens_per_step)
+        return measurement.tokens_per_s(record.to_candidate().items_per_step)
     return None
 
 
@@ -178,18 +178,14 @@ def _trust(record: Record) -> tuple[bool, bool, int, datetime, int]:
     return record.fits, clean, record.attempt, record.started() or _NEVER, record.trial_number
 
 
-def _candidate_order(record: Record) -> tuple[str, str, str, str, int, int, str, str, bool, int, str]:
+def _candidate_order(record: Record) -> tuple[object, ...]:
     candidate = record.to_candidate()
     return (
         candidate.mode,
         candidate.workload,
         candidate.model,
-        candidate.variant,
-        candidate.vocab_size,
-        candidate.n_seq,
-        candidate.kernel_version,
-        candidate.mixed_precision,
-        candidate.gradient_checkpointing,
+        tuple(candidate.axes),  # alike within a workload, unless an older record lacks one
+        tuple(candidate.axes.values()),
         candidate.batch_size,
         record.digest,
     )

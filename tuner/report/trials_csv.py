@@ -8,12 +8,13 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from ..records.frontier import Point
-from ..values.candidate import CANDIDATE_FIELDS
+from ..values.candidate import DEFAULT_WORKLOAD, fields_of
 from ..values.record import Record
 from ..values.sizes import MIB
 
-_HEADINGS = (
-    *("trial", "attempt", "started_at_utc", "digest", *CANDIDATE_FIELDS, "outcome", "message"),
+_BEFORE = ("trial", "attempt", "started_at_utc", "digest")
+_AFTER = (
+    *("outcome", "message"),
     *("on_frontier", "parameters", "body_parameters", "tokens_per_s_mean", "tokens_per_s_std"),
     *("step_time_mean_s", "step_time_median_s", "samples", "setup_s", "wall_s", "peak_bytes"),
     *(
@@ -41,7 +42,9 @@ def render_csv(records: Sequence[Record], frontier: Iterable[Point]) -> str:
     """
     front = {p.record.digest for p in frontier}
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, _HEADINGS, lineterminator="\n")
+    orders = dict.fromkeys(record.to_candidate().spec.order for record in records)
+    fields = dict.fromkeys(name for order in orders or [fields_of([DEFAULT_WORKLOAD])] for name in order)
+    writer = csv.DictWriter(text, (*_BEFORE, *fields, *_AFTER), lineterminator="\n")
     writer.writeheader()
     writer.writerows(_row(record, record.fits and record.digest in front) for record in records)
     return text.getvalue()

@@ -15,12 +15,13 @@ from pydantic import Field, ValidationError, model_validator
 
 from ...kernels.versions import KERNEL_VERSIONS
 from ...studies import packaged_studies, read_packaged
-from ..values.candidate import DEFAULT_VOCAB_SIZE, FORMAT_1_FIELDS, Candidate, Mode
+from ..values.candidate import DEFAULT_VOCAB_SIZE, Candidate, Mode
 from ..values.errors import UserInputError
 from ..values.format_versions import identity
 from ..values.measurement import Border
 from ..values.nearest import nearest
 from ..values.timing import FORMAT_1_TIMING, Timing
+from ..values.workload_spec import known_spec
 from ..values.yaml_dialect import Dumper
 from ..values.yaml_reading import explain, parse_mapping, read_text_file, shown
 from .axes import Axes, Axis, NonEmpty, Positive, Products, Row
@@ -132,8 +133,10 @@ class StudyDefinition(Border):
         raising them. A key that came later counts only where it is given, as in `Candidate.identity`.
         """
         timing = self.timing.model_dump()
+        spec = known_spec(self.workload)
+        assert spec is not None
         products = [
-            identity(product.values(), first=FORMAT_1_FIELDS, defaults=_defaults(product))
+            identity(product.values(), first=spec.counted, defaults=_defaults(product))
             for product in self.products
         ]
         content = {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
-from ..values.candidate import CANDIDATE_FIELDS, Candidate
+from ..values.candidate import DEFAULT_WORKLOAD, Candidate, fields_of
 from .axes import Axes, Bounds
 from .definition import StudyDefinition
 
@@ -40,9 +40,10 @@ class SearchSpace:
             for line in _lines(definition.workload, product):
                 self._add(line, _batches(product))
         self._has_bounds = any(isinstance(product.batch_size, Bounds) for product in definition.products)
+        fields = dict.fromkeys(name for line in self._batches for name in line.spec.order)
         values = {
-            axis: tuple(dict.fromkeys(getattr(line, axis) for line in self._batches))
-            for axis in CANDIDATE_FIELDS
+            axis: tuple(dict.fromkeys(line.field(axis) for line in self._batches))
+            for axis in fields
             if axis != _BATCH
         }
         values[_SEQUENCE] = tuple(sorted(values[_SEQUENCE]))
@@ -50,9 +51,7 @@ class SearchSpace:
         self._bounds = min(r[0] for r in ranges), max(r[-1] for r in ranges)
         if not self._has_bounds:
             values[_BATCH] = tuple(sorted({batch for each in ranges for batch in each}))
-        self._values: dict[str, tuple[Any, ...]] = {
-            axis: values[axis] for axis in CANDIDATE_FIELDS if axis in values
-        }
+        self._values: dict[str, tuple[Any, ...]] = {axis: values[axis] for axis in fields if axis in values}
 
     def _add(self, line: Candidate, batches: Sequence[int]) -> None:
         before = self._batches.get(line, ())
@@ -119,7 +118,7 @@ class SearchSpace:
         """
         parameters: dict[str, Any] = {}
         for axis, values in self._values.items():
-            value = getattr(candidate, axis)
+            value = candidate.field(axis)
             if value not in values:
                 raise ValueError(f"{axis}: expected one of {values}, got {value!r}")
             if self._is_ordinal(axis):
@@ -139,7 +138,7 @@ class SearchSpace:
 
 def _lines(workload: str, product: Axes) -> Iterator[Candidate]:
     values = product.values()
-    axes = [axis for axis in CANDIDATE_FIELDS if axis in values and axis != _BATCH]
+    axes = [axis for axis in fields_of([DEFAULT_WORKLOAD]) if axis in values and axis != _BATCH]
     for point in itertools.product(*(values[axis] for axis in axes)):
         yield Candidate(workload=workload, batch_size=0, **dict(zip(axes, point, strict=True)))
 

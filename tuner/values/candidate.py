@@ -2,92 +2,133 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, Self
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self, cast
 
-from .format_versions import identity
+from .axes import Axis, AxisValue, AxisValues
+from .workload_spec import FIELDS_OF_ALL, WorkloadSpec, known_spec
 
 Precision = Literal["bf16", "fp16", "none"]
 Mode = Literal["train", "forward"]
+DEFAULT_WORKLOAD = "phase8"
 DEFAULT_VOCAB_SIZE = 50257
 """Tokens of GPT-2's tokenizer: the vocabulary where none is said, and of all before it could be."""
 LARGEST_VOCAB_SIZE = 2**24
 """As many tokens as `torch.multinomial` draws from, by which the batches that are measured are made."""
 
-FORMAT_1_FIELDS = frozenset(
-    {
-        "workload",
-        "model",
-        "variant",
-        "n_seq",
-        "batch_size",
-        "kernel_version",
-        "gradient_checkpointing",
-        "mixed_precision",
-        "mode",
-    }
-)
-"""The fields that every digest is made of. Never changed: runs on the disk are known by their digests."""
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, init=False, slots=True)
 class Candidate:
     """What is measured. Two candidates with the same digest are the same measurement.
 
-    A field that is not of format 1 has a default: what every candidate was before there was the field.
-
-    `mixed_precision` is the compute type beside the float32 master weights ("none": float32 throughout).
-    `mode` "train" is forward, backward and optimizer step; "forward" is the loss under no_grad.
-    `model` and `vocab_size` (tokens) are the size of the model; what a model is called says `phase8.config`.
+    `mode` "train" is forward, backward and optimizer step; "forward" is the loss under no_grad. `axes` are
+    the settings that its workload has, all of them, in the order of its spec; of a workload without one as
+    they were given, and then the batch counts.
     """
 
-    workload: str = "phase8"
+    workload: str
     model: str
-    variant: str = "phase8"
-    n_seq: int
     batch_size: int
-    kernel_version: str
-    gradient_checkpointing: bool
-    mixed_precision: Precision
-    mode: Mode = "train"
-    vocab_size: int = DEFAULT_VOCAB_SIZE
+    mode: Mode
+    axes: AxisValues
+
+    def __init__(
+        self,
+        *,
+        workload: str = DEFAULT_WORKLOAD,
+        model: str,
+        batch_size: int,
+        mode: Mode = "train",
+        axes: Mapping[str, AxisValue] | None = None,
+        **named: AxisValue,
+    ) -> None:
+        """axes: of the workload; `named`: the same each by its name, which counts where both are given.
+
+        Raises: TypeError for an axis that the workload has not, or where one without a default is missing.
+        """
+        if named or not isinstance(axes, AxisValues):
+            given = {**(axes or {}), **named}
+            spec = known_spec(workload)
+            axes = AxisValues(given if spec is None else spec.complete(given))
+        self._set(workload, model, batch_size, mode, axes)
+
+    def _set(self, workload: str, model: str, batch_size: int, mode: Mode, axes: AxisValues) -> None:
+        put = object.__setattr__
+        put(self, "workload", workload)
+        put(self, "model", model)
+        put(self, "batch_size", batch_size)
+        put(self, "mode", mode)
+        put(self, "axes", axes)
+
+    @property
+    def spec(self) -> WorkloadSpec:
+        """What is known of its workload; of one that is not described, the names of its axes."""
+        return known_spec(self.workload) or _undescribed(self.workload, tuple(self.axes))
 
     @property
     def model_words(self) -> tuple[str, ...]:
         """Which model it is: its name, then what is not as usual, for example `small`, `vocab8192`."""
-        variant = () if self.variant == "phase8" else (self.variant,)
-        vocabulary = () if self.vocab_size == DEFAULT_VOCAB_SIZE else (f"vocab{self.vocab_size}",)
-        return self.model, *variant, *vocabulary
+        spec = self.spec
+        words = (axis.say(self.axes[axis.name]) for axis in spec.axes if axis.is_of_model)
+        return self.model, *(word for word in words if word)
 
     @property
-    def tokens_per_step(self) -> int:
-        return self.batch_size * self.n_seq
+    def items_per_step(self) -> int:
+        """Tokens, images or samples, as its workload counts."""
+        name = self.spec.items_axis
+        return self.batch_size if name is None else self.batch_size * self.axes.integer(name)
 
     def line(self) -> Candidate:
         """Stands for all candidates that differ only in the batch."""
-        return replace(self, batch_size=0)
+        return self.at(0)
 
     def at(self, batch_size: int) -> Candidate:
         """The candidate of this line with a batch."""
-        return replace(self, batch_size=batch_size)
+        found: Candidate = object.__new__(type(self))
+        found._set(self.workload, self.model, batch_size, self.mode, self.axes)
+        return found
+
+    def changed(self, **changes: Any) -> Candidate:
+        """The candidate with other fields or other values on its axes, each by its name.
+
+        Raises: TypeError for an axis that the workload has not.
+        """
+        return Candidate(**(self.to_dict() | changes))
+
+    def field(self, name: str) -> AxisValue:
+        """What it has in a field that every candidate has, or on an axis.
+
+        Raises: KeyError where there is no such axis.
+        """
+        if name in FIELDS_OF_ALL:
+            return cast(AxisValue, getattr(self, name))
+        return self.axes[name]
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Its fields and axes beside each other, in the order of its spec."""
+        return {name: self.field(name) for name in self.spec.order}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Inverse of `to_dict`.
+        """Inverse of `to_dict`; an axis that was not there yet has its default.
 
         Raises: TypeError where a field is missing or unknown.
         """
         return cls(**data)
 
     def identity(self) -> dict[str, Any]:
-        """The fields that tell it from others: those of format 1, and later ones that are set."""
-        defaults = {field.name: field.default for field in fields(self)}
-        return identity(self.to_dict(), first=FORMAT_1_FIELDS, defaults=defaults)
+        """The fields that tell it from others: those that always counted, and later ones that are set."""
+        spec = self.spec
+        counted = spec.counted
+        return {
+            name: value
+            for name, value in self.to_dict().items()
+            if name in counted or value != spec.by_name[name].default
+        }
 
     def digest(self) -> str:
         """First 16 hexadecimal digits of the SHA-256 of the canonical JSON of its identity."""
@@ -96,11 +137,62 @@ class Candidate:
 
     def describe(self) -> str:
         """One short line for people, for example `small 8×256 fast bf16 checkpointing train`."""
-        checkpointing = " checkpointing" if self.gradient_checkpointing else ""
-        return (
-            f"{' '.join(self.model_words)} {self.batch_size}×{self.n_seq} {self.kernel_version} "
-            f"{self.mixed_precision}{checkpointing} {self.mode}"
+        spec = self.spec
+        said = (
+            axis.say(self.axes[axis.name])
+            for axis in spec.axes
+            if not axis.is_of_model and axis.name != spec.items_axis
         )
+        return " ".join((*self.model_words, self.shape, *(word for word in said if word), self.mode))
+
+    @property
+    def shape(self) -> str:
+        """The batch, and what an item of it is multiplied by: `8×256`."""
+        name = self.spec.items_axis
+        return str(self.batch_size) if name is None else f"{self.batch_size}×{self.axes[name]}"
+
+    # What Phase 8 has, by its names.
+
+    @property
+    def variant(self) -> str:
+        return self.axes.text("variant")
+
+    @property
+    def n_seq(self) -> int:
+        return self.axes.integer("n_seq")
+
+    @property
+    def kernel_version(self) -> str:
+        return self.axes.text("kernel_version")
+
+    @property
+    def gradient_checkpointing(self) -> bool:
+        return self.axes.flag("gradient_checkpointing")
+
+    @property
+    def mixed_precision(self) -> Precision:
+        return cast(Precision, self.axes.text("mixed_precision"))
+
+    @property
+    def vocab_size(self) -> int:
+        return self.axes.integer("vocab_size")
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.items_per_step
 
 
-CANDIDATE_FIELDS: tuple[str, ...] = tuple(f.name for f in fields(Candidate))
+@functools.cache
+def _undescribed(workload: str, names: tuple[str, ...]) -> WorkloadSpec:
+    return WorkloadSpec(name=workload, title=workload, axes=tuple(Axis(name=name) for name in names))
+
+
+def fields_of(workloads: Iterable[str]) -> tuple[str, ...]:
+    """The fields that candidates of some workloads have, in their order, each once.
+
+    Raises: KeyError for a workload that is not described.
+    """
+    specs = {workload: known_spec(workload) for workload in workloads}
+    if missing := [workload for workload, spec in specs.items() if spec is None]:
+        raise KeyError(f"expected workloads that are described, got {', '.join(missing)}")
+    return tuple(dict.fromkeys(name for spec in specs.values() if spec is not None for name in spec.order))

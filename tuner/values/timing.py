@@ -9,7 +9,7 @@ from pydantic import Field
 from .measurement import Border
 
 FORMAT_1_TIMING = frozenset({"warmup", "iterations", "timeout_s"})
-"""What of it every study's digest is made of, as `candidate.FORMAT_1_FIELDS`."""
+"""What of it every study's digest is made of, as `WorkloadSpec.counted` of a candidate's."""
 
 MINIMUM_SAMPLES = 5
 """Timing never stops early below this many samples."""

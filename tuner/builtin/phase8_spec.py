@@ -1,0 +1,116 @@
+"""What is known of the Phase 8 workload without loading it. Imports no torch: the driver reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ...phase8.config import PRESETS, is_size_name, preset, size_name
+from ..values.axes import Axis, AxisValue
+from ..values.candidate import DEFAULT_VOCAB_SIZE, LARGEST_VOCAB_SIZE
+from ..values.nearest import nearest
+from ..values.workload_spec import WorkloadSpec
+
+_SIZE = "model: "  # before what is wrong with the name, and not with a key of it
+
+
+def read_model(value: object) -> object:
+    """The name of a size that was given by a name in any spelling, or by a mapping of its numbers.
+
+    Whatever else it is comes back, to be refused as what no name can be.
+    Raises: ValueError, one line that names the key which is wrong.
+    """
+    if not isinstance(value, str | Mapping):
+        return value
+    try:
+        return size_name(value)
+    except ValueError as error:
+        text = " ".join(str(error).split()).removeprefix(_SIZE)
+        meant = nearest(value, PRESETS) if isinstance(value, str) else None
+        raise ValueError(text + ("" if meant is None else f"; did you mean {meant}?")) from None
+
+
+def model_size(model: str) -> float:
+    """Learned scalars of a size, by which sizes are put in order; infinite for what names none."""
+    return preset(model, n_seq=1).parameter_count() if is_size_name(model) else float("inf")
+
+
+def position_parameters(model: str, axes: Mapping[str, AxisValue]) -> int:
+    """Learned scalars of the position table.
+
+    Raises: ValueError for what names no size.
+    """
+    return preset(model, n_seq=int(axes["n_seq"])).position_count
+
+
+SPEC = WorkloadSpec(
+    name="phase8",
+    title="Phase 8",
+    items="tokens",
+    items_axis="n_seq",
+    version_axis="kernel_version",
+    reference="reference",
+    models=tuple(PRESETS),
+    read_model=read_model,
+    model_size=model_size,
+    position_parameters=position_parameters,
+    settings="phase8_tune.tuner.training.recommended:to_settings",
+    axes=(
+        Axis(
+            name="variant",
+            values=("phase8", "phase7"),
+            default="phase8",
+            is_of_model=True,
+            is_quiet=True,
+            title="Variant",
+            plain="phase7",
+        ),
+        Axis(
+            name="vocab_size",
+            kind=int,
+            minimum=1,
+            maximum=LARGEST_VOCAB_SIZE,
+            default=DEFAULT_VOCAB_SIZE,
+            is_of_model=True,
+            is_quiet=True,
+            is_later=True,
+            title="Vocabulary",
+            word="vocab{}",
+        ),
+        Axis(
+            name="n_seq",
+            kind=int,
+            minimum=1,
+            is_ordered=True,
+            is_cell_key=True,
+            title="Sequence",
+            phrase="sequence {}",
+        ),
+        Axis(
+            name="kernel_version",
+            values=("reference", "v1", "v2", "fast"),
+            title="Kernels",
+            phrase="{} kernels",
+            plain="reference",
+        ),
+        Axis(
+            name="mixed_precision",
+            values=("bf16", "fp16", "none"),
+            title="Precision",
+            phrase="precision {}",
+            plain="none",
+        ),
+        Axis(
+            name="gradient_checkpointing",
+            kind=bool,
+            title="Checkpointing",
+            word="checkpointing",
+            phrase="checkpointing",
+            plain=False,
+        ),
+    ),
+    # As candidates were written since there are any.
+    order=(
+        *("workload", "model", "variant", "n_seq", "batch_size", "kernel_version"),
+        *("gradient_checkpointing", "mixed_precision", "mode", "vocab_size"),
+    ),
+)
