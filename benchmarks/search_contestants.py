@@ -86,7 +86,7 @@ class MicroBatchGrid(Strategy):
 
 
 def _sampled(contest: Contest) -> Strategy:
-    return SamplerChoice(contest.store, contest.space, contest.knowledge, contest.seed)
+    return SamplerChoice(contest.store, contest.space)
 
 
 def _guided(contest: Contest) -> Strategy:

@@ -11,11 +11,11 @@ import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import optuna
 from optuna.exceptions import StorageInternalError
-from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..study.definition import Sampler
@@ -25,7 +25,7 @@ from ..values.errors import UserInputError
 from ..values.interrupt import interrupt_deferred
 from ..values.record import Record
 from .knowledge import Knowledge
-from .samplers import make_sampler
+from .samplers import Adjusted, Parameters, make_sampler
 from .study_format import open_study
 from .told import DIGEST, OUTCOME, attributes, constraints, state_and_values
 from .trial_rows import TrialRows
@@ -102,28 +102,49 @@ class StudyStore:
             self._study = self._retried(lambda: _copy(self._stored))
             study_id = self._retried(lambda: storage.get_study_id_from_name(name))
             self._rows = self._retried(lambda: TrialRows(storage.engine, study_id, self.trials))
-        self._study.sampler = make_sampler(sampler, (seed + len(self.trials)) % 2**32, startup_trials)
+        chosen = make_sampler(sampler, (seed + len(self.trials)) % 2**32, startup_trials)
+        distributions = space.distributions()
+        self._sampler = Adjusted(chosen, distributions)
+        first = space.parameters_of(next(space.enumerate()))
+        self._fixed = {name: value for name, value in first.items() if distributions[name].single()}
+        self._study.sampler = self._sampler
 
     @property
     def trials(self) -> list[FrozenTrial]:
         """All trials of the study, by number."""
         return self._study.get_trials(deepcopy=False)
 
-    def ask(self) -> Candidate | None:
+    def ask(self, nearest: Callable[[Candidate], Candidate | None] | None = None) -> Candidate | None:
         """Let the sampler choose a candidate; its trial stays open until told or abandoned.
 
-        None where it chose one that is not of the space. A candidate whose trial is open may come again; its
-        trial remains the first.
+        nearest: what to take instead of what it chose, which may lie outside of the space: its trial is then
+        of that, as if it had been chosen; what is returned is nearest to itself. None: what is of the space.
+
+        None where there is nothing to take. A candidate whose trial is open may come again; its trial remains
+        the first.
         """
-        candidate, trial = self._ask()
-        if candidate not in self._space:
-            self._fail(trial.number)
-            return None
-        if candidate in self._open:
-            self._fail(trial.number)
-        else:
-            self._open[candidate] = trial
-        return candidate
+        nearest = nearest or (lambda chosen: chosen if chosen in self._space else None)
+        self._sampler.adjust = lambda sampled: self._adjusted(sampled, nearest)
+        while True:
+            candidate, trial = self._ask()
+            wanted = nearest(candidate)
+            if wanted is None:
+                self._fail(trial.number)
+                return None
+            if wanted != candidate or candidate in self._open:
+                self._fail(trial.number)
+            else:
+                self._open[candidate] = trial
+            if wanted == candidate:
+                return candidate
+            # A dead driver left it in the queue: the sampler comes after it.
+
+    def _adjusted(self, sampled: Parameters, nearest: Callable[[Candidate], Candidate | None]) -> Parameters:
+        chosen = self._space.suggest(cast(Trial, FixedTrial({**self._fixed, **sampled})))
+        found = nearest(chosen)
+        if found is None:
+            return sampled
+        return {name: value for name, value in self._space.parameters_of(found).items() if name in sampled}
 
     def trial_of(self, candidate: Candidate) -> int:
         """Number of the open trial of a candidate, opened now where the sampler did not choose it itself."""

@@ -162,6 +162,14 @@ class Knowledge:
         """A candidate that a retry is owed, because the driver ended between two attempts."""
         return next((candidate for candidate in self._owed if candidate not in self._under_way), None)
 
+    def smallest_over(self, line: Candidate) -> int | None:
+        """The smallest measured batch of a line that did not fit; None where all did."""
+        return self._smallest_over[line][0] if line in self._smallest_over else None
+
+    def largest_fit(self, line: Candidate) -> int | None:
+        """The largest measured batch of a line that fits; None where none did."""
+        return self._largest_fit[line][0] if line in self._largest_fit else None
+
     def smaller_batch_over_budget(self, candidate: Candidate) -> Record | None:
         """A measured candidate that did not fit and differs only in a batch that is not larger."""
         batch, record = self._smallest_over.get(candidate.line(), (math.inf, None))

@@ -11,56 +11,28 @@ from ..records.knowledge import Knowledge
 from ..study.definition import StudyDefinition
 from ..study.space import SearchSpace
 from ..values.candidate import Candidate
+from .nearest import OpenCandidates
 from .strategy import RowOrder, Strategy
-
-# A sampler that repeats itself this often has seen most of what it likes: the rest is taken from the lines.
-_ASKS = 16
-_ASKS_OF_GP = 2  # each takes seconds
 
 
 class SamplerChoice(Strategy):
-    """What the sampler of the study asks for, between a beginning and an end of our own.
+    """What the sampler of the study asks for, after a beginning of our own.
 
     The first is the first of the space: with axes written from small to large it is the cheapest, so that a
-    slow machine too has measured something when the time is up. When the sampler only repeats itself, or asks
-    for what is not of the space, it is any candidate that is open.
+    slow machine too has measured something when the time is up. What is not open is brought to the nearest
+    that is, until nothing is.
     """
 
     has_plan = False
 
-    def __init__(
-        self, store: StudyStore, space: SearchSpace, knowledge: Knowledge, seed: int, asks: int = _ASKS
-    ) -> None:
-        self._store, self._space, self._asks = store, space, asks
-        self._random = random.Random(seed + len(knowledge.settled))
+    def __init__(self, store: StudyStore, space: SearchSpace) -> None:
+        self._store, self._open = store, OpenCandidates(space)
         self._first = next(iter(space.enumerate()))
-        self._rest = list(space.lines)  # in random order; without those at the end that have nothing open
-        self._random.shuffle(self._rest)
 
     def propose(self, knowledge: Knowledge, is_open: Callable[[Candidate], bool]) -> Candidate | None:
-        if not knowledge.settled and knowledge.is_available(self._first):
+        if not knowledge.launched and is_open(self._first):
             return self._first
-        for _ in range(self._asks):
-            candidate = self._store.ask()
-            if candidate is None:
-                continue
-            if knowledge.is_available(candidate):
-                return candidate
-            if knowledge.is_settled(candidate):
-                self._store.tell(knowledge.record_of(candidate), knowledge)
-        while self._rest:
-            found = self._any_of(self._rest[-1], is_open)
-            if found is not None:
-                return found
-            self._rest.pop()  # for good: all of it is settled, under way or rejected
-        return None
-
-    def _any_of(self, line: Candidate, is_open: Callable[[Candidate], bool]) -> Candidate | None:
-        """An open candidate of a line, looked for from a random one on."""
-        batches = self._space.batches(line)
-        start = self._random.randrange(len(batches))
-        order = (*range(start, len(batches)), *range(start))
-        return next((c for place in order if is_open(c := line.at(batches[place]))), None)
+        return self._store.ask(lambda asked: self._open.nearest(asked, knowledge, is_open))
 
 
 class GridOrder(Strategy):
@@ -94,13 +66,10 @@ def grid_batches(batches: Sequence[int]) -> Sequence[int]:
     return [batch for batch in powers if batch in batches] or [batches[0]]
 
 
-def default_strategy(
-    definition: StudyDefinition, space: SearchSpace, store: StudyStore, knowledge: Knowledge
-) -> Strategy:
+def default_strategy(definition: StudyDefinition, space: SearchSpace, store: StudyStore) -> Strategy:
     """The rows in order, or the choice of the study's sampler."""
     if space.is_rows:
         return RowOrder(tuple(space.enumerate()))
     if definition.search.sampler == "grid":
         return GridOrder(space, definition.search.seed)
-    asks = _ASKS_OF_GP if definition.search.sampler == "gp" else _ASKS
-    return SamplerChoice(store, space, knowledge, definition.search.seed, asks)
+    return SamplerChoice(store, space)

@@ -75,7 +75,7 @@ def run_search(
             sampler=definition.search.sampler,
         )
         if strategy is None:
-            strategy = default_strategy(definition, space, store, knowledge)
+            strategy = default_strategy(definition, space, store)
         checks: Sequence[Candidate] = ()
         if foresight is not None:
             checks = to_check(space, foresight, definition.search)
@@ -124,7 +124,7 @@ class Search:
         self._retries: dict[Candidate, str] = {}  # that are due, with the device of the last attempt
         stall = definition.search.stall
         self._stall = None if stall is None else StallRule(stall, budget_bytes)
-        self._strategy = strategy or default_strategy(definition, space, store, knowledge)
+        self._strategy = strategy or default_strategy(definition, space, store)
         self._launched_before = knowledge.launched
         self._started_s = clock()
 
