@@ -9,10 +9,14 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
+from phase8_tune.tuner.builtin.checked_axes import checked_axes
 from phase8_tune.tuner.builtin.transformer.config import FAMILIES, transformer_config
-from phase8_tune.tuner.builtin.transformer.spec import AXES, DEFAULTS, KERNEL_VERSIONS, LOSSES
+from phase8_tune.tuner.builtin.transformer.spec import SPEC, position_parameters
 from phase8_tune.tuner.builtin.transformer.training import build, config_of
-from phase8_tune.tuner.workloads.training import AxisValue, Build
+from phase8_tune.tuner.values.axes import AxisValue
+from phase8_tune.tuner.values.candidate import Candidate
+from phase8_tune.tuner.values.workload_spec import note_spec
+from phase8_tune.tuner.workloads.training import Build
 
 CPU = torch.device("cpu")
 
@@ -63,11 +67,11 @@ def test_the_same_seed_gives_the_same_weights_and_batches():
 @pytest.mark.parametrize(
     ("axes", "message"),
     [
-        ({"n_seqs": 3}, "n_seqs: unknown setting"),
-        ({"n_seq": 0}, "n_seq: expected a positive whole number, got 0"),
-        ({"family": "bert"}, "family: expected one of gpt2, llama, got 'bert'"),
-        ({"mixed_precision": "fp8"}, "mixed_precision: expected one of bf16, fp16, none, got 'fp8'"),
-        ({"kernel_version": "fast"}, "kernel_version: expected one of eager, compiled, got 'fast'"),
+        ({"n_seqs": 3}, "workload transformer: expected the axes family, .*, got \\['n_seqs'\\]"),
+        ({"n_seq": 0}, "n_seq: expected at least 1, got 0"),
+        ({"family": "bert"}, "family: expected one of gpt2, llama"),
+        ({"mixed_precision": "fp8"}, "mixed_precision: expected one of bf16, fp16, none"),
+        ({"kernel_version": "fast"}, "kernel_version: expected one of eager, compiled"),
         ({"gradient_checkpointing": 1}, "gradient_checkpointing: expected true or false, got 1"),
     ],
 )
@@ -76,23 +80,32 @@ def test_a_setting_that_cannot_be_is_named(axes, message):
         build(asked(**axes))
 
 
-def test_the_axes_have_their_defaults():
-    assert tuple(DEFAULTS) == AXES
-    assert DEFAULTS["loss"] in LOSSES
-    assert DEFAULTS["kernel_version"] in KERNEL_VERSIONS
-    config = config_of(Build(model="small", batch_size=1, axes={}, device=CPU))
-    assert config == transformer_config("small", n_seq=1024)
+def test_a_candidate_says_its_length_alone():
+    axes = checked_axes(SPEC, {"n_seq": 512})
+    assert config_of("small", axes) == transformer_config("small", n_seq=512)
+    note_spec(SPEC)
+    candidate = Candidate(workload="transformer", model="small", batch_size=8, axes={"n_seq": 512})
+    note = "small 8×512 eager dense bf16 train"
+    assert (candidate.describe(), candidate.items_per_step) == (note, 4096)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_position_table_is_known_without_the_model(family):
+    axes = checked_axes(SPEC, {"n_seq": 512, "family": family})
+    assert position_parameters("small", axes) == config_of("small", axes).position_count
 
 
 def test_a_large_model_is_built_without_its_memory():
     with FakeTensorMode():
         training = build(
-            Build(model="xl", batch_size=8, axes={"loss": "chunked"}, device=torch.device("cpu"))
+            Build(
+                model="xl", batch_size=8, axes={"n_seq": 512, "loss": "chunked"}, device=torch.device("cpu")
+            )
         )
         assert isinstance(training.batch(), FakeTensor)
         parameters = list(training.modules[0].parameters())
         assert {type(p.data) for p in parameters} == {FakeTensor}
-    assert sum(p.numel() for p in parameters) == transformer_config("xl", n_seq=1024).parameter_count()
+    assert sum(p.numel() for p in parameters) == transformer_config("xl", n_seq=512).parameter_count()
 
 
 @pytest.mark.parametrize("loss", ["dense", "chunked"])
@@ -101,7 +114,7 @@ def test_compiled_is_one_graph_with_the_loss_of_eager(monkeypatch, loss, checkpo
     whole = functools.partial(torch.compile, backend="aot_eager", fullgraph=True)
     monkeypatch.setattr(torch, "compile", whole)
     found = []
-    for version in KERNEL_VERSIONS:
+    for version in ("eager", "compiled"):
         training = build(asked(kernel_version=version, loss=loss, gradient_checkpointing=checkpointing))
         assert training.loss is not None
         value = training.loss(training.batch())

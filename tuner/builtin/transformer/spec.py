@@ -1,22 +1,110 @@
-"""What can be set of the built-in transformer: its axes with their values and defaults. Loads no torch."""
+"""What is known of the built-in transformer without loading it. Imports no torch: the driver reads it."""
 
 from __future__ import annotations
 
-from ....phase8.config import VOCAB_SIZE
-from ...workloads.training import AxisValue
+from collections.abc import Mapping
 
-KERNEL_VERSIONS = ("eager", "compiled")
-LOSSES = ("dense", "chunked", "linear_cross_entropy", "liger")
-PRECISIONS = ("bf16", "fp16", "none")
-DEFAULTS: dict[str, AxisValue] = {
-    "n_seq": 1024,
-    "vocab_size": VOCAB_SIZE,
-    "family": "llama",
-    "queries_per_kv": 1,
-    "kernel_version": "eager",
-    "loss": "dense",
-    "mixed_precision": "bf16",
-    "gradient_checkpointing": False,
-}
-AXES: tuple[str, ...] = tuple(DEFAULTS)
-"""In the order in which reports show them. The first two are numbers of which near ones are alike."""
+from ....phase8.config import PRESETS
+from ...values.axes import Axis, AxisValue
+from ...values.candidate import DEFAULT_VOCAB_SIZE, LARGEST_VOCAB_SIZE
+from ...values.workload_spec import WorkloadSpec
+from ..phase8_spec import model_size, read_model
+from .config import FAMILIES, transformer_config
+
+
+def position_parameters(model: str, axes: Mapping[str, AxisValue]) -> int:
+    """Learned scalars of the position table.
+
+    Raises: ValueError for what names no size.
+    """
+    return transformer_config(
+        model, n_seq=int(axes["n_seq"]), family="gpt2" if axes["family"] == "gpt2" else "llama"
+    ).position_count
+
+
+SPEC = WorkloadSpec(
+    name="transformer",
+    title="Transformer",
+    items="tokens",
+    items_axis="n_seq",
+    version_axis="kernel_version",
+    reference="eager",
+    models=tuple(PRESETS),
+    read_model=read_model,
+    # By the sizes of Phase 8: of the same names, in the same order
+    model_size=model_size,
+    position_parameters=position_parameters,
+    axes=(
+        Axis(
+            name="family",
+            values=FAMILIES,
+            default="llama",
+            is_of_model=True,
+            is_quiet=True,
+            title="Family",
+        ),
+        Axis(
+            name="queries_per_kv",
+            kind=int,
+            minimum=1,
+            default=1,
+            is_of_model=True,
+            is_quiet=True,
+            title="Queries a key",
+            word="gqa{}",
+        ),
+        Axis(
+            name="vocab_size",
+            kind=int,
+            minimum=1,
+            maximum=LARGEST_VOCAB_SIZE,
+            default=DEFAULT_VOCAB_SIZE,
+            is_of_model=True,
+            is_quiet=True,
+            title="Vocabulary",
+            word="vocab{}",
+        ),
+        Axis(
+            name="n_seq",
+            kind=int,
+            minimum=1,
+            is_ordered=True,
+            is_cell_key=True,
+            title="Sequence",
+            phrase="sequence {}",
+        ),
+        Axis(
+            name="kernel_version",
+            values=("eager", "compiled"),
+            default="eager",
+            title="Kernels",
+            phrase="{} kernels",
+            plain="eager",
+        ),
+        Axis(
+            name="loss",
+            values=("dense", "chunked", "linear_cross_entropy", "liger"),
+            default="dense",
+            title="Loss",
+            phrase="{} loss",
+            plain="dense",
+        ),
+        Axis(
+            name="mixed_precision",
+            values=("bf16", "fp16", "none"),
+            default="bf16",
+            title="Precision",
+            phrase="precision {}",
+            plain="none",
+        ),
+        Axis(
+            name="gradient_checkpointing",
+            kind=bool,
+            default=False,
+            title="Checkpointing",
+            word="checkpointing",
+            phrase="checkpointing",
+            plain=False,
+        ),
+    ),
+)

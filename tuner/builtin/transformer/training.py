@@ -7,13 +7,14 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from ...values.axes import AxisValues
 from ...workloads.training import Build, Training
-from ..axis_values import AxisValues
+from ..checked_axes import checked_axes
 from ..drawn_tokens import token_drawer
-from .config import FAMILIES, Family, TransformerConfig, transformer_config
+from .config import Family, TransformerConfig, transformer_config
 from .losses import loss_named
 from .model import Transformer
-from .spec import AXES, DEFAULTS, KERNEL_VERSIONS, LOSSES, PRECISIONS
+from .spec import SPEC
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16, "none": None}
 _BETAS = (0.9, 0.95)  # and the decay: as Phase 8 is trained, so that the two are compared alike
@@ -21,15 +22,14 @@ _WEIGHT_DECAY = 0.1
 _LEARNING_RATE = 1e-3
 
 
-def config_of(build: Build) -> TransformerConfig:
-    """The shape that a build asks for. Raises: ValueError, naming the setting."""
-    axes = AxisValues(build.axes, AXES)
+def config_of(model: str, axes: AxisValues) -> TransformerConfig:
+    """The shape that a candidate's model and settings name. Raises: ValueError, naming what cannot be."""
     return transformer_config(
-        build.model,
-        n_seq=axes.count("n_seq", int(DEFAULTS["n_seq"])),
-        vocab_size=axes.count("vocab_size", int(DEFAULTS["vocab_size"])),
-        family=cast(Family, axes.choice("family", str(DEFAULTS["family"]), FAMILIES)),
-        queries_per_kv=axes.count("queries_per_kv", int(DEFAULTS["queries_per_kv"])),
+        model,
+        n_seq=axes.integer("n_seq"),
+        vocab_size=axes.integer("vocab_size"),
+        family=cast(Family, axes.text("family")),
+        queries_per_kv=axes.integer("queries_per_kv"),
     )
 
 
@@ -38,18 +38,15 @@ def build(build: Build) -> Training:
 
     Raises: ValueError, naming the setting that cannot be; RuntimeError for a loss that is not installed.
     """
-    config, axes = config_of(build), AxisValues(build.axes, AXES)
-    precision = axes.choice("mixed_precision", str(DEFAULTS["mixed_precision"]), PRECISIONS)
-    version = axes.choice("kernel_version", str(DEFAULTS["kernel_version"]), KERNEL_VERSIONS)
-    loss_name = axes.choice("loss", str(DEFAULTS["loss"]), LOSSES)
+    axes = checked_axes(SPEC, build.axes)
+    config, loss_name = config_of(build.model, axes), axes.text("loss")
     token_loss = loss_named(loss_name)
     torch.manual_seed(build.seed)
     with build.device:
-        checkpointing = axes.flag("gradient_checkpointing", bool(DEFAULTS["gradient_checkpointing"]))
-        model = Transformer(config, gradient_checkpointing=checkpointing)
+        model = Transformer(config, gradient_checkpointing=axes.flag("gradient_checkpointing"))
 
     # Of the losses only the dense one gains by it: the others are loops, or kernels of their own
-    is_compiled, is_dense = version == "compiled", loss_name == "dense"
+    is_compiled, is_dense = axes.text("kernel_version") == "compiled", loss_name == "dense"
     trunk = torch.compile(model, dynamic=False) if is_compiled and not is_dense else model
 
     def loss(tokens: Tensor) -> Tensor:
@@ -61,7 +58,7 @@ def build(build: Build) -> Training:
         batch=token_drawer(build.batch_size, config.n_seq + 1, config.vocab_size, build.seed, build.device),
         optimizers=[adamw(model)],
         loss=torch.compile(loss, dynamic=False) if is_compiled and is_dense else loss,
-        autocast=_AUTOCAST[precision],
+        autocast=_AUTOCAST[axes.text("mixed_precision")],
     )
 
 
