@@ -105,6 +105,15 @@ def test_every_model_comes_first_then_every_cell_at_its_top() -> None:
     assert len(found) == len(set(found))
 
 
+def test_a_model_of_another_vocabulary_is_another_model() -> None:
+    """So that each has its recommended file before a second cell of the faster one is looked at."""
+    other = make_candidate(model="small", n_seq=256, kernel_version="fast", vocab_size=8192).line()
+    rates = {line(n_seq=256): 1000.0, line(n_seq=512): 990.0, other: 500.0}
+    outlooks = [outlook_of(each, (8,), 8, saturating(rate)) for each, rate in rates.items()]
+    found = follow(outlooks, predicted(outlooks))
+    assert [c.line() for c in found] == [line(n_seq=256), other, line(n_seq=512)]
+
+
 @given(
     peak=st.floats(0.3, 1.0),
     largest=st.integers(1, 2000),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from phase8_tune.tuner.records.cells import cell_of
 from phase8_tune.tuner.records.frontier import to_points
-from phase8_tune.tuner.records.versions import lost_versions
+from phase8_tune.tuner.records.versions import LostVersions, lost_versions
+from phase8_tune.tuner.values.candidate import Candidate
 
 from .outlooks import outlook_of
 from .test_guided import ANY, MODELS, follow, line, measured, predicted, saturating
@@ -41,3 +45,18 @@ def test_a_version_that_lost_in_three_models_is_not_tried_any_more() -> None:
     assert list(lost) == ["v1"]
     assert all(0.4 < loss < 0.6 for loss in lost["v1"].values())
     assert len(lost["v1"]) >= 3
+
+
+EVERY = [
+    line(model, 256, version).at(batch) for model in MODELS for version in ("v1", "fast") for batch in (4, 8)
+]
+
+
+@given(taken=st.lists(st.tuples(st.sampled_from(EVERY), st.sampled_from([1.0, 2.0, 100.0])), max_size=30))
+def test_what_lost_so_far_is_what_all_points_say(taken: list[tuple[Candidate, float]]) -> None:
+    """Also of those that were measured again, and are faster or slower than they were."""
+    lost, points = LostVersions(), {}
+    for candidate, rate in taken:
+        (points[candidate],) = to_points([measured(candidate, rate)])
+        lost.take(points[candidate])
+        assert lost.now() == lost_versions(points.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from ..values.candidate import Candidate
 from .cells import Cell, cell_of
 from .frontier import Point
 
@@ -42,8 +43,36 @@ def side_by_side(points: Iterable[Point]) -> list[SideBySide]:
 def lost_versions(points: Iterable[Point]) -> dict[str, dict[str, float]]:
     """Kernel versions that lost wherever they were measured: by model, their largest share of a
     cell's best."""
+    return _lost(_best_of_versions(points))
+
+
+class LostVersions:
+    """`lost_versions` of points that come one by one: of each cell it looks only at its versions' best."""
+
+    def __init__(self) -> None:
+        self._points: dict[tuple[Cell, str], dict[Candidate, Point]] = {}  # by cell and version
+        self._best: dict[Cell, dict[str, Point]] = {}
+
+    def take(self, point: Point) -> None:
+        """Take in one more point, or one anew that was measured again."""
+        cell, version = cell_of(point.candidate), point.candidate.kernel_version
+        points = self._points.setdefault((cell, version), {})
+        points[point.candidate] = point
+        of_cell = self._best.setdefault(cell, {})
+        best = of_cell.get(version)
+        if best is not None and best.candidate == point.candidate:  # it may be slower than it was
+            of_cell[version] = max(points.values(), key=lambda p: p.tokens_per_s)
+        elif best is None or point.tokens_per_s > best.tokens_per_s:
+            of_cell[version] = point
+
+    def now(self) -> dict[str, dict[str, float]]:
+        """As `lost_versions` of all points so far."""
+        return _lost(self._best)
+
+
+def _lost(best_of_versions: Mapping[Cell, Mapping[str, Point]]) -> dict[str, dict[str, float]]:
     shares: dict[str, dict[str, float]] = {}
-    for best in _best_of_versions(points).values():
+    for best in best_of_versions.values():
         fastest = max(point.tokens_per_s for point in best.values())
         for version, point in best.items():
             of_version, model = shares.setdefault(version, {}), point.candidate.model

@@ -16,6 +16,7 @@ from ..predict.climb import rounded
 from ..predict.outlook import Outlook
 from ..predict.rate.throughput import Correction
 from ..records.frontier import Point
+from ..records.ties import Compared, compare
 from ..values.candidate import Candidate
 
 IsOpen = Callable[[Candidate], bool]
@@ -42,6 +43,7 @@ class Cell:
         self._points: dict[Candidate, dict[int, Point]] = {}  # by line and batch
         self._begun: set[Candidate] = set()  # lines, of which something is being measured
         self._done_under: Correction | None = None
+        self._compared: Compared | None = None
         self.best: Point | None = None
 
     def add(self, outlook: Outlook) -> None:
@@ -60,7 +62,11 @@ class Cell:
         if point is None:
             return
         self._points.setdefault(candidate.line(), {})[candidate.batch_size] = point
-        self.best = max(self.points, key=lambda p: p.tokens_per_s)
+        self._compared = None
+        if self.best is not None and self.best.candidate == candidate:  # it may be slower than it was
+            self.best = max(self.points, key=lambda p: p.tokens_per_s)
+        elif self.best is None or point.tokens_per_s > self.best.tokens_per_s:
+            self.best = point
 
     @property
     def is_idle(self) -> bool:
@@ -71,6 +77,13 @@ class Cell:
     def points(self) -> list[Point]:
         """All that were measured and fit."""
         return [point for of_line in self._points.values() for point in of_line.values()]
+
+    @property
+    def compared(self) -> Compared:
+        """Its fastest points, of which there is at least one."""
+        if self._compared is None:
+            self._compared = compare(self.points)
+        return self._compared
 
     @property
     def best_rate(self) -> float:

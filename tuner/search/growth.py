@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from ..predict.lines import parameter_counts
 from ..predict.outlook import Outlook
 from ..predict.rate.throughput import MeasuredStep, correct
+from ..records.frontier import Point
 from ..records.hypervolume import Box, GrowingHypervolume, to_box
 from ..records.knowledge import Knowledge
 from ..values.candidate import Candidate
@@ -40,7 +41,8 @@ class Growth:
         self._outlooks: dict[Candidate, Outlook] = {}  # by line, taken in so far
         self._rungs: list[_Expected] = []
         self._places: dict[Candidate, range] = {}  # among them, by line
-        self._rates: dict[Candidate, dict[int, float]] = {}  # measured, by line and batch
+        self._points: dict[Candidate, Point] = {}  # measured
+        self._rates: dict[Candidate, dict[int, float]] = {}  # of these, by line and batch
         self._off: dict[Candidate, dict[int, float]] = {}  # their log factors, where they are predicted
         self._correction, self._corrected_by = correct(()), 0  # of the first steps, so many
         self._heap: list[_Entry] = []
@@ -118,20 +120,28 @@ class Growth:
     def _learn(self, knowledge: Knowledge) -> None:
         """Take in what was measured since."""
         self._begun = [candidate for candidate in self._begun if knowledge.is_under_way(candidate)]
-        if len(knowledge.repeated) > self._repeats_seen:  # a point may have become less than it was
-            self._volume, self._seen = GrowingHypervolume(self._budget_bytes), 0
-            self._repeats_seen = len(knowledge.repeated)
-            self._judge_again()
         settled = knowledge.settled
+        new = [record.to_candidate() for record in settled[self._seen :]]
+        new += knowledge.repeated[self._repeats_seen :]
+        self._seen, self._repeats_seen = len(settled), len(knowledge.repeated)
         measured: dict[Candidate, None] = {}
-        for record in settled[self._seen :]:
-            candidate = record.to_candidate()
-            point = knowledge.point_of(candidate)
-            if point is not None:
+        is_less = False
+        for candidate in new:
+            point, before = knowledge.point_of(candidate), self._points.get(candidate)
+            if point is None:
+                continue
+            self._points[candidate] = point
+            self._volume.add(point)
+            is_less |= before is not None and (
+                point.tokens_per_s < before.tokens_per_s or point.peak_bytes > before.peak_bytes
+            )
+            self._rates.setdefault(candidate.line(), {})[candidate.batch_size] = point.tokens_per_s
+            measured[candidate.line()] = None
+        if is_less:  # one that was measured again
+            self._volume = GrowingHypervolume(self._budget_bytes)
+            for point in self._points.values():
                 self._volume.add(point)
-                self._rates.setdefault(candidate.line(), {})[candidate.batch_size] = point.tokens_per_s
-                measured[candidate.line()] = None
-        self._seen = len(settled)
+            self._judge_again()
         self._compare([line for line in measured if line in self._outlooks])
 
     def _compare(self, lines: Sequence[Candidate]) -> None:

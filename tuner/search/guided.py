@@ -12,8 +12,8 @@ from ..records.cells import Cell as CellKey
 from ..records.cells import cell_of
 from ..records.frontier import Point
 from ..records.knowledge import Knowledge
-from ..records.ties import MOST_REPEATS, compare
-from ..records.versions import lost_versions
+from ..records.ties import MOST_REPEATS
+from ..records.versions import LostVersions
 from ..values.candidate import Candidate
 from ..values.record import Record
 from .cells import Cell, IsOpen
@@ -29,7 +29,7 @@ _PREPARED = 12
 _WAIT_S, _WAITS = 0.5, 240
 """How long is waited for the first of them, and how often it is looked whether another one is ready."""
 
-_Model = tuple[str, str, str]
+_Model = tuple[str, str, tuple[str, ...]]
 
 
 class GuidedSearch(Strategy):
@@ -55,9 +55,9 @@ class GuidedSearch(Strategy):
         self._measured: dict[CellKey, list[tuple[Candidate, Point | None]]] = {}
         self._outlooks = 0  # taken in so far
         self._seen = 0  # settled records
-        self._points: dict[Candidate, Point] = {}
         self._repeats_seen = 0
         self._is_repeat = False
+        self._versions = LostVersions()
         self._lost: Container[str] = ()  # kernel versions
         self._unrated: list[Record] = []  # of lines that are not predicted yet
         self._steps: list[MeasuredStep] = []
@@ -123,7 +123,7 @@ class GuidedSearch(Strategy):
         for cell in self._best_of_each_model():
             if cell.line.mode != "train" or not cell.is_idle:
                 continue
-            asked = [point.candidate for point in compare(cell.points).unresolved]
+            asked = [point.candidate for point in cell.compared.unresolved]
             often = {candidate: len(knowledge.attempts(candidate)) for candidate in asked}
             asked = [c for c in asked if often[c] <= MOST_REPEATS and not knowledge.is_under_way(c)]
             if asked:
@@ -182,11 +182,11 @@ class GuidedSearch(Strategy):
             key, point = cell_of(candidate), knowledge.point_of(candidate)
             self._measured.setdefault(key, []).append((candidate, point))
             if point is not None:
-                self._points[candidate] = point
+                self._versions.take(point)
             if key in self._cells:
                 self._cells[key].take(candidate, point)
         if new:
-            self._lost = lost_versions(self._points.values())
+            self._lost = self._versions.now()
         self._repeats_seen = len(knowledge.repeated)
         self._unrated += knowledge.first_settled[self._seen :]
         self._seen = len(settled)
@@ -232,7 +232,7 @@ def measured_steps(
 
 
 def _model(cell: Cell) -> _Model:
-    return cell.line.mode, cell.line.model, cell.line.variant
+    return cell.line.workload, cell.line.mode, cell.line.model_words
 
 
 def _best_by_model(cells: Iterable[Cell], worth: Callable[[Cell], float]) -> list[Cell]:
