@@ -140,7 +140,7 @@ def predicted(table: Table, profile: GpuProfile) -> Table:
 def to_json(table: Table) -> str:
     """One line a candidate, and one a line of candidates."""
     columns = [*fields_of([DEFAULT_WORKLOAD]), *(field.name for field in fields(Entry))]
-    rows = [json.dumps([*astuple(c), *astuple(entry)]) for c, entry in table.entries.items()]
+    rows = [json.dumps([*c.to_dict().values(), *astuple(entry)]) for c, entry in table.entries.items()]
     outlooks = [
         json.dumps({"line": o.line.to_dict(), "largest": o.largest, "rungs": _rungs(o)})
         for o in table.outlooks

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from phase8_tune.tuner.builtin.phase8_spec import SPEC
-from phase8_tune.tuner.study.axes import Axes
 from phase8_tune.tuner.study.definition import StudyDefinition, parse_definition
 from phase8_tune.tuner.values.axes import Axis
 from phase8_tune.tuner.values.candidate import Candidate
@@ -49,12 +48,6 @@ def is_later(request: pytest.FixtureRequest) -> Iterator[bool]:
     note_spec(SPEC)
 
 
-class LaterAxes(Axes):
-    """Axes with one more."""
-
-    accumulation: tuple[int, ...] = (1,)
-
-
 class LaterTiming(Timing):
     """A timing with a key more."""
 
@@ -62,9 +55,8 @@ class LaterTiming(Timing):
 
 
 class LaterDefinition(StudyDefinition):
-    """A study that has them."""
+    """A study that has it."""
 
-    axes: LaterAxes | None = None
     timing: LaterTiming = LaterTiming()
 
 
@@ -103,8 +95,10 @@ def test_every_later_axis_has_a_default() -> None:
     assert not [axis.name for axis in SPEC.axes if axis.is_later and axis.default is None]
 
 
-@pytest.mark.parametrize("kind", [StudyDefinition, LaterDefinition])
-def test_a_study_of_format_1_stays_the_same_study(kind: type[StudyDefinition]) -> None:
+@pytest.mark.parametrize(
+    ("kind", "is_later"), [(StudyDefinition, False), (LaterDefinition, True)], indirect=["is_later"]
+)
+def test_a_study_of_format_1_stays_the_same_study(kind: type[StudyDefinition], is_later: bool) -> None:
     product = {
         "name": "tiny",
         "axes": {
@@ -122,7 +116,8 @@ def test_a_study_of_format_1_stays_the_same_study(kind: type[StudyDefinition]) -
     assert kind.model_validate(rows).digest() == ROWS
 
 
-def test_a_later_key_of_a_study_counts_where_it_is_given() -> None:
+@pytest.mark.parametrize("is_later", [True], indirect=True)
+def test_a_later_key_of_a_study_counts_where_it_is_given(is_later: bool) -> None:
     axes = {key: [value] for key, value in KNOWN.items()}
     plain = {"name": "tiny", "axes": axes}
     taken = [

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from phase8_tune.studies import packaged_studies
-from phase8_tune.tuner.study import axes as axes_module
-from phase8_tune.tuner.study import definition as definition_module
+from phase8_tune.tuner.builtin import phase8_spec
 from phase8_tune.tuner.study.definition import load_definition, parse_definition
 from phase8_tune.tuner.study.space import SearchSpace
 from phase8_tune.tuner.values.errors import UserInputError
@@ -107,8 +106,7 @@ def test_rows_are_checked_too(given: str, instead: str, expected: str) -> None:
 def test_kernel_versions_that_are_not_installed_are_left_out_and_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for module in (definition_module, axes_module):
-        monkeypatch.setattr(module, "KERNEL_VERSIONS", ("reference", "v1"))
+    monkeypatch.setattr(phase8_spec, "KERNEL_VERSIONS", ("reference", "v1"))
     definition = parse_definition(AXES.replace("[reference]", "[reference, v1, fast]"), "s.yaml")
     assert definition.missing_versions == ("fast",)
     assert definition.products[0].values()["kernel_version"] == ("reference", "v1")

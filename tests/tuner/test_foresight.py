@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from phase8_tune.tuner.builtin.phase8_spec import SPEC
 from phase8_tune.tuner.predict.fits import LAUNCH, RECOMMEND
 from phase8_tune.tuner.predict.outlook import Outlook
 from phase8_tune.tuner.predict.prediction import Predictor
@@ -23,6 +25,7 @@ from phase8_tune.tuner.values.candidate import Candidate
 from phase8_tune.tuner.values.errors import DeviceError
 from phase8_tune.tuner.values.outcome import Outcome
 from phase8_tune.tuner.values.record import Record
+from phase8_tune.tuner.values.workload_spec import note_spec
 
 from .outlooks import outlook_of, outlooks_of
 from .report_records import make_record
@@ -185,7 +188,8 @@ def test_a_search_that_ends_early_leaves_no_process_behind(cache: Path) -> None:
 
 
 def test_another_workloads_candidates_are_not_predicted_and_not_rejected(cache: Path) -> None:
-    other = SearchSpace(TINY.model_copy(update={"workload": "theirs:WORKLOAD"}))
+    note_spec(replace(SPEC, name="theirs:WORKLOAD"))
+    other = SearchSpace(parse_definition(f"workload: theirs:WORKLOAD\n{AXES}", "other"))
     with ahead(other) as looking:
         rule = PredictedMemoryRule(looking.foresight)
         assert not any(rule.reject(candidate, Knowledge()) for candidate in other.enumerate())

@@ -38,7 +38,7 @@ def test_suggesting_a_candidates_parameters_gives_it_back(name: str, tiny: Study
     space = SearchSpace(tiny if name == "tiny" else load_definition(name))
     for candidate in space.enumerate():
         trial = optuna.trial.FixedTrial(space.parameters_of(candidate))
-        assert space.suggest(trial) == candidate  # type: ignore[arg-type]
+        assert space.suggest(trial) == candidate
 
 
 def test_batch_and_sequence_are_ordinal_and_sorted(tiny: StudyDefinition) -> None:

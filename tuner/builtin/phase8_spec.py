@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ...kernels.versions import KERNEL_VERSIONS
 from ...phase8.config import PRESETS, is_size_name, preset, size_name
 from ..values.axes import Axis, AxisValue
 from ..values.candidate import DEFAULT_VOCAB_SIZE, LARGEST_VOCAB_SIZE
@@ -42,6 +43,11 @@ def position_parameters(model: str, axes: Mapping[str, AxisValue]) -> int:
     return preset(model, n_seq=int(axes["n_seq"])).position_count
 
 
+def installed() -> tuple[str, ...]:
+    """The kernel versions of this installation."""
+    return tuple(KERNEL_VERSIONS)
+
+
 SPEC = WorkloadSpec(
     name="phase8",
     title="Phase 8",
@@ -49,6 +55,7 @@ SPEC = WorkloadSpec(
     items_axis="n_seq",
     version_axis="kernel_version",
     reference="reference",
+    installed=installed,
     models=tuple(PRESETS),
     read_model=read_model,
     model_size=model_size,

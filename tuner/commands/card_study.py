@@ -23,7 +23,7 @@ def for_card(definition: StudyDefinition, text: str, profile: GpuProfile) -> tup
     precisions = [precision for precision in _PRECISIONS if precision in lacks]
     if not versions and not precisions:
         return definition, text
-    left = without(definition, kernel_versions=versions, precisions=precisions)
+    left = without(definition, {"kernel_version": versions, "mixed_precision": precisions})
     missing = " and no ".join((*precisions, *(["Triton kernels"] if versions else [])))
     cannot = f"{profile.title} (compute capability {profile.compute_capability}) has no {missing}"
     if left is None:

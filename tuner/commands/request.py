@@ -56,7 +56,7 @@ def read_study(name_or_path: str, request: RunRequest) -> tuple[StudyDefinition,
     text, source = read_definition_text(name_or_path)
     definition = parse_definition(text, source)
     if request.models:
-        definition = with_models(definition, model_option(request.models))
+        definition = with_models(definition, model_option(request.models, definition.workloads))
     if request.vocab_size is not None:
         definition = with_vocab_size(definition, request.vocab_size)
     if request.models or request.vocab_size is not None:  # another study than its text
@@ -84,7 +84,7 @@ def run_root(request: RunRequest, definition: StudyDefinition, device: str) -> P
     name = request.run_name
     if name is None:
         vocabulary = () if request.vocab_size is None else (f"vocab{request.vocab_size}",)
-        changed = *model_option(request.models), *vocabulary
+        changed = *model_option(request.models, definition.workloads), *vocabulary
         name = "-".join((definition.name, *changed, format_size(request.vram_bytes), device))
         return request.runs_dir / name
     if not name.strip() or name in (".", "..") or any(c in "/\\" or c < " " for c in name):

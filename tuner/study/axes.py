@@ -1,20 +1,27 @@
-"""The axes of a study: what each may hold, as a strict border for YAML files."""
+"""The axes of a study: what each may hold, as a strict border for YAML files, made from a workload's spec."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from typing import Annotated, Any, Literal, Self, TypeVar
+import functools
+from collections.abc import Hashable, Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    create_model,
+    model_validator,
+)
 
-from ...kernels.versions import KERNEL_VERSIONS
-from ..values.candidate import DEFAULT_VOCAB_SIZE, LARGEST_VOCAB_SIZE, Mode, Precision
+from ..values.axes import Axis as SpecAxis
+from ..values.candidate import Mode
 from ..values.measurement import Border
 from ..values.nearest import one_of
+from ..values.workload_spec import WorkloadSpec
 from ..values.yaml_reading import UNNAMED, shown
-from .model_names import read_model
-
-DOCUMENTED_VERSIONS: tuple[str, ...] = ("reference", "v1", "v2", "fast")
 
 
 def as_tuple(value: object) -> object:
@@ -29,10 +36,10 @@ def _without_duplicates(values: tuple[Hashable, ...]) -> tuple[Hashable, ...]:
     return values
 
 
-def _known(names: Sequence[str]) -> AfterValidator:
+def _known(names: Sequence[object]) -> AfterValidator:
     def check(name: str) -> str:
         if name not in names:
-            raise ValueError(one_of(names, name))
+            raise ValueError(one_of(map(str, names), name))
         return name
 
     return AfterValidator(check)
@@ -44,10 +51,6 @@ Axis = Annotated[
     tuple[T, ...], BeforeValidator(as_tuple), Field(min_length=1), AfterValidator(_without_duplicates)
 ]
 Positive = Annotated[int, Field(gt=0)]
-_Model = Annotated[str, BeforeValidator(read_model)]
-Vocabulary = Annotated[int, Field(gt=0, le=LARGEST_VOCAB_SIZE)]
-_Version = Annotated[str, _known(DOCUMENTED_VERSIONS)]
-_Variant = Literal["phase8", "phase7"]
 
 
 class Bounds(Border):
@@ -78,52 +81,106 @@ _Batches = Annotated[
 
 
 class Axes(Border):
-    """The values of each axis; a part of the space is their product.
+    """The values of each axis of one workload; a part of the space is their product.
 
-    batch_size: a list of numbers, or bounds within which every whole number is allowed.
+    batch_size: a list of numbers, or bounds within which every whole number is allowed. workload: None where
+    the study has one workload. The classes are made by `axes_class`, with a field for each axis.
     """
 
-    model: Axis[_Model]
-    n_seq: Axis[Positive]
-    batch_size: _Batches
-    kernel_version: Axis[_Version]
-    gradient_checkpointing: Axis[bool]
-    mixed_precision: Axis[Precision]
-    mode: Axis[Mode] = ("train",)
-    variant: Axis[_Variant] = ("phase8",)
-    vocab_size: Axis[Vocabulary] = (DEFAULT_VOCAB_SIZE,)
+    spec: ClassVar[WorkloadSpec]
+    if TYPE_CHECKING:
+        model: tuple[str, ...]
+        batch_size: Bounds | tuple[int, ...]
+        mode: tuple[Mode, ...]
+        workload: str | None
 
     @property
     def missing_versions(self) -> tuple[str, ...]:
-        """Kernel versions that are named here and that this installation does not have."""
-        return tuple(v for v in self.kernel_version if v not in KERNEL_VERSIONS)
+        """Versions that are named here and that this installation does not have."""
+        spec = self.spec
+        if spec.version_axis is None or spec.installed is None:
+            return ()
+        return tuple(v for v in getattr(self, spec.version_axis) if v not in spec.installed())
 
     def values(self) -> dict[str, Any]:
-        """Every axis with its values, without missing kernel versions; bounds as {min, max}."""
-        values: dict[str, Any] = self.model_dump()
-        values["kernel_version"] = tuple(v for v in self.kernel_version if v in KERNEL_VERSIONS)
+        """Every axis with its values, without missing versions; bounds as {min, max}."""
+        values: dict[str, Any] = self.model_dump(exclude={"workload"})
+        if self.spec.version_axis is not None:
+            missing = self.missing_versions
+            values[self.spec.version_axis] = tuple(
+                v for v in values[self.spec.version_axis] if v not in missing
+            )
         return values
 
 
-def _kind_of_products(value: object) -> str:
-    return f"{UNNAMED}several" if isinstance(value, list | tuple) else f"{UNNAMED}one"
-
-
-Products = Annotated[
-    Annotated[Axes, Tag(f"{UNNAMED}one")] | Annotated[NonEmpty[Axes], Tag(f"{UNNAMED}several")],
-    Discriminator(_kind_of_products),
-]
-"""One product of axes, or a list of them: the space is their union."""
-
-
 class Row(Border):
-    """One row of a table: what it leaves out comes from `defaults`."""
+    """One row of a table: what it leaves out comes from `defaults`. Made by `row_class`, as `Axes`."""
 
-    model: _Model | None = None
-    n_seq: Positive | None = None
-    batch_size: Positive | None = None
-    kernel_version: _Version | None = None
-    gradient_checkpointing: bool | None = None
-    mixed_precision: Precision | None = None
-    variant: _Variant | None = None
-    vocab_size: Vocabulary | None = None
+    if TYPE_CHECKING:
+        model: str | None
+        batch_size: int | None
+        workload: str | None
+
+
+NO_ROW = Row.model_construct()
+"""What rows have in common where nothing was said."""
+
+
+@functools.cache
+def axes_class(spec: WorkloadSpec) -> type[Axes]:
+    """The border of a product of a workload's axes."""
+    wanted: dict[str, Any] = {}
+    may_lack: dict[str, Any] = {"mode": (Axis[Mode], ("train",))}
+    for name in spec.order:
+        axis = spec.by_name.get(name)
+        if name == "model":
+            wanted[name] = (Axis[_model(spec)], ...)  # type: ignore[misc]
+        elif name == "batch_size":
+            wanted[name] = (_Batches, ...)
+        elif axis is not None and axis.default is None:
+            wanted[name] = (Axis[kind_of(axis, spec)], ...)  # type: ignore[misc]
+        elif axis is not None:
+            may_lack[name] = (Axis[kind_of(axis, spec)], (axis.default,))  # type: ignore[misc]
+    may_lack["workload"] = (str | None, None)
+    made = create_model("Axes", __base__=Axes, **wanted, **may_lack)
+    made.spec = spec
+    return made
+
+
+@functools.cache
+def row_class(specs: tuple[WorkloadSpec, ...]) -> type[Row]:
+    """The border of a row of a study of these workloads: of several, a field of any of them."""
+    found: dict[str, Any] = {}
+    for spec in specs:
+        for name in axes_class(spec).model_fields:
+            if name == "model":
+                found[name] = (_model(spec) | None, None)
+            elif name == "batch_size":
+                found[name] = (Positive | None, None)
+            elif name in spec.by_name:
+                found[name] = (kind_of(spec.by_name[name], spec) | None, None)
+    if len(specs) > 1:
+        found["workload"] = (str | None, None)
+    return create_model("Row", __base__=Row, **found)
+
+
+def _model(spec: WorkloadSpec) -> Any:
+    return Annotated[str, BeforeValidator(spec.name_model)]
+
+
+def kind_of(axis: SpecAxis, spec: WorkloadSpec) -> Any:
+    """The type of a value on an axis, for pydantic."""
+    if axis.values and axis.name == spec.version_axis:  # names that are told apart, not a few words
+        return Annotated[axis.kind, _known(axis.values)]
+    if axis.values:
+        return Literal[axis.values]
+    if axis.kind is int:
+        least = None if axis.minimum is None else axis.minimum - 1
+        return Annotated[int, Field(gt=least, le=axis.maximum)]
+    return axis.kind
+
+
+def known_keys(specs: Iterable[WorkloadSpec]) -> tuple[str, ...]:
+    """The keys that a product of these workloads may have."""
+    names = dict.fromkeys(name for spec in specs for name in axes_class(spec).model_fields)
+    return tuple(names)

@@ -7,30 +7,41 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from ...kernels.versions import KERNEL_VERSIONS
 from ...studies import packaged_studies, read_packaged
-from ..values.candidate import DEFAULT_VOCAB_SIZE, Candidate, Mode
+from ..values.candidate import DEFAULT_WORKLOAD, Candidate, Mode
 from ..values.errors import UserInputError
 from ..values.format_versions import identity
 from ..values.measurement import Border
-from ..values.nearest import nearest
+from ..values.nearest import nearest, one_of
 from ..values.timing import FORMAT_1_TIMING, Timing
-from ..values.workload_spec import known_spec
+from ..values.workload_spec import WorkloadSpec, known_spec
 from ..values.yaml_dialect import Dumper
 from ..values.yaml_reading import explain, parse_mapping, read_text_file, shown
-from .axes import Axes, Axis, NonEmpty, Positive, Products, Row
+from ..workloads.spec import spec_of
+from .axes import NO_ROW, Axes, Axis, Positive, Row, as_tuple, row_class
+from .products import keys_at, read_products, read_row, read_rows
 
+if TYPE_CHECKING:
+    _Products = Axes | tuple[Axes, ...] | None
+    _Rows = tuple[Row, ...] | None
+    _Row = Row
+else:  # read and written by the borders of their workloads
+    _Products = _Rows = _Row = Any
 Sampler = Literal["tpe", "nsga2", "gp", "random", "grid"]
-
-
-def _defaults(border: Border) -> dict[str, Any]:
-    return {name: field.default for name, field in type(border).model_fields.items()}
 
 
 class Stall(Border):
@@ -68,13 +79,44 @@ class StudyDefinition(Border):
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
-    workload: Literal["phase8"] = "phase8"
-    axes: Products | None = None
-    defaults: Row = Row()
+    workload: Annotated[str | tuple[str, ...], BeforeValidator(as_tuple)] = DEFAULT_WORKLOAD
+    axes: _Products = None
+    defaults: _Row = NO_ROW
     modes: Axis[Mode] = ("train",)
-    rows: NonEmpty[Row] | None = None
+    rows: _Rows = None
     search: SearchSettings = SearchSettings()
     timing: Timing = Timing()
+
+    @field_validator("workload")
+    @classmethod
+    def _are_described(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        names = (value,) if isinstance(value, str) else value
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"expected a workload, or several once each, got {shown(value)}")
+        for name in names:
+            try:
+                spec_of(name)
+            except UserInputError as error:
+                raise ValueError(str(error)) from None
+        return value
+
+    @field_validator("axes", mode="plain")
+    @classmethod
+    def _products(cls, value: object, info: ValidationInfo) -> object:
+        specs = _specs(info.data)
+        return read_products(value, specs) if specs and value is not None else value
+
+    @field_validator("defaults", mode="plain")
+    @classmethod
+    def _one_row(cls, value: object, info: ValidationInfo) -> object:
+        specs = _specs(info.data)
+        return read_row(value, specs) if specs else value
+
+    @field_validator("rows", mode="plain")
+    @classmethod
+    def _several_rows(cls, value: object, info: ValidationInfo) -> object:
+        specs = _specs(info.data)
+        return read_rows(value, specs) if specs and value is not None else value
 
     @model_validator(mode="after")
     def _axes_or_rows(self) -> Self:
@@ -88,15 +130,29 @@ class StudyDefinition(Border):
         return self
 
     @property
+    def workloads(self) -> tuple[str, ...]:
+        """The workloads that are searched, by name."""
+        return (self.workload,) if isinstance(self.workload, str) else self.workload
+
+    @property
+    def specs(self) -> tuple[WorkloadSpec, ...]:
+        """What is known of them."""
+        return tuple(map(spec_of, self.workloads))
+
+    @property
     def products(self) -> tuple[Axes, ...]:
         """The products whose union is the space; empty for a study of rows."""
         if self.axes is None:
             return ()
         return self.axes if isinstance(self.axes, tuple) else (self.axes,)
 
+    def with_products(self, products: Sequence[Axes]) -> Self:
+        """The study of these products instead of its own."""
+        return self.model_copy(update={"axes": products[0] if len(products) == 1 else tuple(products)})
+
     @property
     def missing_versions(self) -> tuple[str, ...]:
-        """Kernel versions an axis names and this installation does not have: the space leaves them out."""
+        """Versions an axis names and this installation does not have: the space leaves them out."""
         return tuple(dict.fromkeys(v for product in self.products for v in product.missing_versions))
 
     def row_candidates(self) -> tuple[Candidate, ...]:
@@ -108,23 +164,40 @@ class StudyDefinition(Border):
         candidates: list[Candidate] = []
         for index, row in enumerate(self.rows or ()):
             stated = self.defaults.model_dump(exclude_none=True) | row.model_dump(exclude_none=True)
-            stated.setdefault("variant", "phase8")
-            stated.setdefault("vocab_size", DEFAULT_VOCAB_SIZE)
-            for key in Row.model_fields:
-                if key not in stated:
-                    raise ValueError(f"rows[{index}].{key}: expected this key here or in defaults")
-            if stated["kernel_version"] not in KERNEL_VERSIONS:
-                raise ValueError(
-                    f"rows[{index}].kernel_version: expected a version of this installation "
-                    f"({', '.join(KERNEL_VERSIONS)}), got {shown(stated['kernel_version'])}"
-                )
+            try:
+                spec, stated = self._completed(stated)
+            except ValueError as error:
+                raise ValueError(f"rows[{index}].{error}") from None
             for mode in self.modes:
-                candidate = Candidate(workload=self.workload, mode=mode, **stated)
+                candidate = Candidate(workload=spec.name, mode=mode, **stated)
                 if candidate in candidates:
                     first = candidates.index(candidate) // len(self.modes)
                     raise ValueError(f"rows[{index}]: expected every row once, got the same as rows[{first}]")
                 candidates.append(candidate)
         return tuple(candidates)
+
+    def _completed(self, stated: dict[str, Any]) -> tuple[WorkloadSpec, dict[str, Any]]:
+        """The workload of a row, and what it says with all defaults.
+
+        Raises: ValueError that begins with the key.
+        """
+        specs = {spec.name: spec for spec in self.specs}
+        name = stated.pop("workload", None if len(specs) > 1 else self.workloads[0])
+        if name not in specs:
+            raise ValueError(f"workload: {one_of(specs, str(name))}")
+        spec = specs[name]
+        defaults = {axis.name: axis.default for axis in spec.axes if axis.default is not None}
+        stated = defaults | {key: value for key, value in stated.items() if key in spec.order}
+        for key in row_class((spec,)).model_fields:
+            if key not in stated:
+                raise ValueError(f"{key}: expected this key here or in defaults")
+        version = spec.version_axis
+        if version is not None and spec.installed is not None and stated[version] not in spec.installed():
+            raise ValueError(
+                f"{version}: expected a version of this installation "
+                f"({', '.join(spec.installed())}), got {shown(stated[version])}"
+            )
+        return spec, stated
 
     def digest(self) -> str:
         """SHA-256 (hexadecimal) of what decides which candidates are measured and how they are timed.
@@ -133,12 +206,7 @@ class StudyDefinition(Border):
         raising them. A key that came later counts only where it is given, as in `Candidate.identity`.
         """
         timing = self.timing.model_dump()
-        spec = known_spec(self.workload)
-        assert spec is not None
-        products = [
-            identity(product.values(), first=spec.counted, defaults=_defaults(product))
-            for product in self.products
-        ]
+        products = [_identity(product) for product in self.products]
         content = {
             "name": self.name,
             "workload": self.workload,
@@ -154,26 +222,51 @@ class StudyDefinition(Border):
         return yaml.dump(json.loads(self.model_dump_json(exclude_unset=True)), Dumper=Dumper, sort_keys=False)
 
 
+def _defaults(border: Border) -> dict[str, Any]:
+    return {name: field.default for name, field in type(border).model_fields.items()}
+
+
+def _identity(product: Axes) -> dict[str, Any]:
+    counts = identity(product.values(), first=product.spec.counted, defaults=_defaults(product))
+    return counts if product.workload is None else counts | {"workload": product.workload}
+
+
+def _specs(data: Mapping[str, Any]) -> tuple[WorkloadSpec, ...]:
+    """The workloads of a study of which so much was read; none where their names were wrong."""
+    workload = data.get("workload", ())
+    return tuple(map(spec_of, (workload,) if isinstance(workload, str) else workload))
+
+
 def parse_definition(text: str, source: str) -> StudyDefinition:
     """The study that a YAML text defines; `source` names it in messages.
 
     Raises: UserInputError, one line with the key, what was expected and what came.
     """
+    data = parse_mapping(text, source)
     try:
-        definition = StudyDefinition.model_validate(parse_mapping(text, source))
+        definition = StudyDefinition.model_validate(data)
         definition.row_candidates()
     except ValidationError as error:
-        raise explain(error, source, StudyDefinition) from None
+        raise explain(error, source, StudyDefinition, lambda place: keys_at(place, _known(data))) from None
     except ValueError as error:
         raise UserInputError(f"{source}: {error}") from None
     for number, product in enumerate(definition.products):
-        if not product.values()["kernel_version"]:
+        version = product.spec.version_axis
+        if version is not None and not product.values()[version]:
+            installed = product.spec.installed
             place = f"[{number}]" if len(definition.products) > 1 else ""
             raise UserInputError(
-                f"{source}: axes{place}.kernel_version: expected at least one version of this installation "
-                f"({', '.join(KERNEL_VERSIONS)}), got {', '.join(product.missing_versions)}"
+                f"{source}: axes{place}.{version}: expected at least one version of this installation "
+                f"({', '.join(installed() if installed else ())}), got {', '.join(product.missing_versions)}"
             )
     return definition
+
+
+def _known(data: Mapping[str, Any]) -> tuple[WorkloadSpec, ...]:
+    workload = data.get("workload")
+    names = [workload] if isinstance(workload, str) else workload if isinstance(workload, list) else []
+    found = (known_spec(name) for name in names if isinstance(name, str))
+    return tuple(spec for spec in found if spec is not None) or (spec_of(DEFAULT_WORKLOAD),)
 
 
 def read_definition_text(name_or_path: str) -> tuple[str, str]:

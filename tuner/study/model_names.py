@@ -2,46 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 
-from ...phase8.config import PRESETS, preset, size_name
+from ..values.candidate import DEFAULT_WORKLOAD
 from ..values.errors import UserInputError
-from ..values.nearest import nearest
-
-_SIZE = "model: "  # before what is wrong with the name, and not with a key of it
-
-
-def read_model(value: object) -> object:
-    """The name of a size that was given by a name in any spelling, or by a mapping of its numbers.
-
-    Whatever else it is comes back, to be refused as what no name can be.
-    Raises: ValueError, one line that names the key which is wrong.
-    """
-    if not isinstance(value, str | Mapping):
-        return value
-    try:
-        return size_name(value)
-    except ValueError as error:
-        text = " ".join(str(error).split()).removeprefix(_SIZE)
-        meant = nearest(value, PRESETS) if isinstance(value, str) else None
-        raise ValueError(text + ("" if meant is None else f"; did you mean {meant}?")) from None
+from ..values.workload_spec import WorkloadSpec, known_spec
+from ..workloads.spec import spec_of
 
 
-def model_option(names: Iterable[str]) -> tuple[str, ...]:
+def model_option(names: Iterable[str], workloads: Sequence[str] = (DEFAULT_WORKLOAD,)) -> tuple[str, ...]:
     """The models that were named by `--model`, each once, the smallest first.
 
-    Raises: UserInputError.
+    Raises: UserInputError for what names no model of any of these workloads.
     """
-    try:
-        models = {str(read_model(name)) for name in names}
-    except ValueError as error:
-        raise UserInputError(f"--model: {error}") from None
-    return tuple(sorted(models, key=lambda model: (preset(model, n_seq=1).parameter_count(), model)))
+    specs = tuple(map(spec_of, workloads))
+    models = {_first_name(name, specs) for name in names}
+    return tuple(sorted(models, key=lambda model: (size_of(model, specs), model)))
 
 
-def known_or_same(name: str) -> str:
+def size_of(model: str, specs: Iterable[WorkloadSpec]) -> float:
+    """By which models are put in order: what the first of these workloads says that knows the model."""
+    sizes = (spec.model_size(model) for spec in specs if spec.model_size is not None)
+    return next((size for size in sizes if size < float("inf")), float("inf"))
+
+
+def _first_name(name: str, specs: Sequence[WorkloadSpec]) -> str:
+    problem = ""
+    for spec in specs:
+        try:
+            return str(spec.name_model(name))
+        except ValueError as error:
+            problem = problem or str(error)
+    raise UserInputError(f"--model: {problem}")
+
+
+def known_or_same(name: str, workload: str = DEFAULT_WORKLOAD) -> str:
     """A model's name as records have it; what names none is left as it is."""
+    spec = known_spec(workload)
     try:
-        return size_name(name)
+        return name if spec is None else str(spec.name_model(name))
     except ValueError:
         return name

@@ -12,23 +12,25 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
-from ..values.candidate import DEFAULT_WORKLOAD, Candidate, fields_of
+from ..values.candidate import Candidate
+from ..values.workload_spec import known_spec
 from .axes import Axes, Bounds
 from .definition import StudyDefinition
 
 if TYPE_CHECKING:
-    from optuna import Trial
+    from optuna.trial import BaseTrial
 
-_SEQUENCE, _BATCH = "n_seq", "batch_size"
+_BATCH = "batch_size"
 
 
 class SearchSpace:
     """The candidates of a study, and how Optuna sees them.
 
     A space is made of lines: candidates that differ only in the batch. A parameter is named after its axis;
-    the sequence, and a batch of a few listed values, is the index into the sorted values, `<axis>_index`; a
-    batch between bounds is the number itself, on a logarithmic scale. A study of rows, or of several
-    products, lives in the rectangle around them, and has no candidates but these.
+    an axis whose near values are alike, and a batch of a few listed values, is the index into the sorted
+    values, `<axis>_index`; a batch between bounds is the number itself, on a logarithmic scale. A study of
+    rows, or of several products, lives in the rectangle around them, and has no candidates but these. Of
+    several workloads it has the axes of all: what a candidate's workload lacks stands at its first value.
     """
 
     def __init__(self, definition: StudyDefinition) -> None:
@@ -37,21 +39,23 @@ class SearchSpace:
         for row in self._rows:
             self._add(row.line(), (row.batch_size,))
         for product in definition.products:
-            for line in _lines(definition.workload, product):
+            for line in _lines(product):
                 self._add(line, _batches(product))
         self._has_bounds = any(isinstance(product.batch_size, Bounds) for product in definition.products)
-        fields = dict.fromkeys(name for line in self._batches for name in line.spec.order)
-        values = {
-            axis: tuple(dict.fromkeys(line.field(axis) for line in self._batches))
-            for axis in fields
-            if axis != _BATCH
-        }
-        values[_SEQUENCE] = tuple(sorted(values[_SEQUENCE]))
+        self._ordered = {axis.name for spec in definition.specs for axis in spec.axes if axis.is_ordered}
+        fields = dict.fromkeys(name for spec in definition.specs for name in spec.order)
+        values = {name: self._values_of(name) for name in fields if name != _BATCH}
         ranges = self._batches.values()
         self._bounds = min(r[0] for r in ranges), max(r[-1] for r in ranges)
         if not self._has_bounds:
             values[_BATCH] = tuple(sorted({batch for each in ranges for batch in each}))
-        self._values: dict[str, tuple[Any, ...]] = {axis: values[axis] for axis in fields if axis in values}
+        self._values: dict[str, tuple[Any, ...]] = {name: values[name] for name in fields if name in values}
+
+    def _values_of(self, name: str) -> tuple[Any, ...]:
+        """Those of the lines that have it, ascending where near ones are alike."""
+        lines = (line for line in self._batches if name in line.spec.order)
+        values: tuple[Any, ...] = tuple(dict.fromkeys(line.field(name) for line in lines))
+        return tuple(sorted(values)) if name in self._ordered else values
 
     def _add(self, line: Candidate, batches: Sequence[int]) -> None:
         before = self._batches.get(line, ())
@@ -99,7 +103,7 @@ class SearchSpace:
             found[_BATCH] = IntDistribution(*self._bounds, log=True)
         return found
 
-    def suggest(self, trial: Trial) -> Candidate:
+    def suggest(self, trial: BaseTrial) -> Candidate:
         """Let the sampler of a trial choose a candidate of the rectangle; it may lie outside of the space."""
         chosen: dict[str, Any] = {}
         for axis, values in self._values.items():
@@ -109,7 +113,8 @@ class SearchSpace:
                 chosen[axis] = trial.suggest_categorical(axis, values)
         if self._has_bounds:
             chosen[_BATCH] = trial.suggest_int(_BATCH, *self._bounds, log=True)
-        return Candidate(**chosen)
+        spec = known_spec(chosen["workload"])
+        return Candidate(**{name: chosen[name] for name in (chosen if spec is None else spec.order)})
 
     def parameters_of(self, candidate: Candidate) -> dict[str, Any]:
         """A candidate as Optuna parameters, the inverse of `suggest`.
@@ -118,7 +123,7 @@ class SearchSpace:
         """
         parameters: dict[str, Any] = {}
         for axis, values in self._values.items():
-            value = candidate.field(axis)
+            value = candidate.field(axis) if axis in candidate.spec.order else values[0]
             if value not in values:
                 raise ValueError(f"{axis}: expected one of {values}, got {value!r}")
             if self._is_ordinal(axis):
@@ -133,14 +138,14 @@ class SearchSpace:
         return parameters
 
     def _is_ordinal(self, axis: str) -> bool:
-        return axis == _SEQUENCE or (axis == _BATCH and not self._has_bounds)
+        return axis in self._ordered or (axis == _BATCH and not self._has_bounds)
 
 
-def _lines(workload: str, product: Axes) -> Iterator[Candidate]:
+def _lines(product: Axes) -> Iterator[Candidate]:
     values = product.values()
-    axes = [axis for axis in fields_of([DEFAULT_WORKLOAD]) if axis in values and axis != _BATCH]
+    axes = [axis for axis in product.spec.order if axis in values and axis != _BATCH]
     for point in itertools.product(*(values[axis] for axis in axes)):
-        yield Candidate(workload=workload, batch_size=0, **dict(zip(axes, point, strict=True)))
+        yield Candidate(workload=product.spec.name, batch_size=0, **dict(zip(axes, point, strict=True)))
 
 
 def _batches(product: Axes) -> Sequence[int]:

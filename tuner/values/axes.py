@@ -14,6 +14,7 @@ class Axis:
 
     default: of a candidate that does not say it; None: each has to say it. values: those that it can have;
     none: any text, number or truth, as `kind` says. minimum, maximum: of whole numbers.
+    searched: what a study tries that says nothing of it; none: all of `values`, else the default.
     is_ordered: near values are alike, so that the sampler sees their place among the sorted ones.
     is_cell_key: throughput is compared between candidates of the same value only.
     is_of_model: it tells a model from others, so that it belongs to the model's name; also a key of a cell.
@@ -31,6 +32,7 @@ class Axis:
     values: tuple[AxisValue, ...] = ()
     minimum: int | None = None
     maximum: int | None = None
+    searched: tuple[AxisValue, ...] = ()
     is_ordered: bool = False
     is_cell_key: bool = False
     is_of_model: bool = False

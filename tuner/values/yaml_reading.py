@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -135,18 +136,24 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return [model for argument in get_args(annotation) for model in _models_in(argument)]
 
 
-def explain(error: ValidationError, source: str, model: type[BaseModel]) -> UserInputError:
+def explain(
+    error: ValidationError,
+    source: str,
+    model: type[BaseModel],
+    keys_at: Callable[[Sequence[int | str]], Sequence[str] | None] = lambda place: None,
+) -> UserInputError:
     """One line for what pydantic found wrong first: file, key, what was expected, what came.
 
     `model` is the one that refused the data. An unknown key comes before a missing one, because it is
-    usually the cause: the missing key misspelt.
+    usually the cause: the missing key misspelt. keys_at: the keys at a place that the model's annotations do
+    not tell; None where they do.
     """
     details = error.errors(include_url=False)
     first = min(details, key=lambda detail: detail["type"] != "extra_forbidden")
     came = ", but it is missing" if first["type"] == "missing" else f", got {shown(first['input'])}"
     if first["type"] == "extra_forbidden":
         *place, key = first["loc"]
-        known = _known_keys(model, tuple(place))
+        known = keys_at(place) or _known_keys(model, tuple(place))
         text = f"unknown key; expected one of {', '.join(known)}"
         if meant := nearest(str(key), known):
             text += f"; did you mean {meant}?"
