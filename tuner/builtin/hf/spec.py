@@ -1,0 +1,78 @@
+"""What is known of models of transformers without loading one. Imports no torch: the driver reads it."""
+
+from __future__ import annotations
+
+from ...values.axes import Axis
+from ...values.workload_spec import WorkloadSpec
+from .known_models import known_models, model_size, read_model
+
+SPEC = WorkloadSpec(
+    name="hf",
+    title="Hugging Face",
+    items="tokens",
+    items_axis="n_seq",
+    version_axis="attention",
+    reference="eager",
+    models=tuple(known_models()),
+    read_model=read_model,
+    model_size=model_size,
+    axes=(
+        # 0: all weights are trained
+        Axis(
+            name="lora_rank",
+            kind=int,
+            minimum=0,
+            default=0,
+            is_of_model=True,
+            is_quiet=True,
+            title="LoRA rank",
+            word="lora{}",
+        ),
+        Axis(
+            name="n_seq",
+            kind=int,
+            minimum=1,
+            is_ordered=True,
+            is_cell_key=True,
+            title="Sequence",
+            phrase="sequence {}",
+        ),
+        Axis(
+            name="attention",
+            values=("eager", "sdpa", "flash_attention_2"),
+            default="sdpa",
+            title="Attention",
+            phrase="{} attention",
+            plain="eager",
+        ),
+        Axis(
+            name="mixed_precision",
+            values=("bf16", "fp16", "none"),
+            default="bf16",
+            title="Precision",
+            phrase="precision {}",
+            plain="none",
+        ),
+        # What the weights are kept in; bfloat16 halves them, their gradients and the optimizer's state, and
+        # loses small updates, so it is for weights that adapters leave as they are
+        Axis(
+            name="weights",
+            values=("float32", "bfloat16"),
+            default="float32",
+            is_quiet=True,
+            title="Weights",
+            word="{} weights",
+            phrase="{} weights",
+            plain="float32",
+        ),
+        Axis(
+            name="gradient_checkpointing",
+            kind=bool,
+            default=False,
+            title="Checkpointing",
+            word="checkpointing",
+            phrase="checkpointing",
+            plain=False,
+        ),
+    ),
+)
