@@ -14,7 +14,8 @@ from phase8_tune.tuner.predict.lines import line_key
 from phase8_tune.tuner.predict.rate.profiles import gpu_profile
 from phase8_tune.tuner.records.frontier import settle, to_points
 from phase8_tune.tuner.records.recommend import recommend
-from phase8_tune.tuner.report.tables import model_order, shared_settings
+from phase8_tune.tuner.report.tables import shared_settings
+from phase8_tune.tuner.report.wording import model_order
 from phase8_tune.tuner.study.changes import with_models, with_vocab_size
 from phase8_tune.tuner.study.definition import StudyDefinition, parse_definition
 from phase8_tune.tuner.study.space import SearchSpace
@@ -229,4 +230,12 @@ def test_a_settings_file_that_is_not_what_its_model_says_is_refused(tmp_path: Pa
 
 def test_models_stand_in_the_order_of_their_sizes() -> None:
     names = ["xl", "other", "640x10", "nano", "small", "96x2h3", "another"]
-    assert sorted(names, key=model_order) == ["96x2h3", "nano", "small", "640x10", "xl", "another", "other"]
+    assert sorted(names, key=lambda name: model_order("phase8", name)) == [
+        "96x2h3",
+        "nano",
+        "small",
+        "640x10",
+        "xl",
+        "another",
+        "other",
+    ]

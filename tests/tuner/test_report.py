@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from phase8_tune.tuner.builtin.phase8_spec import SPEC
 from phase8_tune.tuner.records.frontier import find_frontier, to_points
 from phase8_tune.tuner.records.results import Results
 from phase8_tune.tuner.report.facts import RunFacts, format_rate
@@ -186,11 +187,11 @@ def test_comparisons_use_equal_configurations_only() -> None:
         make_record(make_candidate(batch_size=2, kernel_version="fast"), tokens_per_s=500, peak_bytes=1 * GB),
         make_record(make_candidate(batch_size=64, kernel_version="fast"), tokens_per_s=9000),
     ]
-    assert comparison_findings(to_points(records), "kernel_version") == [
+    assert comparison_findings(to_points(records), SPEC.by_name["kernel_version"]) == [
         "Kernels, train: `fast` has 4.00× (3.00–5.00) the tokens/s of `reference` and 0.38× (0.25–0.50) "
         "its peak memory (median and range of 2 equal pairs)"
     ]
-    assert comparison_findings(to_points(records), "mixed_precision") == []
+    assert comparison_findings(to_points(records), SPEC.by_name["mixed_precision"]) == []
 
 
 def test_csv_has_every_record_with_units(records: list[Record]) -> None:

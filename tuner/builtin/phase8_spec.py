@@ -35,6 +35,14 @@ def model_size(model: str) -> float:
     return preset(model, n_seq=1).parameter_count() if is_size_name(model) else float("inf")
 
 
+def parameters(model: str, axes: Mapping[str, AxisValue]) -> int:
+    """Learned scalars of a model.
+
+    Raises: ValueError for what names no size.
+    """
+    return preset(model, n_seq=int(axes["n_seq"]), vocab_size=int(axes["vocab_size"])).parameter_count()
+
+
 def position_parameters(model: str, axes: Mapping[str, AxisValue]) -> int:
     """Learned scalars of the position table.
 
@@ -55,10 +63,12 @@ SPEC = WorkloadSpec(
     items_axis="n_seq",
     version_axis="kernel_version",
     reference="reference",
+    is_checked=True,
     installed=installed,
     models=tuple(PRESETS),
     read_model=read_model,
     model_size=model_size,
+    parameters=parameters,
     position_parameters=position_parameters,
     settings="phase8_tune.tuner.training.recommended:to_settings",
     axes=(

@@ -16,7 +16,6 @@ from ..values.candidate import Candidate
 from ..values.measurement import DeviceInfo, KernelCheck, Versions
 from ..values.record import Record
 
-_DEFINITION = "reference"  # what the others are checked against
 _NAME = "checks"
 _ROOMS = ("kernels", "tuner/worker/kernel_check.py")
 """What a check's result depends on, beside the GPU and the software below."""
@@ -38,7 +37,7 @@ class Verdicts:
     def are_owed(self, candidate: Candidate, device: DeviceInfo) -> bool:
         """Whether the candidate's version must be checked before it is timed. On a CPU only the reference
         runs, which has nothing to be checked against."""
-        if device.kind != "cuda" or candidate.kernel_version == _DEFINITION:
+        if device.kind != "cuda" or not candidate.spec.is_checked or candidate.is_reference:
             return False
         return _key(device, candidate) not in self._passed
 
@@ -82,4 +81,6 @@ class KeptChecks:
 
 
 def _key(device: DeviceInfo, of: KernelCheck | Candidate) -> tuple[str | None, str, str, str]:
+    if isinstance(of, Candidate):
+        return device.uuid, of.workload, of.version, of.precision
     return device.uuid, of.workload, of.kernel_version, of.mixed_precision

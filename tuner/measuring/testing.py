@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 
-from ...phase8.config import preset
+from ..values.axes import AxisValue
 from ..values.candidate import Candidate
 from ..values.measurement import DeviceInfo, Measurement, Versions
 from ..values.outcome import Outcome
@@ -26,15 +26,20 @@ def formula(candidate: Candidate) -> tuple[float, int, int]:
     Memory is affine in the tokens of a step, throughput saturates in them, checkpointing trades one for the
     other.
     """
-    config = preset(candidate.model, n_seq=candidate.n_seq, vocab_size=candidate.vocab_size)
-    parameters = config.parameter_count()
-    tokens = candidate.tokens_per_step
-    checkpointing = candidate.gradient_checkpointing
+    parameters = _count(candidate, candidate.spec.parameters)
+    tokens = candidate.items_per_step
+    checkpointing = candidate.axes.get("gradient_checkpointing") is True
     token_bytes = parameters**0.5 * (20 if checkpointing else 100)
     peak_bytes = int(16 * parameters + token_bytes * tokens)
     work_s = tokens * parameters * 6e-13 * (1.33 if checkpointing else 1.0)
-    step_s = (2e-3 + work_s) / _SPEEDUP[candidate.kernel_version]
+    step_s = (2e-3 + work_s) / _SPEEDUP.get(candidate.version, 1.0)
     return step_s, peak_bytes, parameters
+
+
+def _count(
+    candidate: Candidate, count: Callable[[str, Mapping[str, AxisValue]], int] | None, unknown: int = 0
+) -> int:
+    return unknown if count is None else count(candidate.model, candidate.axes)
 
 
 @dataclasses.dataclass
@@ -71,7 +76,7 @@ class FormulaMeasurer:
             device=self.device,
             versions=self.versions,
             parameters=parameters,
-            body_parameters=parameters - preset(candidate.model, n_seq=candidate.n_seq).position_count,
+            body_parameters=parameters - _count(candidate, candidate.spec.position_parameters),
             samples_s=(step_s, step_s * 1.02, step_s * 0.98) if outcome is Outcome.OK else (),
             setup_s=0.5,
             wall_s=1.0,

@@ -43,7 +43,7 @@ def unchecked(candidate: Candidate, outcome: Outcome, message: str) -> AttemptFa
     """Where a kernel version's check did not come to its end. Memory that it lacked says nothing of what the
     candidate itself needs, and must not rule out larger batches."""
     outcome = Outcome.ERROR if outcome.is_memory else outcome
-    return AttemptFailedError(outcome, f"in the correctness check of {candidate.kernel_version}: {message}")
+    return AttemptFailedError(outcome, f"in the correctness check of {candidate.version}: {message}")
 
 
 class LiveWorker:

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
+from ..values.axes import AxisValue
 from ..values.candidate import Candidate
 from .frontier import Point, find_frontier
 from .ties import TIE, compare
 
-Cell = tuple[str, str, tuple[str, ...], int]
-"""Workload, mode, the words of a model, sequence: throughput is compared within these only."""
+
+class Cell(NamedTuple):
+    """What throughput is compared within only.
+
+    model: its words. keys: the values on the other axes by which the workload's cells are told apart, such as
+    the sequence.
+    """
+
+    workload: str
+    mode: str
+    model: tuple[str, ...]
+    keys: tuple[AxisValue, ...]
 
 
 def cell_of(candidate: Candidate) -> Cell:
     """The cell of a candidate."""
-    return candidate.workload, candidate.mode, candidate.model_words, candidate.n_seq
+    keys = tuple(candidate.axes[axis.name] for axis in candidate.spec.axes if axis.is_cell_key)
+    return Cell(candidate.workload, candidate.mode, candidate.model_words, keys)
 
 
 def best_of_cells(points: Iterable[Point]) -> dict[Cell, Point]:

@@ -150,8 +150,8 @@ class FrontierFilter:
         """
         for option, attribute, wanted in (
             ("--model", "model", self.models),
-            ("--seq", "n_seq", self.n_seqs),
-            ("--version", "kernel_version", self.kernel_versions),
+            ("--seq", "length", self.n_seqs),
+            ("--version", "version", self.kernel_versions),
         ):
             present = {getattr(p.candidate, attribute) for p in points}
             for value in wanted:

@@ -13,7 +13,6 @@ from typing import Self
 
 from pydantic import ValidationError
 
-from ...phase8.config import is_size_name, preset
 from ..values.candidate import Candidate
 from ..values.errors import UserInputError
 from ..values.format_versions import later_json_format
@@ -73,10 +72,12 @@ def _completed(record: Record) -> Record:
 
 
 def _position_count(candidate: Candidate) -> int:
-    """Parameters of the position table; 0 for a workload that says nothing of one."""
-    if candidate.workload != "phase8" or not is_size_name(candidate.model):
+    """Parameters of the position table; 0 for a workload, or a model, of which none is known."""
+    count = candidate.spec.position_parameters
+    try:
+        return 0 if count is None else count(candidate.model, candidate.axes)
+    except ValueError:
         return 0
-    return preset(candidate.model, n_seq=candidate.n_seq).position_count
 
 
 def _line(record: Record) -> bytes:

@@ -43,7 +43,7 @@ class Knowledge:
         """Settled candidates that were measured again since, in order, as often as they were."""
         self._smallest_over: dict[Candidate, tuple[int, Record]] = {}
         self._largest_fit: dict[Candidate, tuple[int, Record]] = {}
-        self._disqualified: dict[str, Record] = {}
+        self._disqualified: dict[tuple[str, str], Record] = {}  # by workload and version
         self.launched = 0  # settled candidates that were measured, not rejected before
         self.rejected = 0
         self.pruned = 0  # do not fit, launched or not
@@ -118,7 +118,7 @@ class Knowledge:
         if outcome is Outcome.OK and batch > self._largest_fit.get(line, (0,))[0]:
             self._largest_fit[line] = batch, record
         if outcome is Outcome.WRONG_RESULT:
-            self._disqualified.setdefault(candidate.kernel_version, record)
+            self._disqualified.setdefault((candidate.workload, candidate.version), record)
 
     def attempts(self, candidate: Candidate) -> tuple[Record, ...]:
         """All records of a candidate, oldest first."""
@@ -175,9 +175,9 @@ class Knowledge:
         batch, record = self._smallest_over.get(candidate.line(), (math.inf, None))
         return record if batch <= candidate.batch_size else None
 
-    def disqualification_of(self, kernel_version: str) -> Record | None:
+    def disqualification_of(self, candidate: Candidate) -> Record | None:
         """The measurement in which a kernel version failed its correctness check."""
-        return self._disqualified.get(kernel_version)
+        return self._disqualified.get((candidate.workload, candidate.version))
 
     def violation(self, record: Record) -> float:
         """How far over the budget a record is, as a share of it: ≤ 0 fits, > 0 does not.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ...phase8.config import is_size_name
 from ..values.candidate import Candidate
 from .cells import tied_with
 from .frontier import Point
 
 
 def recommend(points: Iterable[Point]) -> list[Point]:
-    """For each model, variant and vocabulary the fastest training configuration that fits, smallest first.
+    """For each model, by its words, the fastest training configuration that fits, smallest first.
 
     Of those that tie with the fastest of its sequence it is the one with the least memory.
     """
@@ -28,15 +27,24 @@ def recommend(points: Iterable[Point]) -> list[Point]:
 
 
 def is_trainable(point: Point) -> bool:
-    """Whether phase8-train can train it; other workloads and modes are measured to compare."""
+    """Whether there is a settings file of it that trains; other workloads and modes are measured to
+    compare."""
     candidate = point.candidate
-    return candidate.mode == "train" and candidate.workload == "phase8" and is_size_name(candidate.model)
+    return candidate.mode == "train" and candidate.spec.settings is not None and _is_named(candidate)
 
 
 def recommendation_name(candidate: Candidate) -> str:
     """The stem of a recommendation's file: `small`, `640x10`, `small-phase7` for the ablation, or
     `small-vocab8192`."""
     return "-".join(candidate.model_words)
+
+
+def _is_named(candidate: Candidate) -> bool:
+    """Whether its model is called by the one name that its workload has for it."""
+    try:
+        return candidate.spec.name_model(candidate.model) == candidate.model
+    except ValueError:
+        return False
 
 
 def _frugality(point: Point) -> tuple[int, float, str]:

@@ -33,7 +33,7 @@ def side_by_side(points: Iterable[Point]) -> list[SideBySide]:
     none where only one version was. In the order in which the models come."""
     found: dict[tuple[object, ...], SideBySide] = {}
     for cell, best in _best_of_versions(points).items():
-        ordered = tuple(sorted(best.values(), key=lambda p: (-p.tokens_per_s, p.candidate.kernel_version)))
+        ordered = tuple(sorted(best.values(), key=lambda p: (-p.tokens_per_s, p.candidate.version)))
         here, model = SideBySide(cell=cell, best=ordered), cell[:3]
         if len(ordered) > 1 and (model not in found or _worth(here) > _worth(found[model])):
             found[model] = here
@@ -55,7 +55,7 @@ class LostVersions:
 
     def take(self, point: Point) -> None:
         """Take in one more point, or one anew that was measured again."""
-        cell, version = cell_of(point.candidate), point.candidate.kernel_version
+        cell, version = cell_of(point.candidate), point.candidate.version
         points = self._points.setdefault((cell, version), {})
         points[point.candidate] = point
         of_cell = self._best.setdefault(cell, {})
@@ -87,7 +87,7 @@ def _lost(best_of_versions: Mapping[Cell, Mapping[str, Point]]) -> dict[str, dic
 def _best_of_versions(points: Iterable[Point]) -> Mapping[Cell, Mapping[str, Point]]:
     found: dict[Cell, dict[str, Point]] = {}
     for point in points:
-        best, version = found.setdefault(cell_of(point.candidate), {}), point.candidate.kernel_version
+        best, version = found.setdefault(cell_of(point.candidate), {}), point.candidate.version
         if version not in best or point.tokens_per_s > best[version].tokens_per_s:
             best[version] = point
     return found

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..search.plan_summary import PlanSummary
 from ..search.skips import Skips
-from ..values.candidate import Mode
+from ..values.candidate import DEFAULT_WORKLOAD, Mode
 from ..values.measurement import DeviceInfo, PredictedFigures, Versions
 from ..values.outcome import Outcome
 from ..values.record import Record
@@ -45,6 +45,7 @@ class RunFacts:
     versions: Versions
     timing: Timing
     command: str
+    workloads: tuple[str, ...] = (DEFAULT_WORKLOAD,)
     missing_versions: tuple[str, ...] = ()
     skips: Skips | None = None
     plan: PlanSummary | None = None
@@ -72,7 +73,7 @@ def describe_rate(record: Record) -> str | None:
     if measurement.predicted is not None:
         return format_predicted_rate(measurement.predicted)
     if measurement.samples_s:
-        return format_rate(*measurement.tokens_per_s(record.to_candidate().tokens_per_step))
+        return format_rate(*measurement.tokens_per_s(record.to_candidate().items_per_step))
     return None
 
 

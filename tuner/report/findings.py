@@ -5,25 +5,17 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import combinations
 
+from ..records.cells import Cell, cell_of
 from ..records.frontier import Point
+from ..values.axes import Axis
 from ..values.candidate import Candidate
 from ..values.outcome import Outcome
 from ..values.record import Record
 from ..values.sizes import format_mb
 from .facts import describe_rate, format_rate
-from .tables import model_order
-
-_AXIS_NAMES = {
-    "kernel_version": "Kernels",
-    "mixed_precision": "Precision",
-    "gradient_checkpointing": "Checkpointing",
-    "variant": "Variant",
-}
-# Comparisons are told as what the second value does to the first, the plain one.
-_PLAIN_FIRST = ("none", "off", "phase7", "reference")
+from .wording import length_word, model_order, namer, rate_of, rate_unit, settings_of
 
 
 def throughput_findings(points: Sequence[Point]) -> list[str]:
@@ -33,13 +25,14 @@ def throughput_findings(points: Sequence[Point]) -> list[str]:
         best = max(group, key=lambda p: p.tokens_per_s)
         lines.append(
             f"**{model}, {mode}**: best throughput {describe_rate(best.record)} "
-            f"tokens/s ({_settings(best.candidate)})"
+            f"{rate_of(best)} ({settings_of(best.candidate)})"
         )
-        longest = max(group, key=lambda p: (p.candidate.n_seq, p.tokens_per_s))
-        if longest.candidate.n_seq > best.candidate.n_seq:
+        longest = max(group, key=lambda p: (p.candidate.length, p.tokens_per_s))
+        if longest.candidate.length > best.candidate.length:
             lines.append(
-                f"**{model}, {mode}**: at the longest sequence that fits, {longest.candidate.n_seq}: "
-                f"{format_rate(longest.tokens_per_s)} tokens/s ({_settings(longest.candidate)})"
+                f"**{model}, {mode}**: at the longest {length_word([longest.candidate])} that fits, "
+                f"{longest.candidate.length}: {format_rate(longest.tokens_per_s)} {rate_of(longest)} "
+                f"({settings_of(longest.candidate)})"
             )
         scaling = _batch_scaling(group)
         if scaling is not None:
@@ -47,16 +40,21 @@ def throughput_findings(points: Sequence[Point]) -> list[str]:
     return lines
 
 
-def comparison_findings(points: Sequence[Point], axis: str) -> list[str]:
-    """Each two values of an axis, compared only at configurations that are equal in all else."""
+def comparison_findings(points: Sequence[Point], axis: Axis) -> list[str]:
+    """Each two values of an axis, compared only at configurations that are equal in all else.
+
+    They are told as what the second value does to the first, the plain one.
+    """
+    points = [point for point in points if axis.name in point.candidate.axes]
     by_rest: dict[tuple[object, ...], dict[str, Point]] = defaultdict(dict)
     for point in points:
-        rest = tuple(value for key, value in point.candidate.to_dict().items() if key != axis)
+        rest = tuple(value for key, value in point.candidate.to_dict().items() if key != axis.name)
         by_rest[rest][_value(point.candidate, axis)] = point
-    present = {_value(p.candidate, axis) for p in points}
-    values = sorted(
-        present, key=lambda v: (_PLAIN_FIRST.index(v) if v in _PLAIN_FIRST else len(_PLAIN_FIRST), v)
-    )
+    present = {
+        (point.candidate.axes[axis.name] != axis.plain, _value(point.candidate, axis)) for point in points
+    }
+    values = [value for _, value in sorted(present)]
+    unit = rate_unit(point.candidate for point in points)
     lines = []
     for first, second in combinations(values, 2):
         for mode in ("train", "forward"):
@@ -71,7 +69,7 @@ def comparison_findings(points: Sequence[Point], axis: str) -> list[str]:
             memory = sorted(b.peak_bytes / a.peak_bytes for a, b in pairs)
             spread = "one equal pair" if len(pairs) == 1 else f"median and range of {len(pairs)} equal pairs"
             lines.append(
-                f"{_AXIS_NAMES[axis]}, {mode}: `{second}` has {_ratios(faster)} the tokens/s "
+                f"{axis.heading}, {mode}: `{second}` has {_ratios(faster)} the {unit} "
                 f"of `{first}` and {_ratios(memory)} its peak memory ({spread})"
             )
     return lines
@@ -82,23 +80,26 @@ def memory_findings(records: Sequence[Record], points: Sequence[Point]) -> list[
     lines = []
     for (mode, model), group in _by_mode_and_model(points):
         peaks = sorted(p.peak_bytes for p in group)
-        longest = max(p.candidate.n_seq for p in group)
+        longest = max(p.candidate.length for p in group)
         largest = max(
-            (p.candidate for p in group if p.candidate.n_seq == longest), key=lambda c: c.batch_size
+            (p.candidate for p in group if p.candidate.length == longest), key=lambda c: c.batch_size
         )
+        word = length_word([largest])
         lines.append(
             f"**{model}, {mode}**: {_count(len(group), 'configuration')} within the budget, peak memory "
-            f"{format_mb(peaks[0])} to {format_mb(peaks[-1])} MB; longest sequence {longest} "
-            f"(largest batch there {largest.batch_size})"
+            f"{format_mb(peaks[0])} to {format_mb(peaks[-1])} MB; "
+            + (f"longest {word} {longest} (largest batch there {largest.batch_size})" if word else "")
+            + ("" if word else f"largest batch {largest.batch_size}")
         )
+    name = namer(point.candidate for point in points)
     for mode in ("train", "forward"):
         fitting = [p for p in points if p.candidate.mode == mode]
         if fitting:
             largest_model = max(fitting, key=lambda p: (p.body_parameters, p.tokens_per_s))
             lines.append(
-                f"Largest model that fits, {mode}: {' '.join(largest_model.candidate.model_words)} "
+                f"Largest model that fits, {mode}: {name(largest_model.candidate)} "
                 f"with {largest_model.parameters:,} parameters, {largest_model.body_parameters:,} without "
-                f"the position table ({_settings(largest_model.candidate)})"
+                f"the position table ({settings_of(largest_model.candidate)})"
             )
     lines.extend(_misfits(records, points))
     return lines
@@ -109,24 +110,28 @@ def _misfits(records: Sequence[Record], points: Sequence[Point]) -> Iterator[str
 
     A plan records only some of those, so it tells where nothing at all fits.
     """
-    cells: dict[tuple[str, str, str, int], set[int]] = defaultdict(set)
-    for record in records:
-        candidate = record.to_candidate()
+    cells: dict[Cell, list[Candidate]] = defaultdict(list)
+    candidates = [record.to_candidate() for record in records]
+    for record, candidate in zip(records, candidates, strict=True):
         if record.measurement.outcome.is_memory:
-            cells[_cell(candidate)].add(candidate.batch_size)
-    fitting = {_cell(point.candidate) for point in points}
-    for cell in sorted(cells, key=lambda key: (key[0] != "train", model_order(key[1]), key[2:])):
-        mode, _, name, n_seq = cell
-        batches = sorted(cells[cell])
-        if any(record.measurement.predicted is not None for record in records):
-            if cell not in fitting:
-                yield f"**{name}, {mode}**: nothing fits at sequence {n_seq}"
-            continue
-        rest = "" if cell in fitting else "; nothing measured at this sequence length fits"
-        yield (
-            f"**{name}, {mode}**: did not fit at sequence {n_seq}: batch "
-            f"{', '.join(str(b) for b in batches)}{rest}"
+            cells[cell_of(candidate)].append(candidate)
+    fitting = {cell_of(point.candidate) for point in points}
+    name_of = namer(candidates)
+    is_plan = any(record.measurement.predicted is not None for record in records)
+    for cell in sorted(cells, key=_cell_order):
+        one = cells[cell][0]
+        where = "".join(
+            f" at {axis.say_in_sentence(one.axes[axis.name])}" for axis in one.spec.axes if axis.is_cell_key
         )
+        who = f"**{name_of(one)}, {cell.mode}**"
+        if is_plan:
+            if cell not in fitting:
+                yield f"{who}: nothing fits{where}"
+            continue
+        batches = sorted({candidate.batch_size for candidate in cells[cell]})
+        there = f" at this {length_word([one])} length" if where else ""
+        rest = "" if cell in fitting else f"; nothing measured{there} fits"
+        yield f"{who}: did not fit{where}: batch {', '.join(str(b) for b in batches)}{rest}"
 
 
 def correctness_findings(records: Iterable[Record]) -> list[str]:
@@ -136,7 +141,8 @@ def correctness_findings(records: Iterable[Record]) -> list[str]:
         check = record.measurement.kernel_check
         if check is None:
             continue
-        name = f"{check.kernel_version} kernels, precision {check.mixed_precision}"
+        precision = f", precision {check.mixed_precision}" if check.mixed_precision else ""
+        name = f"{check.kernel_version} kernels{precision}"
         if check.passed and check.worst_ratio is not None:
             passed.append(f"{name} (largest error {check.worst_ratio:.2f} of its budget)")
         else:
@@ -160,23 +166,26 @@ def outcome_lines(records: Iterable[Record]) -> list[str]:
 
 def _by_mode_and_model(points: Sequence[Point]) -> list[tuple[tuple[str, str], list[Point]]]:
     groups: dict[tuple[str, str], list[Point]] = defaultdict(list)
+    name = namer(point.candidate for point in points)
     for point in points:
-        candidate = point.candidate
-        groups[candidate.mode, " ".join(candidate.model_words)].append(point)
-    return sorted(
-        groups.items(), key=lambda g: (g[0][0] != "train", model_order(g[1][0].candidate.model), g[0][1])
-    )
+        groups[point.candidate.mode, name(point.candidate)].append(point)
+    return sorted(groups.items(), key=lambda g: (g[0][0] != "train", _order(g[1][0].candidate), g[0][1]))
 
 
-def _cell(candidate: Candidate) -> tuple[str, str, str, int]:
-    return candidate.mode, candidate.model, " ".join(candidate.model_words), candidate.n_seq
+def _order(candidate: Candidate) -> tuple[str, float, str]:
+    return model_order(candidate.workload, candidate.model)
+
+
+def _cell_order(cell: Cell) -> tuple[object, ...]:
+    order = model_order(cell.workload, cell.model[0])
+    return cell.mode != "train", order, " ".join(cell.model), cell.keys
 
 
 def _batch_scaling(points: Sequence[Point]) -> str | None:
-    """How tokens/s grow with the batch, over the widest range of batches with all else equal."""
+    """How the rate grows with the batch, over the widest range of batches with all else equal."""
     lines: dict[Candidate, list[Point]] = defaultdict(list)
     for point in points:
-        lines[replace(point.candidate, batch_size=1)].append(point)
+        lines[point.candidate.line()].append(point)
     widest = max(
         lines.values(),
         key=lambda g: (
@@ -188,24 +197,18 @@ def _batch_scaling(points: Sequence[Point]) -> str | None:
     large = max(widest, key=lambda p: p.candidate.batch_size)
     if small.candidate.batch_size == large.candidate.batch_size:
         return None
+    word = length_word([small.candidate])
+    at_length = f" at {word} {small.candidate.length}" if word else ""
     return (
-        f"from batch {small.candidate.batch_size} to {large.candidate.batch_size} at sequence "
-        f"{small.candidate.n_seq}, {large.tokens_per_s / small.tokens_per_s:.2f}× the tokens/s and "
+        f"from batch {small.candidate.batch_size} to {large.candidate.batch_size}{at_length}, "
+        f"{large.tokens_per_s / small.tokens_per_s:.2f}× the {rate_of(small)} and "
         f"{large.peak_bytes / small.peak_bytes:.2f}× the peak memory for "
         f"{large.candidate.batch_size / small.candidate.batch_size:g}× the batch"
     )
 
 
-def _settings(candidate: Candidate) -> str:
-    checkpointing = ", checkpointing" if candidate.gradient_checkpointing else ""
-    return (
-        f"batch {candidate.batch_size}, sequence {candidate.n_seq}, {candidate.kernel_version} kernels, "
-        f"precision {candidate.mixed_precision}{checkpointing}"
-    )
-
-
-def _value(candidate: Candidate, axis: str) -> str:
-    value = getattr(candidate, axis)
+def _value(candidate: Candidate, axis: Axis) -> str:
+    value = candidate.axes[axis.name]
     return ("on" if value else "off") if isinstance(value, bool) else str(value)
 
 

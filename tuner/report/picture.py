@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..records.frontier import Point
 from ..records.results import Results
 from ..values.atomic_write import replaced_whole
+from ..values.candidate import Candidate
 from ..values.sizes import MIB, format_budget
 from .facts import RunFacts, describe_device
-from .tables import model_order
+from .wording import model_order, namer, rate_unit
 
 # As on the page: Okabe and Ito's colours, a grey for their yellow and black.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C8C8C")
@@ -33,18 +34,20 @@ def draw_frontier(results: Results, facts: RunFacts, paths: Sequence[Path]) -> N
     mode = "train" if "train" in modes or not modes else "forward"
     points = [point for point in results.points if point.candidate.mode == mode]
     front = {point.record.digest for point in results.frontier}
-    names = sorted({_name(p) for p in points}, key=lambda name: (model_order(name.split()[0]), name))
-    versions = sorted({p.candidate.kernel_version for p in points})
+    name_of = namer(point.candidate for point in points)
+    orders = {name_of(p.candidate): model_order(p.candidate.workload, p.candidate.model) for p in points}
+    names = sorted(orders, key=lambda name: (orders[name], name))
+    versions = sorted({p.candidate.version for p in points})
     colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(names)}
     shapes = {version: _SHAPES[index % len(_SHAPES)] for index, version in enumerate(versions)}
     figure = Figure(figsize=(8.8, 5.0))
     axes = figure.add_axes((0.08, 0.105, 0.68, 0.82))  # a layout that is computed takes as long as all else
-    for (name, version, is_predicted), own in _grouped(points).items():
+    for (name, version, is_predicted), own in _grouped(points, name_of).items():
         rims = [p.record.digest in front for p in own]
         axes.scatter(
             [p.peak_bytes / MIB for p in own],
             [p.tokens_per_s for p in own],
-            s=[(3 + math.log2(max(p.candidate.n_seq / 64, 1)) / 1.5) ** 2 for p in own],
+            s=[(3 + math.log2(max(p.candidate.length / 64, 1)) / 1.5) ** 2 for p in own],
             marker=shapes[version],
             facecolors="none" if is_predicted else colours[name],
             edgecolors=colours[name] if is_predicted else ["black" if rim else colours[name] for rim in rims],
@@ -58,7 +61,7 @@ def draw_frontier(results: Results, facts: RunFacts, paths: Sequence[Path]) -> N
         axes.yaxis.set_major_formatter(EngFormatter(sep=""))
         axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("peak memory, MB (the dashed line is the budget)")
-    axes.set_ylabel("tokens/s")
+    axes.set_ylabel(rate_unit(point.candidate for point in points) if points else "tokens/s")
     axes.set_title(
         f"{facts.study_name}, {format_budget(facts.budget_bytes)}, {describe_device(facts.device)}"
     )
@@ -69,6 +72,7 @@ def draw_frontier(results: Results, facts: RunFacts, paths: Sequence[Path]) -> N
             [], [], marker=shapes[v], linestyle="", color="0.4", markerfacecolor="none", label=f"{v} kernels"
         )
         for v in versions
+        if v
     ]
     if entries:
         figure.legend(handles=entries, loc="upper left", bbox_to_anchor=(0.765, 0.94), frameon=False)
@@ -79,14 +83,13 @@ def draw_frontier(results: Results, facts: RunFacts, paths: Sequence[Path]) -> N
             figure.savefig(draft, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
 
 
-def _grouped(points: Sequence[Point]) -> dict[tuple[str, str, bool], list[Point]]:
+def _grouped(
+    points: Sequence[Point], name_of: Callable[[Candidate], str]
+) -> dict[tuple[str, str, bool], list[Point]]:
     """By model, kernel version, and whether predicted."""
     groups: dict[tuple[str, str, bool], list[Point]] = {}
     for point in points:
         is_predicted = point.record.measurement.predicted is not None
-        groups.setdefault((_name(point), point.candidate.kernel_version, is_predicted), []).append(point)
+        key = name_of(point.candidate), point.candidate.version, is_predicted
+        groups.setdefault(key, []).append(point)
     return groups
-
-
-def _name(point: Point) -> str:
-    return " ".join(point.candidate.model_words)

@@ -123,7 +123,7 @@ def describe_trial(event: SearchEvent, record: Record) -> str:
     """One line for a trial that has just ended."""
     measurement, rate = record.measurement, describe_rate(record)
     if rate is not None:
-        found = f"{rate} tokens/s"
+        found = f"{rate} {record.to_candidate().spec.items}/s"
         if measurement.peak_bytes is not None:
             found += f", {format_mb(measurement.peak_bytes)} MB"
     else:

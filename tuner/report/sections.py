@@ -12,6 +12,7 @@ from ..records.recommend import recommendation_name
 from ..records.results import Results
 from ..values.shell_words import shell_path
 from ..values.sizes import format_budget, format_mb
+from ..workloads.spec import spec_of
 from .facts import (
     MODE_TITLES,
     RunFacts,
@@ -29,8 +30,9 @@ from .findings import (
     throughput_findings,
 )
 from .method import method
-from .tables import frontier_table, model_order, shared_settings
+from .tables import frontier_table, shared_settings
 from .versions import versions_section
+from .wording import length_word, model_axes, model_order, namer, rate_of, rate_unit, setting_axes
 
 ALL_PREDICTED = "Every figure in this report is predicted, none is measured."
 
@@ -38,7 +40,8 @@ ALL_PREDICTED = "Every figure in this report is predicted, none is measured."
 def title(facts: RunFacts) -> str:
     """What the report is of."""
     what = "benchmark" if facts.plan is None else "plan"
-    return f"Phase 8 {what}: {facts.study_name} {describe_device(facts.device)}"
+    titles = " and ".join(spec_of(name).title for name in facts.workloads)
+    return f"{titles} {what}: {facts.study_name} {describe_device(facts.device)}"
 
 
 def commands(facts: RunFacts) -> tuple[str, ...]:
@@ -53,9 +56,7 @@ def sections_after_the_answer(results: Results, facts: RunFacts) -> list[Section
         *([versions_section(results.points)] if facts.plan is None else []),
         *_findings(results, facts),
         method(results.settled, facts),
-        Section(
-            title="Comparison: phase7 and phase8", lines=tuple(comparison_findings(results.points, "variant"))
-        ),
+        *_model_comparisons(results),
         Section(title="Outcomes", lines=tuple(outcome_lines(results.settled))),
     ]
     return [section for section in found if section.lines or section.rows]
@@ -78,7 +79,7 @@ def environment(results: Results, facts: RunFacts) -> Section:
     rows.append(("Budget", f"{format_mb(facts.budget_bytes)} MB"))
     if facts.reserve_bytes:
         rows.append(("Of that kept free for others", f"{format_mb(facts.reserve_bytes)} MB"))
-    ran = sorted({r.to_candidate().kernel_version for r in results.settled if r.fits})
+    ran = sorted({r.to_candidate().version for r in results.settled if r.fits} - {""})
     label = "Kernel versions that ran" if facts.plan is None else "Kernel versions predicted to fit"
     rows.append((label, ", ".join(ran) or "none"))
     if facts.missing_versions:
@@ -116,56 +117,62 @@ def _headline(results: Results, facts: RunFacts) -> str:
     chosen = results.recommended
     small, large = chosen[0], chosen[-1]
     training = [point for point in results.points if point.candidate.mode == "train"]
-    longest = max(training, key=lambda p: (p.candidate.n_seq, p.parameters, p.tokens_per_s))
+    longest = max(training, key=lambda p: (p.candidate.length, p.parameters, p.tokens_per_s))
+    name = namer(point.candidate for point in training)
     does = "trains" if facts.plan is None else "is predicted to train"
-    sizes = f"**{_name(small)}** {does} at {_rate(small)} tokens/s"
+    sizes = f"**{name(small.candidate)}** {does} at {_rate(small)} {rate_of(small)}"
     if large is not small:
         sizes = (
-            f"**{len(chosen)} models** fit, from **{_name(small)}** at {_rate(small)} tokens/s to "
-            f"**{_name(large)}** ({format_parameters(large.parameters)} parameters) at {_rate(large)}"
+            f"**{len(chosen)} models** fit, from **{name(small.candidate)}** at {_rate(small)} "
+            f"{rate_of(small)} to **{name(large.candidate)}** "
+            f"({format_parameters(large.parameters)} parameters) at {_rate(large)}"
         )
-    return (
-        f"Within {format_budget(facts.budget_bytes)} on {facts.device.name}, {sizes}. The longest sequence "
-        f"that fits is {longest.candidate.n_seq:,}, with {_name(longest)} at {_rate(longest)} tokens/s."
-    )
+    said = f"Within {format_budget(facts.budget_bytes)} on {facts.device.name}, {sizes}."
+    if word := length_word([longest.candidate]):
+        said += (
+            f" The longest {word} that fits is {longest.candidate.length:,}, with "
+            f"{name(longest.candidate)} at {_rate(longest)} {rate_of(longest)}."
+        )
+    return said
 
 
 def _bests(results: Results, facts: RunFacts) -> Iterator[Section]:
-    """For each mode a table of the best throughput: a row a model, a column a sequence."""
+    """For each mode a table of the best throughput: a row a model, a column a length."""
     for mode, title in MODE_TITLES.items():
         best = best_of_cells(p for p in results.points if p.candidate.mode == mode)
         if not best:
             continue
         settled = [r for r in results.settled if r.to_candidate().mode == mode]
-        sequences = sorted({point.candidate.n_seq for point in best.values()})
-        workloads = {workload for workload, _, _, _ in best}
-        models = sorted({cell[:3] for cell in best}, key=lambda m: (m[0], model_order(m[2][0]), m[2]))
+        candidates = [point.candidate for point in best.values()]
+        lengths = sorted({candidate.length for candidate in candidates})
+        name, word = namer(candidates), length_word(candidates)
+        # Of a workload whose cells differ in more than their length the best of each length
+        found: dict[tuple[str, int], Point] = {}
+        for point in best.values():
+            key = name(point.candidate), point.candidate.length
+            if key not in found or point.tokens_per_s > found[key].tokens_per_s:
+                found[key] = point
+        orders = {name(c): (model_order(c.workload, c.model), c.model_words) for c in candidates}
         rows = [
-            (
-                " ".join(((model[0],) if len(workloads) > 1 else ()) + model[2]),
-                *(_cell(best.get((*model, sequence))) for sequence in sequences),
-            )
-            for model in models
+            (model, *(_cell(found.get((model, length))) for length in lengths))
+            for model in sorted(orders, key=lambda model: orders[model])
         ]
         yield Section(
-            title=f"Best of each model and sequence: {title}",
+            title=f"Best of each model{f' and {word}' if word else ''}: {title}",
             lines=(
-                f"Tokens/s of the fastest that fits, with its batch. All that was recorded: "
-                f"{shared_settings(settled, facts.device.kind)}.",
+                f"{rate_unit(candidates).capitalize()} of the fastest that fits, with its batch. All "
+                f"that was recorded: {shared_settings(settled, facts.device.kind)}.",
             ),
-            rows=(("Model", *(str(sequence) for sequence in sequences)), *rows),
-            align="l" + "r" * len(sequences),
+            rows=(("Model", *((str(n) for n in lengths) if word else ("Best",))), *rows),
+            align="l" + "r" * len(lengths),
         )
 
 
 def _findings(results: Results, facts: RunFacts) -> Iterator[Section]:
     points = results.points
     yield Section(title=f"Findings (device: {facts.device.kind})", lines=_found_in_all(results, facts))
-    effects = [
-        line
-        for axis in ("kernel_version", "mixed_precision", "gradient_checkpointing")
-        for line in comparison_findings(points, axis)
-    ]
+    axes = setting_axes(point.candidate for point in points)
+    effects = [line for axis in axes for line in comparison_findings(points, axis)]
     for title, lines in (
         ("Throughput", [*throughput_findings(points), *describe_ties(points)]),
         (f"Memory under {format_budget(facts.budget_bytes)}", memory_findings(results.settled, points)),
@@ -175,14 +182,24 @@ def _findings(results: Results, facts: RunFacts) -> Iterator[Section]:
         yield Section(title=title, lines=tuple(lines), level=3)
 
 
+def _model_comparisons(results: Results) -> Iterator[Section]:
+    """Models that differ in one word only, where a workload has such that are compared."""
+    for axis in model_axes(point.candidate for point in results.points):
+        if axis.plain is not None:
+            values = sorted(map(str, axis.values), key=lambda value: value != axis.plain)
+            lines = tuple(comparison_findings(results.points, axis))
+            yield Section(title=f"Comparison: {' and '.join(values)}", lines=lines)
+
+
 def _found_in_all(results: Results, facts: RunFacts) -> tuple[str, ...]:
     if not results.frontier:
         return ("Nothing fits.",)
     which = "measured" if facts.plan is None else "predicted"
+    candidates = (point.candidate for point in results.frontier)
     return (
         f"The frontier holds {len(results.frontier):,} of {len(results.points):,} {which} configurations "
-        "that fit: no other of the same mode has at least the tokens/s, at most the peak memory and at least "
-        "as large a model, and is better in one of the three",
+        f"that fit: no other of the same mode has at least the {rate_unit(candidates)}, at most the "
+        "peak memory and at least as large a model, and is better in one of the three",
     )
 
 
@@ -195,7 +212,3 @@ def _rate(point: Point) -> str:
     if point.record.measurement.predicted is not None:
         return f"~{format_rate(float(f'{point.tokens_per_s:.3g}'))}"
     return format_rate(point.tokens_per_s)
-
-
-def _name(point: Point) -> str:
-    return " ".join(point.candidate.model_words)

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import functools
-import math
 from collections.abc import Callable, Iterable, Sequence
 
 from tabulate import tabulate
 
-from ...phase8.config import is_size_name, preset
 from ..records.frontier import Point
-from ..values.candidate import DEFAULT_VOCAB_SIZE, Candidate
+from ..values.axes import Axis
+from ..values.candidate import Candidate
 from ..values.record import Record
 from ..values.sizes import format_mb
 from .facts import describe_rate, format_parameters
+from .wording import length_word, model_axes, rate_unit, setting_axes
 
-# What may vary within one model and sequence: heading, and the text of a candidate's value.
-_COLUMNS: tuple[tuple[str, Callable[[Candidate], str]], ...] = (
-    ("Variant", lambda c: c.variant),
-    ("Vocabulary", lambda c: str(c.vocab_size)),
-    ("Kernels", lambda c: c.kernel_version),
-    ("Precision", lambda c: c.mixed_precision),
-    ("Checkpointing", lambda c: "yes" if c.gradient_checkpointing else "no"),
-)
+Column = tuple[str, Callable[[Candidate], str]]
+"""Heading, and the text of a candidate's value."""
 BODY_PARAMETERS = "Without positions"
 """Heading of the parameters without the position table: what the frontier counts as a model's size."""
-_USUAL = ("Vocabulary", str(DEFAULT_VOCAB_SIZE))  # goes without saying where all have it
 
 
 def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, align: str = "") -> str:
@@ -37,15 +29,18 @@ def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, ali
 
 def frontier_table(points: Sequence[Point]) -> tuple[list[str], list[list[str]], str]:
     """Headers, rows and alignment (a letter a column) of a frontier, for Markdown or for a terminal."""
+    candidates = [p.candidate for p in points]
     columns = varying_columns(p.record for p in points)
     modes = {p.candidate.mode for p in points}
-    headers = ["Model", "Parameters", BODY_PARAMETERS, "Batch×sequence", *(name for name, _ in columns)]
+    length = length_word(candidates)
+    shape = f"Batch×{length}" if length else "Batch"
+    headers = ["Model", "Parameters", BODY_PARAMETERS, shape, *(name for name, _ in columns)]
     rows = [
         [
             p.candidate.model,
             format_parameters(p.parameters),
             format_parameters(p.body_parameters),
-            f"{p.candidate.batch_size}×{p.candidate.n_seq}",
+            p.candidate.shape,
             *(value(p.candidate) for _, value in columns),
             *([p.candidate.mode] if len(modes) > 1 else []),
             describe_rate(p.record) or "-",
@@ -53,27 +48,46 @@ def frontier_table(points: Sequence[Point]) -> tuple[list[str], list[list[str]],
         ]
         for p in points
     ]
-    headers += [*(["Mode"] if len(modes) > 1 else []), "Tokens/s", "Peak memory (MB)"]
+    rate = rate_unit(candidates).capitalize()
+    headers += [*(["Mode"] if len(modes) > 1 else []), rate, "Peak memory (MB)"]
     align = "lrrr" + "l" * (len(headers) - 6) + "rr"
     return headers, rows, align
 
 
 def shared_settings(records: Sequence[Record], device_kind: str) -> str:
     """The settings that all records share, so that their table needs no column for them."""
+    candidates = [record.to_candidate() for record in records]
     varying = {name for name, _ in varying_columns(records)}
-    candidate = records[0].to_candidate()
-    shared = [(name, value(candidate)) for name, value in _COLUMNS if name not in varying]
-    said = [f"{name.lower()} {value}" for name, value in shared if (name, value) != _USUAL]
+    first = candidates[0]
+    said = [
+        f"{name.lower()} {value(first)}"
+        for axis, (name, value) in _columns(candidates)
+        if name not in varying and axis.name in first.axes and not _is_usual(axis, first)
+    ]
     return ", ".join([f"device: {device_kind}", *said])
 
 
-def varying_columns(records: Iterable[Record]) -> list[tuple[str, Callable[[Candidate], str]]]:
+def varying_columns(records: Iterable[Record]) -> list[Column]:
     """The columns whose values differ among the records."""
     candidates = [r.to_candidate() for r in records]
-    return [column for column in _COLUMNS if len({column[1](c) for c in candidates}) > 1]
+    columns = [column for _, column in _columns(candidates)]
+    if len({candidate.workload for candidate in candidates}) > 1:
+        columns.insert(0, ("Workload", lambda c: c.spec.title))
+    return [column for column in columns if len({column[1](c) for c in candidates}) > 1]
 
 
-@functools.cache
-def model_order(model: str) -> tuple[float, str]:
-    """Models by size, then what is none of ours, by name."""
-    return (preset(model, n_seq=1).parameter_count() if is_size_name(model) else math.inf), model
+def _columns(candidates: Sequence[Candidate]) -> list[tuple[Axis, Column]]:
+    """What may vary within one model and sequence."""
+    return [
+        (axis, (axis.heading, _shower(axis))) for axis in (*model_axes(candidates), *setting_axes(candidates))
+    ]
+
+
+def _shower(axis: Axis) -> Callable[[Candidate], str]:
+    """The text of a value; empty of a workload without the axis."""
+    return lambda candidate: axis.show(candidate.axes[axis.name]) if axis.name in candidate.axes else ""
+
+
+def _is_usual(axis: Axis, candidate: Candidate) -> bool:
+    """Whether it is as it was before there was the axis, which goes without saying."""
+    return axis.is_later and candidate.axes[axis.name] == axis.default

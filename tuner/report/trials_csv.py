@@ -76,9 +76,7 @@ def _row(record: Record, on_frontier: bool) -> dict[str, object]:
     if measurement.peak_bytes is not None:
         row["peak_mb_2e20"] = round(measurement.peak_bytes / MIB, 2)
     if measurement.samples_s:
-        row["tokens_per_s_mean"], row["tokens_per_s_std"] = measurement.tokens_per_s(
-            candidate.tokens_per_step
-        )
+        row["tokens_per_s_mean"], row["tokens_per_s_std"] = measurement.tokens_per_s(candidate.items_per_step)
         row["step_time_mean_s"] = measurement.step_time_mean_s()
         row["step_time_median_s"] = statistics.median(measurement.samples_s)
     if device is not None:
@@ -93,7 +91,7 @@ def _row(record: Record, on_frontier: bool) -> dict[str, object]:
     if telemetry is not None:
         row |= {
             "energy_j": telemetry.energy_j,
-            "energy_j_per_token": measurement.energy_per_token_j(candidate.tokens_per_step),
+            "energy_j_per_token": measurement.energy_per_token_j(candidate.items_per_step),
             "sm_clock_mhz": telemetry.sm_clock_mhz,
             "temperature_c": telemetry.temperature_c,
             "throttle_reasons": " ".join(telemetry.throttle_reasons),

@@ -9,27 +9,30 @@ from ..records.frontier import Point
 from ..records.versions import lost_versions, side_by_side
 from ..values.sizes import format_mb
 from .facts import format_rate
-from .tables import model_order
-
-_HEADINGS = ("Model", "Sequence", "Kernels", "Batch", "Tokens/s", "Share of the best", "Peak memory (MB)")
+from .wording import length_word, model_order, namer, rate_unit
 
 
 def versions_section(points: Sequence[Point]) -> Section:
     """Of each model one cell in which several versions were measured, each at its best, the fastest first."""
     compared = sorted(
-        side_by_side(points), key=lambda found: (found.cell[1] != "train", model_order(found.cell[2][0]))
+        side_by_side(points),
+        key=lambda found: (found.cell.mode != "train", model_order(found.cell.workload, found.cell.model[0])),
+    )
+    candidates = [point.candidate for found in compared for point in found.best]
+    name, length = namer(candidates), length_word(candidates)
+    headings = (
+        *("Model", length.capitalize() or "Items", "Kernels", "Batch"),
+        *(rate_unit(candidates).capitalize(), "Share of the best", "Peak memory (MB)"),
     )
     rows = []
     for found in compared:
-        _, mode, words, n_seq = found.cell
-        model = " ".join(words) + ("" if mode == "train" else f", {mode}")
         for point in found.best:
             candidate = point.candidate
             rows.append(
                 (
-                    model,
-                    str(n_seq),
-                    candidate.kernel_version,
+                    name(candidate) + ("" if candidate.mode == "train" else f", {candidate.mode}"),
+                    str(candidate.length),
+                    candidate.version,
                     str(candidate.batch_size),
                     format_rate(point.tokens_per_s, point.tokens_per_s_std),
                     _percent(found.share(point)),
@@ -39,15 +42,16 @@ def versions_section(points: Sequence[Point]) -> Section:
     return Section(
         title="Kernel versions side by side",
         lines=tuple(_lost(points)),
-        rows=(_HEADINGS, *rows) if rows else (),
+        rows=(headings, *rows) if rows else (),
         align="lrlrrrr",
     )
 
 
 def _lost(points: Sequence[Point]) -> Iterator[str]:
+    workloads = {point.candidate.version: point.candidate.workload for point in points}
     for version, shares in sorted(lost_versions(points).items()):
-        ordered = sorted(shares.items(), key=lambda item: model_order(item[0]))
-        told = ", ".join(f"{model} {_percent(share)}" for model, share in ordered)
+        models = sorted(shares, key=lambda model: model_order(workloads[version], model))
+        told = ", ".join(f"{model} {_percent(shares[model])}" for model in models)
         yield (
             f"`{version}` lost wherever it was measured, so a search tries it in no other cell; its best, "
             f"as a share of the best of the same model and sequence: {told}"

@@ -92,7 +92,7 @@ class Cell:
 
     @property
     def versions(self) -> tuple[str, ...]:
-        """The kernel versions of its lines."""
+        """The versions of its lines."""
         return tuple(dict.fromkeys(rated.version for rated in self._lines))
 
     def likely_rate(self, correction: Correction) -> float:
@@ -125,7 +125,7 @@ class Cell:
     def of_version(self, version: str, correction: Correction, is_open: IsOpen) -> Candidate | None:
         """The likely fastest line of a kernel version, at its top, where none of it was measured."""
         lines = [rated for rated in self._lines if rated.version == version]
-        if not lines or any(line.kernel_version == version for line in self._begun):
+        if not lines or any(line.version == version for line in self._begun):
             return None
         if any(self._is_tried(rated, is_open) for rated in lines):
             return None
@@ -161,7 +161,7 @@ class _Rated:
     def __init__(self, outlook: Outlook) -> None:
         self.outlook = outlook
         forecast = outlook.forecast(top_batch(outlook))
-        self.version, self.limited_by = outlook.line.kernel_version, forecast.limited_by
+        self.version, self.limited_by = outlook.line.version, forecast.limited_by
         self._rate = forecast.tokens_per_s.expected
         self._tops = (top_batch(outlook), *lower(outlook))
 

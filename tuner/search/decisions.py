@@ -9,7 +9,7 @@ nothing fits, what takes least.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from ..machine.environment import driver_versions
 from ..predict.fits import RECOMMEND
@@ -162,7 +162,9 @@ def _of_cells(decided: Sequence[_Decided], fitting: Sequence[_Decided]) -> set[C
 
 
 def _is_near(one: Candidate, other: Candidate) -> bool:
-    differing = [f.name for f in fields(one) if getattr(one, f.name) != getattr(other, f.name)]
+    """Whether two lines differ in one field at most."""
+    before, after = one.to_dict(), other.to_dict()
+    differing = [name for name in before.keys() | after.keys() if before.get(name) != after.get(name)]
     return len(differing) <= 1
 
 

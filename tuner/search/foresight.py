@@ -157,4 +157,4 @@ def in_order(lines: Iterable[Candidate]) -> list[Candidate]:
 
     So the first cells to be known are of different models, and the fastest of them.
     """
-    return sorted(lines, key=lambda line: line.n_seq)
+    return sorted(lines, key=lambda line: line.length)

@@ -222,7 +222,7 @@ def measured_steps(
         forecast = outlook.forecast(candidate.batch_size)
         steps.append(
             MeasuredStep(
-                kernel_version=candidate.kernel_version,
+                kernel_version=candidate.version,
                 limited_by=forecast.limited_by,
                 estimated_s=forecast.step.step_s,
                 measured_s=record.measurement.step_time_mean_s(),

@@ -122,12 +122,12 @@ class DisqualifiedVersionRule(CandidateFilter):
     """A kernel version that gave a wrong result on this device is not used for the rest of the study."""
 
     def reject(self, candidate: Candidate, knowledge: Knowledge) -> Rejection | None:
-        wrong = knowledge.disqualification_of(candidate.kernel_version)
+        wrong = knowledge.disqualification_of(candidate)
         if wrong is None:
             return None
         return Rejection(
             outcome=Outcome.WRONG_RESULT,
-            message=f"not launched: version {candidate.kernel_version} gave a wrong result in {wrong.digest} "
+            message=f"not launched: version {candidate.version} gave a wrong result in {wrong.digest} "
             f"(trial {wrong.trial_number})",
         )
 

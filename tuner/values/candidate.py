@@ -77,10 +77,32 @@ class Candidate:
         return self.model, *(word for word in words if word)
 
     @property
+    def length(self) -> int:
+        """Items of one of the batch, such as the tokens of a sequence; 1 where the batch counts."""
+        name = self.spec.items_axis
+        return 1 if name is None else self.axes.integer(name)
+
+    @property
     def items_per_step(self) -> int:
         """Tokens, images or samples, as its workload counts."""
-        name = self.spec.items_axis
-        return self.batch_size if name is None else self.batch_size * self.axes.integer(name)
+        return self.batch_size * self.length
+
+    @property
+    def version(self) -> str:
+        """Which implementation of its computation; empty where its workload has one."""
+        name = self.spec.version_axis
+        return "" if name is None else str(self.axes[name])
+
+    @property
+    def precision(self) -> str:
+        """The compute type that a check of its kernels holds for; empty where it says nothing of one."""
+        return str(self.axes.get("mixed_precision", ""))
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether its implementation is the one that others are checked against, or is the only one."""
+        spec = self.spec
+        return spec.version_axis is None or self.axes[spec.version_axis] == spec.reference
 
     def line(self) -> Candidate:
         """Stands for all candidates that differ only in the batch."""

@@ -25,11 +25,13 @@ class WorkloadSpec:
     not workload, model, axes, batch and mode. items: what throughput counts, in the plural. items_axis: by
     which the batch is multiplied to items; None: the batch is their number. version_axis: implementations of
     the same computation; reference: the one that defines it.
+    is_checked: the others are checked against it before they are timed.
     installed: the values of the version axis that this installation has; None: all of them.
     models: known names, offered where another is given. searched_models: those that a study tries which says
     nothing of them; none: all that are known. read_model: from what a user calls a model to its one
     name, raises ValueError with one line; None: any text, or one of `models` where there are some.
-    model_size: by which models are put in order; None: by name. position_parameters: of a model, by its name
+    model_size: by which models are put in order; None: by name. parameters: learned scalars of a model, by
+    its name and axes; None: known once it is built. position_parameters: of a model, by its name
     and axes, those that make it no larger; None: none.
     settings: `module:function` from a point to a settings file; None: there is none.
     """
@@ -42,11 +44,13 @@ class WorkloadSpec:
     items_axis: str | None = None
     version_axis: str | None = None
     reference: AxisValue | None = None
+    is_checked: bool = False
     installed: Callable[[], tuple[str, ...]] | None = None
     models: tuple[str, ...] = ()
     searched_models: tuple[str, ...] = ()
     read_model: Callable[[object], object] | None = None
     model_size: Callable[[str], float] | None = None
+    parameters: Callable[[str, Mapping[str, AxisValue]], int] | None = None
     position_parameters: Callable[[str, Mapping[str, AxisValue]], int] | None = None
     settings: str | None = None
     by_name: Mapping[str, Axis] = field(init=False, repr=False, compare=False)

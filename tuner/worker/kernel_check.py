@@ -41,11 +41,11 @@ def check_kernels(request: CheckRequest, device: torch.device) -> Checked:
     worst = max((result.worst_ratio for result in results), default=0.0)
     failures = _failures(results)
     for _, line in failures:
-        print(f"{candidate.kernel_version} {candidate.mixed_precision}: {line}", file=sys.stderr)
+        print(f"{candidate.version} {candidate.precision}: {line}", file=sys.stderr)
     check = KernelCheck(
         workload=candidate.workload,
-        kernel_version=candidate.kernel_version,
-        mixed_precision=candidate.mixed_precision,
+        kernel_version=candidate.version,
+        mixed_precision=candidate.precision,
         passed=not failures,
         worst_ratio=worst if math.isfinite(worst) else None,
         seconds=time.perf_counter() - started_s,
