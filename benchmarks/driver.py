@@ -7,129 +7,45 @@ is a little faster than the last, so that no rule of stopping ends a search and 
 Three of them: the rows of a table, which need no sampler; Optuna's TPE; and TPE after forecasts.
 
 The driver's thread is watched: what it does between two records, on the clock and in processor time, less the
-wait for the device and the time inside of the sampler, which stands apart. Prints a table and one line of
-JSON; --output writes them with their report into DIR, beside the figures of an earlier run where --before
-names its results.json.
+wait for the device and the time inside of the sampler and of Python's collector, which stand apart. Prints a
+table and one line of JSON; --output writes them with their report into DIR, beside the figures of an earlier
+run where --before names its results.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import bisect
-import contextlib
-import functools
 import json
 import random
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
-from optuna.samplers import TPESampler
 from tabulate import tabulate
 
 from ..tuner.measuring.pool import MeasurerPool
 from ..tuner.measuring.testing import FormulaMeasurer, formula
 from ..tuner.predict.outlook import Outlook, Rung
 from ..tuner.predict.rate.throughput import StepEstimate
-from ..tuner.records.database import StudyStore
-from ..tuner.records.journal import Journal
-from ..tuner.records.knowledge import Knowledge
 from ..tuner.search.foresight import Foresight
-from ..tuner.search.guided import GuidedSearch
 from ..tuner.search.progress import SearchEvent
-from ..tuner.search.proposals import SamplerChoice
 from ..tuner.search.search import run_search
-from ..tuner.search.skips import PredictedMemoryRule
-from ..tuner.search.strategy import DisqualifiedVersionRule, LargerBatchRule, RowOrder
-from ..tuner.study.axes import Row
 from ..tuner.study.definition import SearchSettings, Stall, StudyDefinition, load_definition
 from ..tuner.study.space import SearchSpace
 from ..tuner.values.candidate import Candidate
 from ..tuner.values.measurement import Measurement
+from .driver_meter import APART, COLLECTOR, NOTHING, PARTS, REST, SAMPLER, Meter, Spent
 from .environment import environment
 
 WINDOWS = ((50, 150), (950, 1050))
 """Candidates between which the mean is taken: from, to."""
 LIMIT_MS = 10.0
-SAMPLER, DEVICE, REST = "sampler", "device", "rest"
 _BUDGET_BYTES, _NO_BUDGET_BYTES = 8 * 2**30, 2**50
 _SMALL_BATCHES = 64
 _STALL = Stall(measurements=48, growth=0.0)
-
-_OF_THE_SAMPLER = (
-    "before_trial",
-    "infer_relative_search_space",
-    "sample_relative",
-    "sample_independent",
-    "after_trial",
-)
-_PARTS: dict[str, Sequence[tuple[type, Sequence[str]]]] = {
-    SAMPLER: [(TPESampler, _OF_THE_SAMPLER)],
-    DEVICE: [(MeasurerPool, ("wait",))],
-    "ask": [(StudyStore, ("ask",))],
-    "open": [(StudyStore, ("trial_of", "show_running"))],
-    "tell": [(StudyStore, ("tell",))],
-    "journal": [(Journal, ("append",))],
-    "knowledge": [(Knowledge, ("add", "begin"))],
-    "propose": [(RowOrder, ("propose",)), (SamplerChoice, ("propose",)), (GuidedSearch, ("propose",))],
-    "filters": [
-        (LargerBatchRule, ("reject",)),
-        (DisqualifiedVersionRule, ("reject",)),
-        (PredictedMemoryRule, ("reject",)),
-    ],
-}
-"""Whose time it is: methods by the names of the parts. What is in none of them is the rest."""
-
-Spent = tuple[float, float, int]
-"""Seconds on the clock, seconds of the driver's thread on a processor, and calls."""
-_NOTHING: Spent = (0.0, 0.0, 0)
-
-
-@dataclass
-class Meter:
-    """Where the time of one thread goes: to each part without the parts that it calls itself."""
-
-    spent: dict[str, Spent] = field(default_factory=dict)
-    _open: list[str] = field(default_factory=lambda: [REST])
-    _since: tuple[float, float] = field(default_factory=lambda: (time.perf_counter(), time.thread_time()))
-
-    def settle(self, *, calls: int = 0) -> dict[str, Spent]:
-        """What every part has had until now; `calls` more of the one whose time it is."""
-        now, part = (time.perf_counter(), time.thread_time()), self._open[-1]
-        wall_s, cpu_s, called = self.spent.get(part, _NOTHING)
-        self.spent[part] = wall_s + now[0] - self._since[0], cpu_s + now[1] - self._since[1], called + calls
-        self._since = now
-        return dict(self.spent)
-
-    def watched(self, part: str, method: Callable[..., Any]) -> Callable[..., Any]:
-        """A method whose time is a part's."""
-
-        @functools.wraps(method)
-        def watched_method(*args: Any, **kwargs: Any) -> Any:
-            self.settle()
-            self._open.append(part)
-            try:
-                return method(*args, **kwargs)
-            finally:
-                self.settle(calls=1)
-                self._open.pop()
-
-        return watched_method
-
-    @contextlib.contextmanager
-    def watching(self) -> Iterator[None]:
-        """All parts, for as long as the block lasts."""
-        with contextlib.ExitStack() as patches:
-            for part, owners in _PARTS.items():
-                for owner, names in owners:
-                    for name in names:
-                        method = self.watched(part, getattr(owner, name))
-                        patches.enter_context(mock.patch.object(owner, name, method))
-            yield
 
 
 @dataclass
@@ -162,7 +78,7 @@ def cases(candidates: int) -> list[Case]:
     while len(drawn) < candidates:
         line = chance.choice(space.lines)
         drawn.add(line.at(chance.choice(space.batches(line)[:_SMALL_BATCHES])))
-    rows = [{name: candidate.field(name) for name in Row.model_fields} for candidate in drawn]
+    rows = [{k: v for k, v in c.to_dict().items() if k not in ("workload", "mode")} for c in drawn]
     table = StudyDefinition.model_validate({"name": "rows", "rows": rows, "search": settings})
     return [
         Case(name="rows", definition=table, budget_bytes=_NO_BUDGET_BYTES),
@@ -220,12 +136,12 @@ def summarise(case: str, seen: Sequence[Mapping[str, Spent]]) -> list[dict[str, 
             continue
         wall_ms, cpu_ms, calls = (
             {
-                part: (had[kind] - seen[first - 1].get(part, _NOTHING)[kind]) / (last - first) * unit
+                part: (had[kind] - seen[first - 1].get(part, NOTHING)[kind]) / (last - first) * unit
                 for part, had in seen[last - 1].items()
             }
             for kind, unit in ((0, 1000), (1, 1000), (2, 1))
         )
-        mine = [part for part in sorted(wall_ms) if part not in (SAMPLER, DEVICE)]
+        mine = [part for part in sorted(wall_ms) if part not in APART]
         results.append(
             {
                 "search": case,
@@ -235,6 +151,7 @@ def summarise(case: str, seen: Sequence[Mapping[str, Spent]]) -> list[dict[str, 
                 "driver_cpu_ms": round(sum(cpu_ms[part] for part in mine), 3),
                 "sampler_ms": round(wall_ms.get(SAMPLER, 0.0), 3),
                 "sampler_cpu_ms": round(cpu_ms.get(SAMPLER, 0.0), 3),
+                "collector_cpu_ms": round(cpu_ms.get(COLLECTOR, 0.0), 3),
                 "parts_ms": {part: round(wall_ms[part], 3) for part in mine},
                 "parts_cpu_ms": {part: round(cpu_ms[part], 3) for part in mine},
             }
@@ -244,22 +161,25 @@ def summarise(case: str, seen: Sequence[Mapping[str, Spent]]) -> list[dict[str, 
 
 def table_of(results: Sequence[Mapping[str, Any]], *, form: str = "simple") -> str:
     """The results for people: milliseconds a candidate, and every part's share of the processor's time."""
-    parts = [*[part for part in _PARTS if part not in (SAMPLER, DEVICE)], REST]
+    parts = [*[part for part in PARTS if part not in APART], REST]
     rows = []
     for result in results:
-        shares = [result["parts_cpu_ms"].get(part, 0.0) / result["driver_cpu_ms"] for part in parts]
+        of_parts = result.get("parts_cpu_ms", result["parts_ms"])  # earlier runs had the clock's alone
+        shares = [of_parts.get(part, 0.0) / sum(of_parts.values()) for part in parts]
         rows.append(
             [
                 result["search"],
                 result["candidates"],
-                f"{result['asked']:.1f}",
+                f"{result['asked']:.1f}" if "asked" in result else "",
                 f"{result['driver_cpu_ms']:.1f}",
                 f"{result['driver_ms']:.1f}",
                 f"{result['sampler_ms']:.1f}",
+                f"{result['collector_cpu_ms']:.1f}" if "collector_cpu_ms" in result else "",
                 *(f"{share:.0%}" for share in shares),
             ]
         )
-    headers = ["search", "candidates", "asked", "driver's CPU ms", "on the clock", "sampler ms", *parts]
+    times = ["driver's CPU ms", "on the clock", "sampler ms", "collector ms"]
+    headers = ["search", "candidates", "asked", *times, *parts]
     return tabulate(rows, headers=headers, tablefmt=form, disable_numparse=True)
 
 

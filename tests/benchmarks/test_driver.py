@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from pathlib import Path
@@ -9,24 +10,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from phase8_tune.benchmarks import driver
-from phase8_tune.benchmarks.driver import (
-    DEVICE,
-    REST,
-    SAMPLER,
-    Meter,
-    cases,
-    main,
-    report_of,
-    summarise,
-    watch,
-)
+from phase8_tune.benchmarks import driver, driver_meter
+from phase8_tune.benchmarks.driver import cases, main, report_of, summarise, watch
+from phase8_tune.benchmarks.driver_meter import APART, COLLECTOR, REST, Meter
 
 
 def test_a_part_has_its_time_without_that_of_the_parts_it_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(
-        driver, "time", SimpleNamespace(perf_counter=lambda: now[0], thread_time=lambda: now[0] / 2)
+        driver_meter, "time", SimpleNamespace(perf_counter=lambda: now[0], thread_time=lambda: now[0] / 2)
     )
 
     def take(seconds: float) -> None:
@@ -46,6 +38,14 @@ def test_a_part_has_its_time_without_that_of_the_parts_it_calls(monkeypatch: pyt
     assert meter.settle() == {REST: (24, 12, 0), "outer": (3, 1.5, 1), "inner": (4, 2, 1)}
 
 
+def test_the_collectors_time_is_its_own() -> None:
+    meter = Meter()
+    with meter.watching():
+        gc.collect()
+    assert meter.settle()[COLLECTOR][2] >= 1
+    assert meter._note_collection not in gc.callbacks
+
+
 @pytest.mark.parametrize("case", cases(12), ids=lambda case: case.name)
 def test_every_search_is_followed_from_candidate_to_candidate(
     tmp_path: Path, case: driver.Case, monkeypatch: pytest.MonkeyPatch
@@ -57,7 +57,7 @@ def test_every_search_is_followed_from_candidate_to_candidate(
     assert (early["candidates"], late["candidates"]) == ("2 to 6", "7 to 11")
     parts = {"open", "tell", "journal", "knowledge", "propose", "filters", REST}
     assert parts | ({"ask"} if case.name == "TPE" else set()) <= late["parts_ms"].keys()
-    assert not {SAMPLER, DEVICE} & late["parts_ms"].keys()
+    assert not set(APART) & late["parts_ms"].keys()
     assert (late["asked"] > 0) == (case.name == "TPE")
     assert sum(late["parts_ms"].values()) == pytest.approx(late["driver_ms"], abs=0.02)
 

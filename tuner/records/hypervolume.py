@@ -48,15 +48,16 @@ class GrowingHypervolume:
     def add_box(self, mode: Mode, box: Box) -> None:
         """Take in one more point, given as its box."""
         front = self._fronts.setdefault(mode, [])
-        if any(_holds(other, box) for other in front):
+        if _is_held(box, front):
             return
         self.volume += _growth(front, box)
-        front[:] = [box, *(other for other in front if not _holds(box, other))]
+        x, y, z = box
+        front[:] = [box, *(each for each in front if not (x >= each[0] and y >= each[1] and z >= each[2]))]
 
     def growth(self, mode: Mode, box: Box) -> float:
         """What `add_box` would add to the volume; 0 where a point holds the box already."""
         front = self._fronts.get(mode, ())
-        return 0.0 if any(_holds(other, box) for other in front) else _growth(front, box)
+        return 0.0 if _is_held(box, front) else _growth(front, box)
 
 
 def _growth(front: Sequence[Box], new: Box) -> float:
@@ -72,8 +73,11 @@ def _box(point: Point, budget_bytes: int) -> Box:
     return to_box(point.tokens_per_s, point.peak_bytes, point.body_parameters, budget_bytes)
 
 
-def _holds(one: Box, other: Box) -> bool:
-    return one[0] >= other[0] and one[1] >= other[1] and one[2] >= other[2]
+def _is_held(box: Box, front: Iterable[Box]) -> bool:
+    """Whether one of a front is at least as large everywhere. Written out: it is asked a thousand times for a
+    candidate."""
+    x, y, z = box
+    return any(a >= x and b >= y and c >= z for a, b, c in front)
 
 
 def _common(one: Box, other: Box) -> Box:
@@ -84,7 +88,7 @@ def _undominated(boxes: Iterable[Box]) -> list[Box]:
     """Different boxes without those that another one holds."""
     front: list[Box] = []
     for box in sorted(boxes, reverse=True):  # whoever holds a box comes before it
-        if not any(_holds(other, box) for other in front):
+        if not _is_held(box, front):
             front.append(box)
     return front
 
