@@ -42,7 +42,7 @@ class Growth:
         self._rungs: list[_Expected] = []
         self._places: dict[Candidate, range] = {}  # among them, by line
         self._points: dict[Candidate, Point] = {}  # measured
-        self._rates: dict[Candidate, dict[int, float]] = {}  # of these, by line and batch
+        self._rates: dict[Candidate, dict[int, float]] = {}  # of these, by line and batch, not compared yet
         self._off: dict[Candidate, dict[int, float]] = {}  # their log factors, where they are predicted
         self._correction, self._corrected_by = correct(()), 0  # of the first steps, so many
         self._heap: list[_Entry] = []
@@ -147,10 +147,9 @@ class Growth:
     def _compare(self, lines: Sequence[Candidate]) -> None:
         """Judge lines again by what was measured of them."""
         for line in lines:
-            self._off[line] = {
-                batch: math.log(self._outlooks[line].forecast(batch).tokens_per_s.expected / rate)
-                for batch, rate in self._rates.get(line, {}).items()
-            }
+            off, outlook = self._off.setdefault(line, {}), self._outlooks[line]
+            for batch, rate in self._rates.pop(line, {}).items():
+                off[batch] = math.log(outlook.forecast(batch).tokens_per_s.expected / rate)
         if lines:
             places = {place for line in lines for place in self._places[line]}
             self._heap = [entry for entry in self._heap if entry[1] not in places]
@@ -166,7 +165,7 @@ class Growth:
         if off:
             log_factor = off[min(off, key=lambda known: (abs(math.log(known / batch)), known))]
         else:
-            log_factor = self._correction.log_factor(expected.line.kernel_version, expected.limited_by)
+            log_factor = self._correction.log_factor(expected.line.version, expected.limited_by)
         rate = expected.tokens_per_s * math.exp(-log_factor)
         return to_box(rate, expected.peak_bytes, expected.body_parameters, self._budget_bytes)
 
