@@ -113,6 +113,27 @@ def test_what_candidates_share_is_compiled_once_and_the_first_first(processes, c
     assert report.is_done
 
 
+def test_whoever_waits_for_one_of_several_has_the_first_that_is_ready(processes, compiler, monkeypatch):
+    held, do = threading.Event(), processes.do
+
+    def hold(name: str) -> None:
+        if name == "find 4":
+            held.wait()
+        do(name)
+
+    monkeypatch.setattr(processes, "do", hold)
+    both = [candidate(4), candidate(2)]
+    with compiler() as ahead:
+        ahead.compile_ahead([candidate(2), candidate(4)])
+        one = ahead.first_ready(both, LONG_S)
+        none = ahead.first_ready(both[:1], 0.0)
+        held.set()
+        assert (one, none) == (candidate(2), None)
+        assert ahead.wait(both, LONG_S)
+        assert ahead.first_ready(both, 0.0) == candidate(4)
+        assert ahead.first_ready([], 0.0) is None
+
+
 def test_what_takes_long_comes_first(processes, compiler, monkeypatch):
     monkeypatch.setattr(module, "_SLOW_S", {"a.b.of 2": 9.0, "a.b.shared": 8.0, "a.b.of 4": 99.0})
     with compiler() as ahead:

@@ -80,6 +80,9 @@ class Prepared(Preparation):
         self.waited += candidates
         return True
 
+    def first_ready(self, candidates: Sequence[Candidate], timeout_s: float) -> Candidate | None:
+        return candidates[0]
+
     def wait_for_check(self, candidate: Candidate, timeout_s: float) -> bool:
         return True
 

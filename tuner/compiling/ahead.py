@@ -148,15 +148,29 @@ class KernelCompiler:
 
     def wait(self, candidates: Sequence[Candidate], timeout_s: float) -> bool:
         """Wait until nothing is left to be done for these; whether that came in time."""
-        asked = [each for candidate in candidates for each in self._asked(candidate)]
-        with self._changed:
-            return self._changed.wait_for(lambda: all(each not in self._open for each in asked), timeout_s)
+        return self._wait([each for candidate in candidates for each in self._asked(candidate)], timeout_s)
 
     def wait_for_check(self, candidate: Candidate, timeout_s: float) -> bool:
         """Wait until the check of a candidate's version can begin, which comes first; as `wait`."""
-        asked = self._asked(candidate)[:1]
+        return self._wait(self._asked(candidate)[:1], timeout_s)
+
+    def first_ready(self, candidates: Sequence[Candidate], timeout_s: float) -> Candidate | None:
+        """Wait until nothing is left to be done for one of these: the first of them; None where that took
+        longer."""
+        asked = [(candidate, self._asked(candidate)) for candidate in candidates]
+
+        def found() -> Candidate | None:
+            return next((candidate for candidate, of_it in asked if self._are_done(of_it)), None)
+
         with self._changed:
-            return self._changed.wait_for(lambda: all(each not in self._open for each in asked), timeout_s)
+            return self._changed.wait_for(found, timeout_s)
+
+    def _wait(self, asked: Sequence[Launches], timeout_s: float) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: self._are_done(asked), timeout_s)
+
+    def _are_done(self, asked: Sequence[Launches]) -> bool:
+        return all(each not in self._open for each in asked)
 
     def report(self) -> Compilation:
         """What was done so far."""

@@ -26,8 +26,8 @@ _MORE = 1 + 1 / 64
 taken again once this many times as many steps were measured. Up to 64 that is after each."""
 _PREPARED = 12
 """So many that are worthwhile are made ready at a time."""
-_WAIT_S, _WAITS = 0.5, 240
-"""How long is waited for the first of them, and how often it is looked whether another one is ready."""
+_WAIT_S = 120.0
+"""How long is waited until one of them is ready."""
 
 _Model = tuple[str, str, tuple[str, ...]]
 
@@ -108,14 +108,10 @@ class GuidedSearch(Strategy):
         if candidates and not self._has_begun:
             # What is left of it is compiled while its version is checked and a new worker started.
             self._has_begun = True
-            if self._preparation.wait_for_check(candidates[0], _WAIT_S * _WAITS):
+            if self._preparation.wait_for_check(candidates[0], _WAIT_S):
                 return candidates[0]
-        for _ in range(_WAITS if candidates else 0):
-            for candidate in candidates:
-                if self._preparation.wait([candidate], 0.0):
-                    return candidate
-            self._preparation.wait(candidates[:1], _WAIT_S)
-        return next(iter(candidates), None)  # it takes too long: the worker does what is missing
+        # Where it takes too long the worker does what is missing.
+        return self._preparation.first_ready(candidates, _WAIT_S) or next(iter(candidates), None)
 
     def _untold_apart(self, knowledge: Knowledge) -> Candidate | None:
         """Of the fastest of a model's best cell that cannot be told apart yet the one measured least often;

@@ -68,6 +68,10 @@ class Preparation(Protocol):
         """Wait until all of these are ready; whether that came in time."""
         ...
 
+    def first_ready(self, candidates: Sequence[Candidate], timeout_s: float) -> Candidate | None:
+        """Wait until any of these is ready; the first of those that are, None where none was in time."""
+        ...
+
     def wait_for_check(self, candidate: Candidate, timeout_s: float) -> bool:
         """Wait until the check of a candidate's version can begin, which comes first; as `wait`."""
         ...
