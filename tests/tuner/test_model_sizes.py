@@ -15,7 +15,7 @@ from phase8_tune.tuner.predict.rate.profiles import gpu_profile
 from phase8_tune.tuner.records.frontier import settle, to_points
 from phase8_tune.tuner.records.recommend import recommend
 from phase8_tune.tuner.report.tables import shared_settings
-from phase8_tune.tuner.report.wording import model_order
+from phase8_tune.tuner.records.wording import model_order
 from phase8_tune.tuner.study.changes import with_models, with_vocab_size
 from phase8_tune.tuner.study.definition import StudyDefinition, parse_definition
 from phase8_tune.tuner.study.space import SearchSpace

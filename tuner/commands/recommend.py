@@ -82,6 +82,7 @@ def recommend(
     from ..goals.wording import why
     from ..records.frontier import to_points
     from ..records.journal import read_records
+    from ..records.recommend import has_settings
     from ..records.run_directory import RunPaths, read_run_info
     from ..report.answers import answer_to_dict, render_answer, render_table
     from ..study.model_names import known_or_same
@@ -111,7 +112,8 @@ def recommend(
         found: dict[str, Any] = {
             "run": str(root),
             "answers": [
-                answer_to_dict(answer, filters, horizon) | {"file": str(goal_path(folder, answer.goal))}
+                answer_to_dict(answer, filters, horizon)
+                | {"file": str(goal_path(folder, answer.goal)) if has_settings(answer.point) else None}
                 for answer in answers
             ],
         }
@@ -129,4 +131,5 @@ def recommend(
     written = write_goals({a.goal: (a.point, why(a, filters, horizon)) for a in answers}, folder)
     if not as_json:
         click.echo("\n" + "".join(f"Written:  {path}\n" for path in written), nl=False)
+    if not as_json and written:
         click.echo(f"\nNext:  phase8-train {shell_path(written[0])} --data FILE")

@@ -159,5 +159,4 @@ def _cell(points: Sequence[Point]) -> str:
     if not points:
         return "-"
     best = max(points, key=lambda p: (p.tokens_per_s, -p.peak_bytes, p.record.digest))
-    shape = f"{best.candidate.batch_size}×{best.candidate.n_seq}"
-    return f"{shape} ~{float(f'{best.tokens_per_s:.3g}'):,.0f}"
+    return f"{best.candidate.shape} ~{float(f'{best.tokens_per_s:.3g}'):,.0f}"

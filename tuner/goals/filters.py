@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from ..records.frontier import Point
 from ..records.recommend import is_trainable
+from ..records.wording import items_of
 from ..values.errors import NothingFitsError, UserInputError
 from ..values.sizes import format_budget
 
@@ -85,8 +86,8 @@ class Filters:
         if (min_seq := self.min_seq) is not None:
             yield _Condition(
                 f"--min-seq {min_seq}",
-                lambda p: p.candidate.n_seq >= min_seq,
-                lambda ps: f"the longest is {max(p.candidate.n_seq for p in ps)}",
+                lambda p: p.candidate.length >= min_seq,
+                lambda ps: f"the longest is {max(p.candidate.length for p in ps)}",
             )
         if (least := self.min_parameters) is not None:
             yield _Condition(
@@ -97,8 +98,10 @@ class Filters:
         if (tokens := self.tokens_per_update) is not None:
             yield _Condition(
                 f"--tokens-per-update {tokens:,}",
-                lambda p: p.candidate.tokens_per_step <= tokens,
-                lambda ps: f"the smallest batch has {min(p.candidate.tokens_per_step for p in ps):,} tokens",
+                lambda p: p.candidate.items_per_step <= tokens,
+                lambda ps: (
+                    f"the smallest batch has {min(p.candidate.items_per_step for p in ps):,} {items_of(ps)}"
+                ),
             )
         if (watts := self.max_power_w) is not None:
             yield _Condition(

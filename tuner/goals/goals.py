@@ -53,7 +53,7 @@ _Order = Callable[[Point], tuple[float, ...]]
 _ORDERS: dict[Goal, _Order] = {
     Goal.THROUGHPUT: lambda p: (p.tokens_per_s, -p.peak_bytes, p.body_parameters),
     Goal.MODEL_SIZE: lambda p: (p.body_parameters, p.tokens_per_s, -p.peak_bytes),
-    Goal.CONTEXT: lambda p: (p.candidate.n_seq, p.body_parameters, p.tokens_per_s, -p.peak_bytes),
+    Goal.CONTEXT: lambda p: (p.candidate.length, p.body_parameters, p.tokens_per_s, -p.peak_bytes),
     Goal.MEMORY: lambda p: (-p.peak_bytes, p.tokens_per_s, p.body_parameters),
 }
 
@@ -76,7 +76,13 @@ class Answer:
 
 
 def find_answer(points: Sequence[Point], goal: Goal, horizon: Horizon) -> Answer | None:
-    """The answer to a goal among training points, whose order does not matter; None where there are none."""
+    """The answer to a goal among training points, whose order does not matter; None where there are none.
+
+    A goal that asks for a loss is answered by models of tokens alone.
+    """
+    asks_for_loss = goal in (Goal.BALANCED, Goal.COMPUTE_OPTIMAL)
+    if asks_for_loss:  # whose law is of tokens
+        points = [point for point in points if point.candidate.spec.items == "tokens"]
     if not points:
         return None
     chosen = _choose(points, goal, horizon)
@@ -84,7 +90,6 @@ def find_answer(points: Sequence[Point], goal: Goal, horizon: Horizon) -> Answer
     beaten_by = sorted(
         (p for p in others if p.dominates(chosen)), key=lambda p: (-p.tokens_per_s, p.record.digest)
     )
-    asks_for_loss = goal in (Goal.BALANCED, Goal.COMPUTE_OPTIMAL)
     return Answer(
         goal=goal,
         point=chosen,
@@ -124,8 +129,8 @@ def _balance(points: Sequence[Point], horizon: Horizon) -> Point:
     model = min(band, key=lambda item: (item.point.body_parameters, item.loss, item.model)).model
     of_model = by_model(points)[model]
     best = max(point.tokens_per_s for point in of_model)
-    n_seq = max(p.candidate.n_seq for p in of_model if p.tokens_per_s >= KEPT * best)
-    of_cell = [point for point in of_model if point.candidate.n_seq == n_seq]
+    length = max(p.candidate.length for p in of_model if p.tokens_per_s >= KEPT * best)
+    of_cell = [point for point in of_model if point.candidate.length == length]
     best = max(point.tokens_per_s for point in of_cell)
     near = [point for point in of_cell if point.tokens_per_s >= KEPT * best]
     return min(near, key=lambda p: (p.peak_bytes, -p.tokens_per_s, p.record.digest))

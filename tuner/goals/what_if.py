@@ -35,13 +35,13 @@ def with_budget(points: Sequence[Point], goal: Goal, horizon: Horizon, budget_by
 
 def double_context(points: Sequence[Point], chosen: Point) -> Doubled | None:
     """What doubles the sequence of a point in the same model; None where nothing of it fits."""
-    name, n_seq = recommendation_name(chosen.candidate), 2 * chosen.candidate.n_seq
-    longer = [p for p in points if recommendation_name(p.candidate) == name and p.candidate.n_seq >= n_seq]
+    name, length = recommendation_name(chosen.candidate), 2 * chosen.candidate.length
+    longer = [p for p in points if recommendation_name(p.candidate) == name and p.candidate.length >= length]
     if not longer:
         return None
-    shortest = min(point.candidate.n_seq for point in longer)
+    shortest = min(point.candidate.length for point in longer)
     point = max(
-        (p for p in longer if p.candidate.n_seq == shortest),
+        (p for p in longer if p.candidate.length == shortest),
         key=lambda p: (p.tokens_per_s, -p.peak_bytes, p.record.digest),
     )
     before, after = chosen.candidate.to_dict(), point.candidate.to_dict()

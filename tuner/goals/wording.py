@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..records.frontier import Point
 from ..records.recommend import recommendation_name
+from ..records.wording import items_of, length_word, rate_of
 from ..values.sizes import MIB, format_budget, format_duration
 from .filters import Filters
 from .goals import KEPT, Answer, Goal
@@ -12,7 +13,7 @@ from .loss import BAND, FREE_EPOCHS, SMALLEST_FITTED_PARAMETERS, Horizon, ModelL
 
 def describe_point(point: Point) -> str:
     """A configuration with its figures: `small 8×256 fast bf16 train: 1,709,000 tokens/s, 7,946 MB`."""
-    return f"{point.candidate.describe()}: {_rate(point)} tokens/s, {point.peak_bytes / MIB:,.0f} MB"
+    return f"{point.candidate.describe()}: {_rate(point)} {rate_of(point)}, {point.peak_bytes / MIB:,.0f} MB"
 
 
 def compare(point: Point, other: Point) -> str:
@@ -20,9 +21,10 @@ def compare(point: Point, other: Point) -> str:
     parts = []
     if other.body_parameters != point.body_parameters:
         parts.append(f"parameters {_share(other.body_parameters / point.body_parameters)}")
-    if other.candidate.n_seq != point.candidate.n_seq:
-        parts.append(f"sequence {other.candidate.n_seq} for {point.candidate.n_seq}")
-    parts.append(f"tokens/s {_share(other.tokens_per_s / point.tokens_per_s)}")
+    if other.candidate.length != point.candidate.length:
+        word = length_word([point.candidate, other.candidate])
+        parts.append(f"{word} {other.candidate.length} for {point.candidate.length}")
+    parts.append(f"{rate_of(point)} {_share(other.tokens_per_s / point.tokens_per_s)}")
     parts.append(f"memory {_signed((other.peak_bytes - point.peak_bytes) / MIB, ',.0f')} MB")
     return ", ".join(parts)
 
@@ -30,7 +32,7 @@ def compare(point: Point, other: Point) -> str:
 def why_fastest(point: Point, others: list[Point]) -> list[str]:
     """Lines of a model's own file: why it was chosen of the model's points, and the next fastest."""
     name, budget = recommendation_name(point.candidate), format_budget(point.record.budget_bytes)
-    lines = [f"why: the most tokens/s of every training configuration of {name} that fits {budget}"]
+    lines = [f"why: the most {rate_of(point)} of every training configuration of {name} that fits {budget}"]
     rivals = [other for other in others if other.record.digest != point.record.digest]
     if not rivals:
         return [*lines, "next best: no other fits"]
@@ -90,11 +92,12 @@ def describe_loss(item: ModelLoss) -> str:
 def _reason(answer: Answer, horizon: Horizon) -> str:
     point = answer.point
     if answer.goal is Goal.THROUGHPUT:
-        return f"{_rate(point)} tokens/s are the most"
+        return f"{_rate(point)} {rate_of(point)} are the most"
     if answer.goal is Goal.MODEL_SIZE:
         return f"{point.body_parameters:,} parameters are the most"
     if answer.goal is Goal.CONTEXT:
-        return f"{point.candidate.n_seq} tokens are the longest sequence"
+        word = length_word([point.candidate]) or "item"
+        return f"{point.candidate.length} {items_of([point])} are the longest {word}"
     if answer.goal is Goal.MEMORY:
         return f"{point.peak_bytes / MIB:,.0f} MB are the least"
     band = ", ".join(describe_loss(item) for item in answer.losses if item.in_band)
@@ -104,7 +107,8 @@ def _reason(answer: Answer, horizon: Horizon) -> str:
     name = recommendation_name(point.candidate)
     return (
         f"{name} is the smallest within {BAND:.0%} of the best expected loss after {after} ({band}), and "
-        f"{point.candidate.n_seq} the longest sequence that keeps {KEPT:.0%} of its tokens/s"
+        f"{point.candidate.length} the longest {length_word([point.candidate]) or 'item'} that keeps "
+        f"{KEPT:.0%} of its {rate_of(point)}"
     )
 
 
@@ -113,7 +117,7 @@ def _explain(answer: Answer) -> str:
     chosen, best = answer.point.candidate, answer.beaten_by[0].candidate
     if recommendation_name(best) != recommendation_name(chosen):
         reason = "another model, whose expected loss is no better"
-    elif best.n_seq < chosen.n_seq:
+    elif best.length < chosen.length:
         reason = "a shorter sequence"
     else:
         reason = "a longer sequence, which keeps less of the model's tokens/s"

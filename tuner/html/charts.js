@@ -43,16 +43,20 @@ function best(rows) {
   return rows.reduce((a, b) => (b.rate > a.rate ? b : a));
 }
 
+function unit() {
+  return plain(page.data.unit.replace(/^./, (first) => first.toUpperCase()));
+}
+
 function settingsOf(row) {
-  return `${row.version}, ${row.precision}${row.checkpointing ? ", checkpointing" : ""}`;
+  return [row.version, row.others, row.precision, row.checkpointing ? "checkpointing" : ""].filter(Boolean).join(", ");
 }
 
 function rateOf(row) {
   if (row.rate === null) return "no throughput";
   const interval = `${narrow.format(row.low)} to ${narrow.format(row.high)}`;
   return row.predicted
-    ? `~${wide.format(row.rate)} tokens/s (nine of ten: ${interval})`
-    : `${wide.format(row.rate)} tokens/s (±${narrow.format((row.high - row.low) / 2)})`;
+    ? `~${wide.format(row.rate)} ${page.data.unit} (nine of ten: ${interval})`
+    : `${wide.format(row.rate)} ${page.data.unit} (±${narrow.format((row.high - row.low) / 2)})`;
 }
 
 function hoverOf(row) {
@@ -142,7 +146,7 @@ function mainPlot(rows, unfit, kept) {
   const room = Math.max((most - least) * 0.05, most * 0.01);
   return [traces, layout({
     xaxis: { ...title("Peak memory (MB)"), range: [least - room, most + room] },
-    yaxis: { ...title("Tokens/s, larger is better"), type: "log", dtick: "D2", tickformat: "~s", exponentformat: "none" },
+    yaxis: { ...title(`${unit()}, larger is better`), type: "log", dtick: "D2", tickformat: "~s", exponentformat: "none" },
     shapes: [{ type: "line", x0: page.budget_mb, x1: page.budget_mb, y0: 0, y1: 1, yref: "paper", line: { color: colour("--warn"), width: 3, dash: "dash" } }],
     uirevision: "main",
     margin: { l: 10, r: 40, t: 12, b: 10 },
@@ -165,7 +169,7 @@ function heatMap(rows) {
 const MOST_LINES = 10;
 
 function batchPlot(rows) {
-  const key = (r) => [r.model, r.sequence, r.version, r.precision, r.checkpointing].join("\n");
+  const key = (r) => [r.model, r.sequence, r.version, r.precision, r.checkpointing, r.others].join("\n");
   const lines = [...groups(rows, key).values()].filter((own) => new Set(own.map((r) => r.batch)).size > 1);
   lines.sort((a, b) => b.length - a.length);
   const traces = lines.slice(0, MOST_LINES).map((own) => {
@@ -180,7 +184,7 @@ function batchPlot(rows) {
       marker: { symbol: SHAPES[page.versions.indexOf(first.version) % SHAPES.length] + (first.predicted ? "-open" : ""), size: 7 },
     };
   });
-  return [traces, layout({ xaxis: { ...title("Batch"), type: "log", dtick: "D2" }, yaxis: { ...title("Tokens/s"), type: "log", dtick: "D2", tickformat: "~s" } }), lines.length];
+  return [traces, layout({ xaxis: { ...title("Batch"), type: "log", dtick: "D2" }, yaxis: { ...title(unit()), type: "log", dtick: "D2", tickformat: "~s" } }), lines.length];
 }
 
 function versionPlot(rows) {
@@ -194,7 +198,7 @@ function versionPlot(rows) {
       marker: { color: COLOURS[index % COLOURS.length], pattern: { shape: ["", "/", "x", ".", "-"][index % 5], solidity: 0.2 } },
     };
   }).filter((trace) => trace.x.length);
-  return [traces, layout({ barmode: "group", bargap: Math.max(0.25, 1 - 0.18 * cells.length), xaxis: { type: "category" }, yaxis: { ...title("Tokens/s"), tickformat: "~s" } })];
+  return [traces, layout({ barmode: "group", bargap: Math.max(0.25, 1 - 0.18 * cells.length), xaxis: { type: "category" }, yaxis: { ...title(unit()), tickformat: "~s" } })];
 }
 
 /* Stacked bars of what the memory is made of; rows without a ledger are left out. */
@@ -243,5 +247,5 @@ function energyPlot(rows) {
     type: "scatter", mode: "markers", name: plain(model), x: own.map((r) => r.rate), y: own.map((r) => r.energy_mj), customdata: own.map((r) => r.index),
     hoverinfo: "text", hovertext: own.map((r) => `${hoverOf(r)}<br>${fine.format(r.energy_mj)} mJ a token`), marker: { ...markers(own), color: modelColour(model) },
   }));
-  return [traces, layout({ xaxis: { ...title("Tokens/s"), type: "log", dtick: "D2", tickformat: "~s" }, yaxis: { ...title("mJ a token"), type: "log", dtick: "D2", tickformat: "~g" } })];
+  return [traces, layout({ xaxis: { ...title(unit()), type: "log", dtick: "D2", tickformat: "~s" }, yaxis: { ...title("mJ a token"), type: "log", dtick: "D2", tickformat: "~g" } })];
 }

@@ -131,7 +131,7 @@ function showBudget() {
   $("budget").setAttribute("aria-valuetext", text);
   const fitting = page.shown.filter((r) => r.fits && r.needs_mb <= page.budget_mb);
   const table = document.createElement("table");
-  table.createTHead().insertRow().append(...["Model", "Tokens/s", "Batch×sequence", "Peak (MB)"].map((name) => made("th", name)));
+  table.createTHead().insertRow().append(...["Model", unit(), "Batch×sequence", "Peak (MB)"].map((name) => made("th", name)));
   const body = table.createTBody();
   for (const [, own] of groups(fitting, (r) => r.model)) {
     const row = best(own), cell = document.createElement("td"), link = made("button", row.model);

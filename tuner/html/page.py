@@ -9,6 +9,7 @@ from plotly.offline import get_plotlyjs
 
 from ..records.hypervolume import GrowingHypervolume
 from ..records.results import Results
+from ..records.wording import rate_unit
 from ..values.sizes import MIB, format_budget
 from .escaping import escape, inline, script_json
 from .facts import PageFacts, Section
@@ -49,6 +50,7 @@ def render_html(results: Results, facts: PageFacts) -> str:
         "budget_mb": round(facts.budget_bytes / MIB, 1),
         "budget": format_budget(facts.budget_bytes),
         "device": facts.device,
+        "unit": rate_unit(point.candidate for point in results.points) if results.points else "tokens/s",
         "progress": _progress(results, facts.budget_bytes),
         **pack(rows),
     }
@@ -141,7 +143,7 @@ def _table_row(index: int, row: Row) -> str:
         _number(row.parameters),
         str(row.sequence),
         str(row.batch),
-        escape(row.version),
+        escape(", ".join(filter(None, (row.version, row.others)))),
         escape(row.precision),
         "yes" if row.checkpointing else "no",
         escape(row.mode),

@@ -9,13 +9,16 @@ from datetime import datetime
 
 from ..records.frontier import Point
 from ..records.results import Results
-from ..training.recommended import to_settings, to_yaml
-from ..values.candidate import Candidate
+from ..records.wording import setting_axes
+from ..training.recommended import settings_of, to_yaml
+from ..values.candidate import DEFAULT_WORKLOAD, Candidate
 from ..values.outcome import Outcome
 from ..values.record import Record
 from ..values.sizes import MIB
 
 _BATCH = "\nbatch_size: {}\n"
+_PRECISION, _CHECKPOINTING = "mixed_precision", "gradient_checkpointing"
+"""Settings with a column of their own, where a workload has them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +28,7 @@ class Row:
     low, high: of the tokens a second, a standard deviation around the mean where measured, else the interval
     that should hold nine of ten. minutes: from the beginning of the run to its end. needs_mb:
     what the budget has to hold. ledger: names and MB, in turn.
+    others: settings beside version, precision and checkpointing, in words.
     settings: the settings file, whose batch is `{}`; "" where nothing trains by it.
     """
 
@@ -37,6 +41,7 @@ class Row:
     version: str
     precision: str
     checkpointing: bool
+    others: str
     parameters: int | None
     rate: float | None
     low: float | None
@@ -66,7 +71,7 @@ def to_rows(records: Sequence[Record], results: Results) -> list[Row]:
     for record in records:
         measurement, candidate = record.measurement, record.to_candidate()
         point, predicted = points.get(record.digest), measurement.predicted
-        energy_j = measurement.energy_per_token_j(candidate.tokens_per_step)
+        energy_j = measurement.energy_per_token_j(candidate.items_per_step)
         peak_bytes = measurement.peak_bytes if _is_whole(record) else None
         low, high = _interval(point)
         rows.append(
@@ -74,12 +79,13 @@ def to_rows(records: Sequence[Record], results: Results) -> list[Row]:
                 digest=record.digest,
                 workload=candidate.workload,
                 mode=candidate.mode,
-                model=" ".join(candidate.model_words),
-                sequence=candidate.n_seq,
+                model=_model(candidate),
+                sequence=candidate.length,
                 batch=candidate.batch_size,
-                version=candidate.kernel_version,
-                precision=candidate.mixed_precision,
-                checkpointing=candidate.gradient_checkpointing,
+                version=candidate.version,
+                precision=candidate.precision,
+                checkpointing=candidate.axes.get(_CHECKPOINTING) is True,
+                others=_others(candidate),
                 parameters=measurement.parameters,
                 rate=_short(point.tokens_per_s) if point else None,
                 low=low,
@@ -172,14 +178,28 @@ def _settings(point: Point, texts: dict[Candidate, str]) -> str:
     line = candidate.line()
     if line not in texts:
         texts[line] = ""
-        if candidate.mode == "train" and candidate.workload == "phase8":
+        if candidate.mode == "train":
             try:
-                settings = to_settings(point)
+                settings = settings_of(point)
             except ValueError:  # a model that phase8-train has no name for
+                return ""
+            if settings is None:
                 return ""
             text = to_yaml(settings.model_copy(update={"measured": None, "predicted": None}))
             texts[line] = text.replace(_BATCH.format(candidate.batch_size), _BATCH, 1)
     return texts[line]
+
+
+def _model(candidate: Candidate) -> str:
+    """Plots tell rows apart by it: a model of another workload than the usual one says of which."""
+    of_other = () if candidate.workload == DEFAULT_WORKLOAD else (candidate.spec.title,)
+    return " ".join((*of_other, *candidate.model_words))
+
+
+def _others(candidate: Candidate) -> str:
+    shown = {candidate.spec.version_axis, _PRECISION, _CHECKPOINTING}
+    axes = (axis for axis in setting_axes([candidate]) if axis.name not in shown)
+    return ", ".join(word for axis in axes if (word := axis.say(candidate.axes[axis.name])))
 
 
 def _interval(point: Point | None) -> tuple[float | None, float | None]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
-from ..values.candidate import Candidate
+from ..values.candidate import DEFAULT_WORKLOAD, Candidate
+from ..values.workload_spec import known_spec
 from .cells import tied_with
 from .frontier import Point
 
@@ -27,16 +29,22 @@ def recommend(points: Iterable[Point]) -> list[Point]:
 
 
 def is_trainable(point: Point) -> bool:
-    """Whether there is a settings file of it that trains; other workloads and modes are measured to
-    compare."""
+    """Whether it is a training of a model that its workload knows; others are measured to compare."""
     candidate = point.candidate
-    return candidate.mode == "train" and candidate.spec.settings is not None and _is_named(candidate)
+    is_described = known_spec(candidate.workload) is not None
+    return candidate.mode == "train" and is_described and _is_named(candidate)
+
+
+def has_settings(point: Point) -> bool:
+    """Whether a settings file trains it."""
+    return point.candidate.spec.settings is not None
 
 
 def recommendation_name(candidate: Candidate) -> str:
-    """The stem of a recommendation's file: `small`, `640x10`, `small-phase7` for the ablation, or
-    `small-vocab8192`."""
-    return "-".join(candidate.model_words)
+    """The stem of a recommendation's file: `small`, `640x10`, `small-phase7` for the ablation,
+    `small-vocab8192`, or `transformer-small` of another workload."""
+    of_other = () if candidate.workload == DEFAULT_WORKLOAD else (candidate.workload,)
+    return re.sub(r"[^\w.-]+", "_", "-".join((*of_other, *candidate.model_words)))
 
 
 def _is_named(candidate: Candidate) -> bool:

@@ -11,6 +11,7 @@ from ..goals.goals import Answer, Goal
 from ..goals.loss import Horizon
 from ..goals.wording import caveats, describe_point, why
 from ..records.frontier import Point
+from ..records.recommend import has_settings
 from ..records.results import Results
 from ..training.recommended import goal_path
 from ..values.shell_words import shell_path
@@ -139,9 +140,12 @@ def render_end(results: Results, run_root: Path, recommended: Sequence[Path], *,
     recommended: the files that were written. width: columns of the terminal; None: no limit.
     """
     answers = run_answers(results)
-    best = goal_path(run_root / "recommended", Goal.BALANCED) if answers else None
-    files = render_files(run_root, recommended, best)
-    if answers:
+    balanced = next((answer for answer in answers if answer.goal is Goal.BALANCED), None)
+    has_file = balanced is not None and has_settings(balanced.point)
+    files = render_files(
+        run_root, recommended, goal_path(run_root / "recommended", Goal.BALANCED) if has_file else None
+    )
+    if balanced is not None:
         return f"{_render_balanced(answers, len(results.frontier), run_root, width=width)}\n{files}"
     if results.frontier:
         return f"{render_frontier(results.frontier, run_root, is_short=True, width=width)}\n{files}"

@@ -9,13 +9,13 @@ from itertools import combinations
 
 from ..records.cells import Cell, cell_of
 from ..records.frontier import Point
+from ..records.wording import length_word, model_order, namer, rate_of, rate_unit, settings_of
 from ..values.axes import Axis
 from ..values.candidate import Candidate
 from ..values.outcome import Outcome
 from ..values.record import Record
 from ..values.sizes import format_mb
 from .facts import describe_rate, format_rate
-from .wording import length_word, model_order, namer, rate_of, rate_unit, settings_of
 
 
 def throughput_findings(points: Sequence[Point]) -> list[str]:

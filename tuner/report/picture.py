@@ -8,11 +8,11 @@ from pathlib import Path
 
 from ..records.frontier import Point
 from ..records.results import Results
+from ..records.wording import model_order, namer, rate_unit
 from ..values.atomic_write import replaced_whole
 from ..values.candidate import Candidate
 from ..values.sizes import MIB, format_budget
 from .facts import RunFacts, describe_device
-from .wording import model_order, namer, rate_unit
 
 # As on the page: Okabe and Ito's colours, a grey for their yellow and black.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C8C8C")

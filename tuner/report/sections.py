@@ -8,8 +8,9 @@ from ..html.facts import Section
 from ..machine.environment import Environment, triton_status
 from ..records.cells import best_of_cells, describe_ties
 from ..records.frontier import Point
-from ..records.recommend import recommendation_name
+from ..records.recommend import has_settings, recommendation_name
 from ..records.results import Results
+from ..records.wording import length_word, model_axes, model_order, namer, rate_of, rate_unit, setting_axes
 from ..values.shell_words import shell_path
 from ..values.sizes import format_budget, format_mb
 from ..workloads.spec import spec_of
@@ -32,7 +33,6 @@ from .findings import (
 from .method import method
 from .tables import frontier_table, shared_settings
 from .versions import versions_section
-from .wording import length_word, model_axes, model_order, namer, rate_of, rate_unit, setting_axes
 
 ALL_PREDICTED = "Every figure in this report is predicted, none is measured."
 
@@ -99,17 +99,20 @@ def answer(results: Results, facts: RunFacts) -> Section:
         title=title,
         lines=(
             _headline(results, facts),
-            "Of each model the fastest that fits is a settings file: `recommended/<model>.yaml`.",
+            "Of each model the fastest that fits is a settings file: `recommended/<model>.yaml`."
+            if any(map(has_settings, chosen))
+            else "Of each model the fastest that fits.",
         ),
         rows=(
             (*headers, "File"),
-            *(
-                (*row, f"`recommended/{recommendation_name(point.candidate)}.yaml`")
-                for row, point in zip(rows, chosen, strict=True)
-            ),
+            *((*row, _file(point)) for row, point in zip(rows, chosen, strict=True)),
         ),
         align=align,
     )
+
+
+def _file(point: Point) -> str:
+    return f"`recommended/{recommendation_name(point.candidate)}.yaml`" if has_settings(point) else "-"
 
 
 def _headline(results: Results, facts: RunFacts) -> str:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from tabulate import tabulate
 
 from ..records.frontier import Point
+from ..records.wording import length_word, model_axes, rate_unit, setting_axes
 from ..values.axes import Axis
 from ..values.candidate import Candidate
 from ..values.record import Record
 from ..values.sizes import format_mb
 from .facts import describe_rate, format_parameters
-from .wording import length_word, model_axes, rate_unit, setting_axes
 
 Column = tuple[str, Callable[[Candidate], str]]
 """Heading, and the text of a candidate's value."""

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from ..html.facts import Section
 from ..records.frontier import Point
 from ..records.versions import lost_versions, side_by_side
+from ..records.wording import length_word, model_order, namer, rate_unit
 from ..values.sizes import format_mb
 from .facts import format_rate
-from .wording import length_word, model_order, namer, rate_unit
 
 
 def versions_section(points: Sequence[Point]) -> Section:

@@ -5,6 +5,7 @@ One file a model, named by it, and one a goal, `goal-<name>.yaml`. Each says in 
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,17 @@ def to_config(candidate: Candidate) -> Phase8Config:
     )
 
 
+def settings_of(point: Point) -> TrainingSettings | None:
+    """The settings that reproduce a point, as its workload writes them; None where it has none."""
+    module, _, name = (point.candidate.spec.settings or "").partition(":")
+    if not module:
+        return None
+    found: TrainingSettings = getattr(importlib.import_module(module), name)(point)
+    return found
+
+
 def to_settings(point: Point) -> TrainingSettings:
-    """The settings that reproduce a point, with where they come from."""
+    """The settings that reproduce a point of Phase 8, with where they come from."""
     candidate, measurement = point.candidate, point.record.measurement
     config = to_config(candidate)
     is_predicted = measurement.predicted is not None
@@ -178,26 +188,31 @@ def is_goal_file(path: Path) -> bool:
 def write_goals(answers: Mapping[str, tuple[Point, Sequence[str]]], folder: Path) -> list[Path]:
     """Write a settings file for each goal: its point, and the lines that say why. Others are left alone.
 
+    A point of a workload without settings files has none.
     Raises: UserInputError where the folder cannot be written.
     """
-    return _write(
-        {goal_path(folder, g): to_yaml(to_settings(point), why) for g, (point, why) in answers.items()},
-        folder,
-    )
+    texts = {
+        goal_path(folder, goal): to_yaml(settings, why)
+        for goal, (point, why) in answers.items()
+        if (settings := settings_of(point)) is not None
+    }
+    return _write(texts, folder)
 
 
 def write_recommendations(
     points: Iterable[Point], folder: Path, reasons: Callable[[Point], Sequence[str]] = lambda point: ()
 ) -> list[Path]:
-    """Write a settings file for each point and remove those of models that are no longer recommended.
+    """Write a settings file for each point that has one, and remove those of models that are no longer
+    recommended.
 
     reasons: lines that say why. A file of another make (edited to another model, or not ours at all) is left
     alone.
     Raises: UserInputError where the folder cannot be written.
     """
     texts = {
-        folder / f"{recommendation_name(point.candidate)}.yaml": to_yaml(to_settings(point), reasons(point))
+        folder / f"{recommendation_name(point.candidate)}.yaml": to_yaml(settings, reasons(point))
         for point in points
+        if (settings := settings_of(point)) is not None
     }
     return _write(texts, folder, is_stale=_is_recommendation)
 

@@ -1,14 +1,14 @@
-"""How a report calls models, settings and rates, whatever the workload."""
+"""What models, settings and rates are called, whatever the workload."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
 
-from ..records.frontier import Point
 from ..values.axes import Axis
 from ..values.candidate import Candidate
 from ..values.workload_spec import WorkloadSpec, known_spec
+from .frontier import Point
 
 
 def specs_of(candidates: Iterable[Candidate]) -> tuple[WorkloadSpec, ...]:
@@ -25,8 +25,17 @@ def namer(candidates: Iterable[Candidate]) -> Callable[[Candidate], str]:
 
 def rate_unit(candidates: Iterable[Candidate]) -> str:
     """What a rate of theirs counts: `tokens/s`; `items/s` where they count different things."""
+    return f"{_items(candidates)}/s"
+
+
+def items_of(points: Iterable[Point]) -> str:
+    """What the rates of points count: `tokens`; `items` where they count different things."""
+    return _items(point.candidate for point in points)
+
+
+def _items(candidates: Iterable[Candidate]) -> str:
     items = {candidate.spec.items for candidate in candidates}
-    return f"{items.pop() if len(items) == 1 else 'items'}/s"
+    return items.pop() if len(items) == 1 else "items"
 
 
 def length_word(candidates: Iterable[Candidate]) -> str:
