@@ -76,12 +76,16 @@ def line_key(candidate: Candidate, profile: GpuProfile) -> LineKey:
 
     Raises: UserInputError for a candidate of a workload that cannot be predicted.
     """
-    limits = Limits(
+    return line_under(candidate, limits_of(profile))
+
+
+def limits_of(profile: GpuProfile) -> Limits:
+    """What a trace depends on of a card."""
+    return Limits(
         shared_memory_bytes=profile.shared_memory_per_block_bytes,
         multiprocessors=profile.multiprocessors,
         threads_per_multiprocessor=profile.threads_per_multiprocessor,
     )
-    return line_under(candidate, limits)
 
 
 def line_under(candidate: Candidate, limits: Limits) -> LineKey:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .not_traceable import not_traceable
 from .scratch_rules import SCRATCH, ScratchRule
 
 GEMMS = frozenset(
@@ -41,6 +42,7 @@ _ALLOCATIONS = frozenset(
 )
 """Operations that launch nothing: what they make is written by others."""
 _RESIZING = frozenset({"resize_", "resize_as_", "set_", "resize"})
+_BUILT_IN = ("aten", "prim", "prims", "profiler")
 _VIEWS_BY_IMPLEMENTATION = frozenset({"_unsafe_view", "_reshape_alias"})
 
 
@@ -62,6 +64,7 @@ class Operation:
         self.name = str(function).removesuffix(".default")
         self.short_name = function._schema.name.partition("::")[2]
         self.namespace = function.namespace
+        self.is_custom = self.namespace not in _BUILT_IN
         returns_alias = any(value.alias_info is not None for value in schema.returns)
         mutates = any(a.alias_info is not None and a.alias_info.is_write for a in schema.arguments)
         # Inside an operation of ours these come whole: on CUDA too, what counts is what they are made of
@@ -111,13 +114,16 @@ def _written_place(schema: Any) -> tuple[int, str]:
 
 
 def custom_body(function: Any) -> Any:
-    """The Python body of one of our custom operations.
+    """The Python body of a custom operation.
 
-    Raises: KeyError for an operation that was not defined by `torch.library.custom_op`.
+    Raises: NotTraceable for an operation that was not defined by `torch.library.custom_op`.
     """
     from torch._library.custom_ops import OPDEFS
 
-    return OPDEFS[function._schema.name]._init_fn
+    name = function._schema.name
+    if name not in OPDEFS:
+        raise not_traceable(name, "what a library's own operation takes inside cannot be seen")
+    return OPDEFS[name]._init_fn
 
 
 def signature(arguments: Sequence[Any]) -> tuple[Any, ...]:

@@ -20,11 +20,15 @@ def autograd_thread() -> str:
 
 
 class Progress:
-    """Keeps the log's `phase`, `unit` and `category`. is_step: false while the model is built."""
+    """Keeps the log's `phase`, `unit` and `category`.
+
+    is_step: false while the model is built. is_marked: optimizers say when they work; else all that comes
+    after a backward pass is theirs.
+    """
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
-        self.is_step = False
+        self.is_step = self.is_marked = False
         self._first_numbers: list[int] = []  # by block
         self._loss_number: int | None = None
 
@@ -43,13 +47,23 @@ class Progress:
         self._log.category = "loss"
         self._loss_number = _next_number()
 
+    def begin_optimizer(self) -> None:
+        log = self._log
+        log.phase, log.unit, log.category = "optimizer", GLOBAL, "optimizer"
+
+    def end_optimizer(self) -> None:
+        log = self._log
+        log.phase, log.unit, log.category = "forward", 0, "activations"
+
     def follow(self) -> None:
         """To be called before anything is logged; does nothing outside of a step."""
         if not self.is_step:
             return
         log = self._log
         if torch._C._current_graph_task_id() == -1:
-            if log.phase == "backward":
+            if log.phase == "backward" and self.is_marked:
+                log.phase, log.category = "forward", "activations"
+            elif log.phase == "backward":
                 log.phase, log.unit, log.category = "optimizer", GLOBAL, "optimizer"
             return
         log.phase = "backward"

@@ -68,7 +68,7 @@ def _trace_without_gpu(
         device_limits.assuming_limits(
             shared_memory_bytes=limits.shared_memory_bytes, multiprocessors=limits.multiprocessors
         ),
-        _as_on_cuda(),
+        as_on_cuda(),
     ):
         collects = gc.isenabled()
         gc.disable()  # a collection would free at a moment of its own
@@ -155,12 +155,12 @@ def _run(trainer: Trainer, tokens: Tensor, mode: Mode, tracer: Tracer, gradients
         gradients.update(tracer.slot(p.grad) for p in parameters if p.grad is not None)
         return clip(parameters, *args, **kwargs)
 
-    with _replaced(torch.nn.utils, "clip_grad_norm_", noting):
+    with replaced(torch.nn.utils, "clip_grad_norm_", noting):
         return trainer._step(tokens)
 
 
 @contextlib.contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
     """Inside, owner.name is `value`; afterwards it is as before, also where it was a method of the class."""
     is_own = name in vars(owner)
     before = getattr(owner, name)
@@ -187,7 +187,7 @@ def _marks(tracer: Tracer, trainer: Trainer) -> Iterator[None]:
         tracer.progress.begin_loss()
         return loss(*args)
 
-    with _replaced(trainer.model.embedding, "loss", marked), _marks_of_scaling(tracer, trainer):
+    with replaced(trainer.model.embedding, "loss", marked), _marks_of_scaling(tracer, trainer):
         yield
     for handle in handles:
         handle.remove()
@@ -210,20 +210,20 @@ def _marks_of_scaling(tracer: Tracer, trainer: Trainer) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for name in ("scale", "unscale_", "step", "update") if trainer.scaler.is_enabled() else ():
             marked = told(getattr(trainer.scaler, name), True)
-            stack.enter_context(_replaced(trainer.scaler, name, marked))
+            stack.enter_context(replaced(trainer.scaler, name, marked))
             if name == "step":
                 stepping = told(trainer.optimizer.step, False)
-                stack.enter_context(_replaced(trainer.optimizer, "step", stepping))
+                stack.enter_context(replaced(trainer.optimizer, "step", stepping))
         yield
 
 
 @contextlib.contextmanager
-def _as_on_cuda() -> Iterator[None]:
+def as_on_cuda() -> Iterator[None]:
     """PyTorch takes its fused and foreach implementations for meta tensors, as it does on CUDA."""
     with contextlib.ExitStack() as stack:
         for module in map(import_module, ("torch.optim.optimizer", "torch.utils._foreach_utils")):
             for name in ("_get_fused_kernels_supported_devices", "_get_foreach_kernels_supported_devices"):
-                stack.enter_context(_replaced(module, name, lambda: ["meta", "cuda"]))
+                stack.enter_context(replaced(module, name, lambda: ["meta", "cuda"]))
         yield
 
 
@@ -236,5 +236,5 @@ def _without_launches(tracer: Tracer) -> Iterator[None]:
     def run(kernel: Any, *args: Any, **kwargs: Any) -> None:
         tracer.work.launch(kernel, args, kwargs, tracer.log.unit)
 
-    with _replaced(JITFunction, "run", run), _replaced(InterpretedFunction, "run", run):
+    with replaced(JITFunction, "run", run), replaced(InterpretedFunction, "run", run):
         yield

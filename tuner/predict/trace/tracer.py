@@ -113,7 +113,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if is_in_place:
             self.work.add(operation.cost_class, self.log.unit, 0.0, 1.5 * tensor_bytes(tensors_of(args)))
             return args[0]
-        if operation.namespace == "phase8":
+        if operation.is_custom:
             return self._run_custom(operation, func, args, kwargs)
         return self._run(operation, func, args, kwargs)
 

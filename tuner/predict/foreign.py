@@ -1,0 +1,94 @@
+"""What is predicted of a factory's model on a card: the same pipeline, without anything known of its blocks.
+
+Runs in a process that predicts: it imports torch, and the factory's own code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..workloads.training import Build, Factory
+from .fit.line import FIT_BATCHES, Line
+from .lines import Answer, Ladder, Question, limits_of
+from .rate.profiles import GpuProfile
+from .trace.events import Trace
+from .trace.foreign import trace_foreign
+from .traced_line import TracedLine
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingForecast:
+    """What a training takes of a card. peak_bytes: of the process; None where it does not fit."""
+
+    batch_size: int
+    answer: Answer
+    peak_bytes: int | None
+
+    @property
+    def fits(self) -> bool:
+        return self.answer.fits
+
+
+def training_line(
+    factory: Factory, build_of_batch: Callable[[int], Build], profile: GpuProfile, line: Line | None = None
+) -> TracedLine:
+    """The line of a factory's model, all batches of it.
+
+    build_of_batch: what the factory is asked for at a batch. line: what is known of it already, added to.
+    """
+    limits = limits_of(profile)
+    major, minor = profile.compute_capability.split(".")
+    capability = int(major), int(minor)
+
+    def tracing(batch: int, depth: int) -> Trace:
+        return trace_foreign(factory, build_of_batch(batch), limits, capability)
+
+    return TracedLine(
+        Line(processors=limits.processors) if line is None else line,
+        tracing,
+        depth=1,
+        is_captured=False,
+        first_fit=FIT_BATCHES[0],
+        input_bytes=lambda batch: 0,
+    )
+
+
+def predict_training(
+    factory: Factory,
+    build_of_batch: Callable[[int], Build],
+    profile: GpuProfile,
+    cap_bytes: int | None,
+    batch: int,
+) -> TrainingForecast:
+    """What a training of this batch takes.
+
+    cap_bytes: what torch's allocator may reserve; None: no cap.
+    Raises: NotTraceable where it cannot be followed: then there is no forecast.
+    """
+    line = training_line(factory, build_of_batch, profile)
+    question = Question(batch_size=batch, cap_bytes=cap_bytes, workspaces=profile.workspaces())
+    answer = line.ask(question)
+    reserved = answer.reserved_bytes
+    return TrainingForecast(
+        batch_size=batch,
+        answer=answer,
+        peak_bytes=None if reserved is None else reserved + profile.outside_bytes,
+    )
+
+
+def largest_batch(
+    line: TracedLine, batches: range | Sequence[int], profile: GpuProfile, cap_bytes: int
+) -> int:
+    """The largest of the allowed batches that fits under a cap, 0 where none does.
+
+    Raises: NotTraceable.
+    """
+    ladder = Ladder(
+        batches=batches if isinstance(batches, range) else tuple(batches),
+        cap_bytes=cap_bytes,
+        spare_cap_bytes=cap_bytes,
+        own_cap_bytes=cap_bytes,
+        workspaces=profile.workspaces(),
+    )
+    return line.climb(ladder).largest
