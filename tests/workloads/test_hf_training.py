@@ -126,6 +126,25 @@ def test_a_model_of_124_million_is_stepped_without_its_memory(axes, checkpointin
     assert sum(p.numel() for p in parameters) == 124_439_808
 
 
+@pytest.mark.parametrize("name", ["gpt2", "opt-125m", "pythia-160m", "SmolLM2-135M", "gemma-2-2b", "phi-2"])
+def test_a_step_on_the_meta_device_looks_at_no_data_and_makes_no_mask(monkeypatch, name):
+    masks: list[object] = []
+    attend = torch.nn.functional.scaled_dot_product_attention
+
+    def attended(*args: torch.Tensor, **kwargs: object) -> torch.Tensor:
+        masks.append(kwargs.get("attn_mask"))
+        return attend(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attended)
+    training = make(name, torch.device("meta"))
+    assert training.loss is not None
+    loss = training.loss(training.batch())
+    loss.backward()
+    assert loss.device.type == "meta"
+    assert all(p.grad is not None for p in training.modules[0].parameters())
+    assert set(map(type, masks)) == {type(None)}
+
+
 def test_a_sequence_that_is_too_long_is_refused(model):
     with pytest.raises(ValueError, match=r"^n_seq: .* takes at most 64 positions, got 65$"):
         make(model, n_seq=65)

@@ -16,7 +16,7 @@ from ...workloads.training import Build, Training
 from ..checked_axes import checked_axes
 from ..drawn_tokens import token_drawer
 from .arguments import BETAS, LEARNING_RATE, WEIGHT_DECAY, lora_arguments, model_arguments
-from .fake_modules import movable_fake_modules
+from .dataless import movable_modules, unpacked
 from .known_models import read_config
 from .spec import SPEC
 
@@ -40,7 +40,8 @@ def build(build: Build) -> Training:
     )
 
     def loss(tokens: Tensor) -> Tensor:
-        found: Tensor = model(input_ids=tokens, labels=tokens, use_cache=False).loss
+        with unpacked(tokens):
+            found: Tensor = model(input_ids=tokens, labels=tokens, use_cache=False).loss
         return found
 
     vocabulary = int(config.get_text_config().vocab_size)
@@ -88,7 +89,7 @@ def _model(config: Any, axes: AxisValues) -> nn.Module:
     lora = lora_arguments(axes)
     if lora is not None:
         peft = _library("peft")
-        with movable_fake_modules():
+        with movable_modules():
             model = peft.get_peft_model(model, peft.LoraConfig(**lora))
     model.train()
     module: nn.Module = model

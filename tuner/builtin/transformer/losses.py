@@ -28,7 +28,7 @@ def dense_loss(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
 def chunked_loss(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
     """Logits of a sixteenth of the rows at a time; gradients are made with them, in the forward pass."""
     dtype = _compute_dtype(hidden)
-    with torch.autocast(hidden.device.type, enabled=False):
+    with torch.autocast(_autocast_kind(hidden), enabled=False):
         if torch.is_grad_enabled():
             found: Tensor = _ChunkedLoss.apply(hidden, head, targets, dtype)  # type: ignore[no-untyped-call]
             return found
@@ -45,7 +45,7 @@ def torch_linear_loss(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
     options: Any = getattr(torch.nn, "LinearCrossEntropyOptions")  # noqa: B009
     dtype = _compute_dtype(hidden)
     rows = -(-targets.numel() // _CHUNKS)
-    with torch.autocast(hidden.device.type, enabled=False):
+    with torch.autocast(_autocast_kind(hidden), enabled=False):
         loss: Tensor = function(
             hidden.to(dtype), head.to(dtype), targets, options=options(batch_chunk_size=rows)
         )
@@ -56,7 +56,7 @@ def liger_loss(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
     """liger-kernel's fused linear cross-entropy, a Triton kernel; it sums the head's gradient in float32."""
     transformers = importlib.import_module("liger_kernel.transformers")
     dtype = _compute_dtype(hidden)
-    with torch.autocast(hidden.device.type, enabled=False):
+    with torch.autocast(_autocast_kind(hidden), enabled=False):
         function: Any = transformers.LigerFusedLinearCrossEntropyLoss(accum_dtype=torch.float32)
         loss: Tensor = function(head.to(dtype), hidden.to(dtype), targets)
     return _accurate(loss)
@@ -127,8 +127,13 @@ def _parts(rows: Tensor) -> tuple[Tensor, ...]:
 
 def _compute_dtype(hidden: Tensor) -> torch.dtype:
     """What autocast would have a product's operands be."""
-    kind = hidden.device.type
+    kind = _autocast_kind(hidden)
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
+
+
+def _autocast_kind(tensor: Tensor) -> str:
+    """Which autocast counts for a tensor: on meta tensors a step is traced as on CUDA."""
+    return "cuda" if tensor.device.type == "meta" else tensor.device.type
 
 
 def _accurate(tensor: Tensor) -> Tensor:
