@@ -65,7 +65,7 @@ axes:
         "listed",
     )
 )
-WIDE = next(line for line in SPACE.lines if SPACE.batches(line)[-1] == 4096)
+WIDE = next(line for line in SPACE.lines if SPACE.batches(line) == range(1, 4097))
 
 
 def test_what_is_open_is_taken_as_it_is() -> None:
@@ -108,7 +108,37 @@ def test_what_is_not_of_the_space_keeps_its_cell_where_it_can() -> None:
     assert SPACE.parameters_of(found) == {**wide, "n_seq_index": 2}
 
 
-@pytest.mark.parametrize(("fitted", "tried"), [(4, 11), (None, 5), (31, 30)])
+def test_between_bounds_another_batch_is_told_apart_as_long_as_there_is_one() -> None:
+    """A twenty-fourth more or less tells nothing new; at the end it is measured nevertheless."""
+    few = SearchSpace(
+        parse_definition(
+            """\
+name: few
+axes:
+  model: [nano]
+  n_seq: [64]
+  batch_size: {min: 96, max: 104}
+  kernel_version: [reference]
+  gradient_checkpointing: [false]
+  mixed_precision: [none, bf16]
+""",
+            "few",
+        )
+    )
+    knowledge = Knowledge([make_record(WIDE.at(480))])
+    candidates = OpenCandidates(SPACE)
+    assert candidates.nearest(WIDE.at(479), knowledge, knowledge.is_available) == WIDE.at(459)
+    one, other = few.lines
+    knowledge, candidates, found = Knowledge(), OpenCandidates(few), []
+    while (candidate := candidates.nearest(one.at(96), knowledge, knowledge.is_available)) is not None:
+        knowledge.begin(candidate)
+        found.append(candidate)
+    assert found[:4] == [one.at(96), one.at(101), other.at(96), other.at(101)]
+    assert sorted(c.batch_size for c in found) == sorted([*range(96, 105)] * 2)
+    assert len(set(found)) == len(found) == few.size()
+
+
+@pytest.mark.parametrize(("fitted", "tried"), [(4, 11), (None, 5), (31, 29)])
 def test_what_may_run_out_again_is_halfway_to_what_fitted(fitted: int | None, tried: int) -> None:
     """A batch of 32 ran out of memory: the next below it is likely to, as well."""
     records = [make_record(WIDE.at(32), outcome=Outcome.OOM)]

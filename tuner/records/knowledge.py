@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 
 from ..values.candidate import Candidate
 from ..values.outcome import Outcome
@@ -41,6 +42,7 @@ class Knowledge:
         self._first: dict[Candidate, Record] = {}  # that counted when it was settled
         self.repeated: list[Candidate] = []
         """Settled candidates that were measured again since, in order, as often as they were."""
+        self._batches: dict[Candidate, list[int]] = {}  # by line, ascending: settled or under way
         self._smallest_over: dict[Candidate, tuple[int, Record]] = {}
         self._largest_fit: dict[Candidate, tuple[int, Record]] = {}
         self._disqualified: dict[tuple[str, str], Record] = {}  # by workload and version
@@ -60,6 +62,7 @@ class Knowledge:
         if not self.is_available(candidate):
             raise ValueError(f"{candidate.describe()} was proposed although it is settled or under way")
         self._under_way.add(candidate)
+        self._note_batch(candidate)
 
     def begin_again(self, candidate: Candidate) -> None:
         """Note that a settled candidate is measured once more, until that ends.
@@ -100,11 +103,18 @@ class Knowledge:
 
     def _settle(self, candidate: Candidate, record: Record) -> None:
         self._settled[candidate] = self._first[candidate] = record
+        self._note_batch(candidate)
         self.launched += record.attempt > 0
         self.rejected += record.attempt == 0
         self.pruned += record.measurement.outcome.is_memory
         self.failed += not record.fits and not record.measurement.outcome.is_memory
         self._note_points(candidate)
+
+    def _note_batch(self, candidate: Candidate) -> None:
+        batches = self._batches.setdefault(candidate.line(), [])
+        place = bisect_left(batches, candidate.batch_size)
+        if batches[place : place + 1] != [candidate.batch_size]:
+            batches.insert(place, candidate.batch_size)
 
     def _note_points(self, candidate: Candidate) -> None:
         for point in to_points(self._attempts[candidate]):
@@ -161,6 +171,10 @@ class Knowledge:
     def owed(self) -> Candidate | None:
         """A candidate that a retry is owed, because the driver ended between two attempts."""
         return next((candidate for candidate in self._owed if candidate not in self._under_way), None)
+
+    def batches(self, line: Candidate) -> Sequence[int]:
+        """The batches of a line that are settled or under way, ascending."""
+        return self._batches.get(line, ())
 
     def smallest_over(self, line: Candidate) -> int | None:
         """The smallest measured batch of a line that did not fit; None where all did."""

@@ -23,7 +23,7 @@ IsOpen = Callable[[Candidate], bool]
 
 _TOP_SHARES = (1.0, 7 / 8, 3 / 4)
 """Of the largest batch that fits, the batches that are measured in any case."""
-_FINEST_SHARE = 1 / 24
+FINEST_SHARE = 1 / 24
 """Two batches that differ by less than that share of the larger are not told apart any further."""
 _MOST_BATCHES = 7
 _NEAR = 2
@@ -201,7 +201,7 @@ def refining(outlook: Outlook, rates: Mapping[int, float]) -> Iterator[int]:
     fitting = outlook.fitting
     for share in _TOP_SHARES:
         batch = _near(fitting, outlook.largest * share)
-        if not any(abs(batch - known) <= batch * _FINEST_SHARE for known in rates):
+        if not any(abs(batch - known) <= batch * FINEST_SHARE for known in rates):
             yield batch
     if not rates:
         return
@@ -210,7 +210,7 @@ def refining(outlook: Outlook, rates: Mapping[int, float]) -> Iterator[int]:
     place = known.index(best)
     for neighbour in (*known[place + 1 : place + 2], *known[max(place - 1, 0) : place]):
         middle = _near(fitting, (best + neighbour) / 2)
-        if abs(neighbour - best) > max(best, neighbour) * 2 * _FINEST_SHARE and middle not in rates:
+        if abs(neighbour - best) > max(best, neighbour) * 2 * FINEST_SHARE and middle not in rates:
             yield middle
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution, IntDistribution
@@ -13,9 +13,11 @@ from ..records.cells import cell_of
 from ..records.knowledge import Knowledge
 from ..study.space import SearchSpace
 from ..values.candidate import Candidate
+from .cells import FINEST_SHARE, IsOpen
 
-IsOpen = Callable[[Candidate], bool]
-
+_APART = (FINEST_SHARE, 0.0)
+"""By which share of the larger a batch differs from what is measured: so that it tells something new, or, at
+the end, at all."""
 _PLACE_OF_A_BATCH = ("batch_size", "batch_size_index")
 
 
@@ -29,65 +31,45 @@ class OpenCandidates:
     def __init__(self, space: SearchSpace) -> None:
         self._space, self._distributions = space, space.distributions()
         self._ends: dict[Candidate, int] = {}  # by line: so many of its batches are not rejected
-        self._taken: dict[Candidate, set[int]] = {}  # places of batches that are not available, by line
-        self._closed: set[Candidate] = set()  # lines of which nothing is open
+        self._closed: dict[float, set[Candidate]] = {apart: set() for apart in _APART}  # lines
         self._near: dict[Candidate, list[Candidate]] = {}  # the lines by how near they are to another
 
     def nearest(self, asked: Candidate, knowledge: Knowledge, is_open: IsOpen) -> Candidate | None:
         """Itself where it is open, or else the nearest batch of its line, or else of the nearest line; None
         where nothing is open. It may lie anywhere in the rectangle around the space.
 
-        A batch that is no smaller than one with which memory ran out is taken for one halfway, in proportion,
-        between that and the largest that fitted: the next one below would run out as well.
+        Of batches between bounds one that is told apart from all that are settled or under way, as long as
+        there is any. A batch that is no smaller than one with which memory ran out is taken for one halfway,
+        in proportion, between that and the largest that fitted: the next one below would run out as well.
         """
         line = asked.line()
-        for each in self._lines_near(line, asked):
-            found = self._nearest_of(each, asked.batch_size, knowledge, is_open)
-            if found is not None:
-                return found
-            self._closed.add(each)
+        for apart in _APART:
+            closed = self._closed[apart]
+            for each in self._lines_near(line, asked):
+                if each in closed:
+                    continue
+                found = self._nearest_of(each, asked.batch_size, apart, knowledge, is_open)
+                if found is not None:
+                    return found
+                closed.add(each)
         return None
 
     def _nearest_of(
-        self, line: Candidate, batch: int, knowledge: Knowledge, is_open: IsOpen
+        self, line: Candidate, batch: int, apart: float, knowledge: Knowledge, is_open: IsOpen
     ) -> Candidate | None:
-        batches = self._space.batches(line)
+        batches, known = self._space.batches(line), knowledge.batches(line)
         over, fitted = knowledge.smallest_over(line), knowledge.largest_fit(line)
         if over is not None and batch >= over:
             batch = math.isqrt(over * (fitted or batches[0]))
+        apart = apart if isinstance(batches, range) else 0.0  # what a user listed is wanted
         end = self._ends.get(line, len(batches))
-        while end:
-            place = self._available(line, batches[:end], batch, knowledge)
-            if place is None:
-                break
-            candidate = line.at(batches[place])
-            if is_open(candidate):
+        while True:
+            place = _nearest_free(batches[:end], batch, known, apart)
+            candidate = None if place is None else line.at(batches[place])
+            if place is None or candidate is None or is_open(candidate):
                 self._ends[line] = end
                 return candidate
             end = self._first_rejected(line, place, knowledge, is_open)
-        self._ends[line] = 0
-        return None
-
-    def _available(
-        self, line: Candidate, batches: Sequence[int], batch: int, knowledge: Knowledge
-    ) -> int | None:
-        """Place of the nearest batch, in proportion, that is neither settled nor under way."""
-        start = bisect_left(batches, batch)
-        taken = self._taken.setdefault(line, set())
-
-        def first(places: range) -> int | None:
-            for place in places:
-                if place in taken:
-                    continue
-                if knowledge.is_available(line.at(batches[place])):
-                    return place
-                taken.add(place)
-            return None
-
-        below, above = first(range(start - 1, -1, -1)), first(range(start, len(batches)))
-        if below is None or above is None:
-            return above if below is None else below
-        return above if batches[above] * batches[below] < batch**2 else below
 
     def _first_rejected(self, line: Candidate, place: int, knowledge: Knowledge, is_open: IsOpen) -> int:
         """Place of the smallest batch that is rejected; the one at `place` is."""
@@ -103,8 +85,8 @@ class OpenCandidates:
         return high
 
     def _lines_near(self, line: Candidate, asked: Candidate) -> Iterator[Candidate]:
-        """The line itself, then the others of its cell, then those of other cells, as far as any is open."""
-        if line not in self._closed and self._space.batches(line):
+        """The line itself, then the others of its cell, then those of other cells."""
+        if self._space.batches(line):
             yield line
         if line not in self._near:
             here = self._parameters(asked)
@@ -114,7 +96,6 @@ class OpenCandidates:
                 if other != line
             ]
             self._near[line] = [other for *_, other in sorted(others, key=lambda found: found[:3])]
-        self._near[line] = [other for other in self._near[line] if other not in self._closed]
         yield from self._near[line]
 
     def _distance(self, here: dict[str, Any], other: Candidate) -> float:
@@ -131,3 +112,26 @@ def _apart(distribution: BaseDistribution, here: Any, there: Any) -> float:
     if isinstance(distribution, IntDistribution):
         return float(abs(here - there)) / max(distribution.high - distribution.low, 1)
     return float(here != there)
+
+
+def _nearest_free(batches: Sequence[int], batch: int, known: Sequence[int], apart: float) -> int | None:
+    """Place of the nearest batch, in proportion, that differs from every known one by more than a share."""
+    start = bisect_left(batches, batch)
+    below, above = start - 1, start
+    while below >= 0 and (near := _near_to(batches[below], known, apart)) is not None:
+        below = min(below, bisect_left(batches, near * (1 - apart))) - 1
+    while above < len(batches) and (near := _near_to(batches[above], known, apart)) is not None:
+        above = max(above + 1, bisect_right(batches, near / (1 - apart)))
+    if below < 0 or above >= len(batches):
+        return above if above < len(batches) else below if below >= 0 else None
+    return above if batches[above] * batches[below] < batch**2 else below
+
+
+def _near_to(batch: int, known: Sequence[int], apart: float) -> int | None:
+    """One of the known batches, ascending, that differs by no more than that share of the larger."""
+    place = bisect_left(known, batch)
+    if place < len(known) and known[place] - batch <= known[place] * apart:
+        return known[place]
+    if place and batch - known[place - 1] <= batch * apart:
+        return known[place - 1]
+    return None

@@ -1,0 +1,53 @@
+"""The guided search beside compilers: what is ready comes before what is more pressing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from phase8_tune.tuner.records.knowledge import Knowledge
+from phase8_tune.tuner.search.foresight import Foresight
+from phase8_tune.tuner.search.guided import GuidedSearch
+from phase8_tune.tuner.values.candidate import Candidate
+
+from .search_bench import BUDGET_BYTES
+from .test_guided import EVERY, Nothing, measured
+
+
+class Compiler:
+    """Makes ready what it is told, and notes what it was asked for."""
+
+    def __init__(self) -> None:
+        self.ready: set[Candidate] = set()
+        self.asked: list[list[Candidate]] = []
+        self.waited = 0
+
+    def compile_ahead(self, candidates: Sequence[Candidate]) -> None:
+        self.asked.append(list(candidates))
+
+    def wait(self, candidates: Sequence[Candidate], timeout_s: float) -> bool:
+        raise AssertionError("one that is ready is enough")
+
+    def first_ready(self, candidates: Sequence[Candidate], timeout_s: float) -> Candidate | None:
+        found = next((candidate for candidate in candidates if candidate in self.ready), None)
+        self.waited += found is None
+        return found or candidates[0]  # which becomes ready while it is waited for
+
+    def wait_for_check(self, candidate: Candidate, timeout_s: float) -> bool:
+        return True
+
+
+def test_what_is_ready_is_measured_before_what_is_more_pressing() -> None:
+    compiler, knowledge = Compiler(), Knowledge()
+    strategy = GuidedSearch(Foresight.of(EVERY), Nothing(), preparation=compiler, budget_bytes=BUDGET_BYTES)
+    first = strategy.propose(knowledge, knowledge.is_available)
+    assert first == compiler.asked[0][0]  # its check can begin, and what is left is compiled meanwhile
+    knowledge.add(measured(first, 10.0))
+    second = strategy.propose(knowledge, knowledge.is_available)
+    assert (second, compiler.waited) == (compiler.asked[1][0], 1)  # waited for: nothing was ready
+    assert second is not None
+    knowledge.add(measured(second, 10.0))
+    plan = GuidedSearch(Foresight.of(EVERY), Nothing(), preparation=compiler, budget_bytes=BUDGET_BYTES)
+    plan.propose(knowledge, knowledge.is_available)  # a session of its own begins
+    later = compiler.asked[-1][4]
+    compiler.ready = {later}
+    assert plan.propose(knowledge, knowledge.is_available) == later
