@@ -22,7 +22,7 @@ _ADD = (
     "INSERT INTO trials (study_id, number, state, datetime_start, datetime_complete) VALUES (?, ?, ?, ?, ?)"
 )
 _CHANGE = "UPDATE trials SET state = ?, datetime_start = ?, datetime_complete = ? WHERE trial_id = ?"
-_COUNT = "SELECT COUNT(*) FROM trials WHERE study_id = ? AND trial_id <= ?"
+_COUNT = "SELECT COUNT(*) FROM trials WHERE study_id = ? AND trial_id > ? AND trial_id <= ?"
 _IDS = "SELECT trial_id FROM trials WHERE study_id = ? ORDER BY trial_id"
 _PUT = {
     _PARAMS: "(trial_id, param_name, param_value, distribution_json) VALUES (?, ?, ?, ?)",
@@ -74,8 +74,11 @@ class TrialRows:
                 for (table, key), cells in found.items():
                     if table != "trials" and known.get((table, key)) != cells:
                         put.setdefault(table, []).append((ids[number], key, *cells))
-            # Trials are numbered by how many were there before them.
-            if connection.exec_driver_sql(_COUNT, (self._study_id, ids[-1])).scalar_one() != len(ids):
+            # Trials are numbered by how many were there before them. Those up to the last one that was there
+            # were counted when it was written: ids only grow, and counting all again takes ever longer.
+            last = self._ids[-1] if self._ids else 0
+            added = connection.exec_driver_sql(_COUNT, (self._study_id, last, ids[-1])).scalar_one()
+            if added != len(ids) - len(self._ids):
                 raise RuntimeError("another program has added trials to the study of a running search")
             for table, new in put.items():
                 connection.exec_driver_sql(f"INSERT OR REPLACE INTO {table} {_PUT[table]}", new)
