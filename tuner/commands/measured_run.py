@@ -116,6 +116,7 @@ def execute(request: RunRequest) -> list[Path]:
             facts = RunFacts(
                 run_root=root,
                 study_name=definition.name,
+                workloads=definition.workloads,
                 budget_bytes=budget_bytes,
                 reserve_bytes=reserve_bytes,
                 device=pool.device,

@@ -59,6 +59,11 @@ def duration(context: click.Context, option: click.Parameter, text: str | None) 
     return None if text is None else parse_duration(text, what=option.opts[0])
 
 
+def names(context: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Callback of an option that takes names, several with commas or repeated: each once."""
+    return tuple(dict.fromkeys(name for text in texts for name in text.split(",") if name))
+
+
 def count(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
     """Callback of an option that takes a number of things, such as 512k.
 

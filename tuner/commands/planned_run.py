@@ -80,6 +80,7 @@ def plan(request: RunRequest, profile: GpuProfile) -> None:
     facts = RunFacts(
         run_root=root,
         study_name=definition.name,
+        workloads=definition.workloads,
         budget_bytes=budget_bytes,
         reserve_bytes=request.reserve_bytes or 0,  # nobody is seen on a card that is not here
         device=planned_device(profile),

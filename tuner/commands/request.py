@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Literal
 from ..machine.nvml import open_nvml
 from ..measuring.memory import MARGIN
 from ..measuring.reserve import reserve_for_others, see_other_use
-from ..study.changes import with_models, with_vocab_size
+from ..study.changes import with_models, with_vocab_size, with_workloads
 from ..study.definition import Sampler, StudyDefinition, parse_definition, read_definition_text
 from ..study.model_names import model_option
 from ..values.errors import UserInputError
@@ -36,6 +37,7 @@ class RunRequest:
     gpu_file: Path | None = None
     gpus: str | None = None
     models: tuple[str, ...] = ()
+    workloads: tuple[str, ...] = ()
     vocab_size: int | None = None
     run_name: str | None = None
     runs_dir: Path = Path("runs")
@@ -55,11 +57,13 @@ def read_study(name_or_path: str, request: RunRequest) -> tuple[StudyDefinition,
     """
     text, source = read_definition_text(name_or_path)
     definition = parse_definition(text, source)
+    if request.workloads:
+        definition = with_workloads(definition, request.workloads)
     if request.models:
         definition = with_models(definition, model_option(request.models, definition.workloads))
     if request.vocab_size is not None:
         definition = with_vocab_size(definition, request.vocab_size)
-    if request.models or request.vocab_size is not None:  # another study than its text
+    if request.workloads or request.models or request.vocab_size is not None:  # another study than its text
         text = definition.to_yaml()
         definition = parse_definition(text, source)
     asked = {
@@ -84,7 +88,8 @@ def run_root(request: RunRequest, definition: StudyDefinition, device: str) -> P
     name = request.run_name
     if name is None:
         vocabulary = () if request.vocab_size is None else (f"vocab{request.vocab_size}",)
-        changed = *model_option(request.models, definition.workloads), *vocabulary
+        workloads = (re.sub(r"(\.py)?[^\w.-]+", "_", name.strip("./")) for name in request.workloads)
+        changed = *workloads, *model_option(request.models, definition.workloads), *vocabulary
         name = "-".join((definition.name, *changed, format_size(request.vram_bytes), device))
         return request.runs_dir / name
     if not name.strip() or name in (".", "..") or any(c in "/\\" or c < " " for c in name):

@@ -37,6 +37,14 @@ from .entry import command_line
     help="Only this: small, or d_model x layers, 640x10; may be repeated. [by study]",
 )
 @click.option(
+    "--workload",
+    "workloads",
+    metavar="NAME",
+    multiple=True,
+    callback=options.names,
+    help="phase8, transformer, hf, or your own FILE.py:FACTORY; several: a,b. [by study]",
+)
+@click.option(
     "--vocab-size", metavar="N", type=click.IntRange(1, LARGEST_VOCAB_SIZE), help="Of the models. [by study]"
 )
 @click.option("--run", "run_name", metavar="NAME", help="Name of the run. [study-budget-device]")

@@ -4,6 +4,7 @@
                 study.yaml     the definition as the user gave it
                 records.jsonl  the journal: the record of truth (see `journal`)
                 study.db       the same as an ordinary Optuna study
+                workloads.json what was known of workloads of the user's own, where it has any
                 plan.json      of a plan only: what was decided, written once everything is
                 lock           held by the driver, with its process id
 
@@ -26,6 +27,7 @@ from ..values.atomic_write import write_atomically
 from ..values.errors import UserInputError
 from ..values.format_versions import later_json_format
 from ..values.measurement import Border, DeviceInfo, DeviceKind
+from ..workloads.spec import SPECS_FILE, kept_specs, note_kept_specs
 from .agreement import check_agreement
 
 FORMAT_VERSION: Final = 1
@@ -75,11 +77,12 @@ class RunPaths:
 
 
 def read_run_info(root: Path) -> RunInfo:
-    """The `run.json` of a run directory.
+    """The `run.json` of a run directory; from then on its workloads are known, those of the user's own too.
 
     Raises: UserInputError where `root` is not a run directory, or one of a later version of this program.
     """
     path = RunPaths(root=root).info
+    note_kept_specs(root)
     try:
         text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -236,6 +239,8 @@ def _claim(
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     write_atomically(paths.definition, definition_text or definition.to_yaml())
+    if kept := kept_specs(definition.specs):
+        write_atomically(paths.root / SPECS_FILE, kept)
     # Last, because this file is what makes a folder a run directory.
     write_atomically(paths.info, info.model_dump_json(indent=2) + "\n")
     return info

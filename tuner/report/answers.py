@@ -13,6 +13,7 @@ from ..goals.wording import caveats, describe_point, why
 from ..records.frontier import Point
 from ..records.recommend import has_settings
 from ..records.results import Results
+from ..records.wording import rate_unit
 from ..training.recommended import goal_path
 from ..values.shell_words import shell_path
 from ..values.sizes import MIB, format_budget
@@ -66,7 +67,7 @@ def render_table(
         rows,
         align=align,
         width=width,
-        order=("Next best", f"Tokens/s{SPREAD}"),
+        order=("Next best", f"{headers[2]}{SPREAD}"),
         shows_all=f"phase8-tune recommend {shell_path(run_root)} --json",
     )
     device = answers[0].point.record.measurement.device
@@ -93,7 +94,8 @@ def answers_table(answers: Sequence[Answer]) -> tuple[list[str], list[list[str]]
         ]
         for answer in answers
     ]
-    headers = ["Goal", "Configuration", "Tokens/s", "Peak memory (MB)", "Next best"]
+    unit = rate_unit(answer.point.candidate for answer in answers).capitalize()
+    headers = ["Goal", "Configuration", unit, "Peak memory (MB)", "Next best"]
     return headers, rows, "llrrl"
 
 

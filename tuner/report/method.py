@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ..html.facts import Section
+from ..records.wording import rate_unit
 from ..search.plan_summary import PlanSummary
 from ..values.record import Record
 from ..values.sizes import format_duration
@@ -17,12 +18,14 @@ def method(settled: Sequence[Record], facts: RunFacts) -> Section:
     """How figures were measured, or predicted."""
     if facts.plan is not None:
         return _planning_method(facts, facts.plan)
-    timing = facts.timing
+    timing, unit = facts.timing, "tokens/s"
+    if settled:
+        unit = rate_unit(record.to_candidate() for record in settled)
     lines = [
         f"Warm-up: {timing.warmup} iterations, not counted",
         f"Measured: up to {timing.iterations} iterations, each timed on its own"
         + (f", at least {MINIMUM_SAMPLES}" if timing.iterations > MINIMUM_SAMPLES else ""),
-        "Statistics: mean and sample standard deviation of the tokens/s of the iterations",
+        f"Statistics: mean and sample standard deviation of the {unit} of the iterations",
         "Compilation and other set-up come before the warm-up and are not in the times",
         f"Each candidate had at most {format_duration(timing.timeout_s)}",
         "Peak memory is the whole peak of the measuring process on the device; 1 MB = 2^20 bytes, "

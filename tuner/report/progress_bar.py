@@ -9,6 +9,7 @@ from typing import NoReturn, Self, TextIO
 
 from tqdm import tqdm as ProgressBar
 
+from ..records.wording import rate_unit
 from ..search.progress import SearchEvent
 from ..values.record import Record
 from ..values.sizes import format_duration, format_mb
@@ -113,7 +114,9 @@ def summarize(event: SearchEvent) -> list[str]:
     if event.failed:
         parts.append(f"{event.failed} failed")
     if event.best_tokens_per_s is not None:
-        parts.append(f"best {format_rate(event.best_tokens_per_s)} tokens/s")
+        seen = [*event.running, *([] if event.last is None else [event.last.to_candidate()])]
+        unit = rate_unit(seen) if seen else "tokens/s"
+        parts.append(f"best {format_rate(event.best_tokens_per_s)} {unit}")
     if event.seconds_left_estimate is not None and event.done < event.total:
         parts.append(f"about {format_duration(event.seconds_left_estimate)} left")
     return parts
@@ -123,7 +126,7 @@ def describe_trial(event: SearchEvent, record: Record) -> str:
     """One line for a trial that has just ended."""
     measurement, rate = record.measurement, describe_rate(record)
     if rate is not None:
-        found = f"{rate} {record.to_candidate().spec.items}/s"
+        found = f"{rate} {rate_unit([record.to_candidate()])}"
         if measurement.peak_bytes is not None:
             found += f", {format_mb(measurement.peak_bytes)} MB"
     else:

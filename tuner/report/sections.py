@@ -81,7 +81,8 @@ def environment(results: Results, facts: RunFacts) -> Section:
         rows.append(("Of that kept free for others", f"{format_mb(facts.reserve_bytes)} MB"))
     ran = sorted({r.to_candidate().version for r in results.settled if r.fits} - {""})
     label = "Kernel versions that ran" if facts.plan is None else "Kernel versions predicted to fit"
-    rows.append((label, ", ".join(ran) or "none"))
+    if ran or any(spec_of(name).version_axis for name in facts.workloads):
+        rows.append((label, ", ".join(ran) or "none"))
     if facts.missing_versions:
         rows.append(("Kernel versions not installed", ", ".join(facts.missing_versions)))
     return Section(title="Environment", rows=tuple(rows))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..records.cells import best_of_cells, describe_ties
 from ..records.frontier import Point
+from ..records.wording import length_word, rate_unit
 from ..search.plan_summary import PlanSummary
 from ..values.outcome import Outcome
 from ..values.record import Record
@@ -21,7 +22,6 @@ from .tables import BODY_PARAMETERS, frontier_table, shared_settings
 _LESS_IMPORTANT = (
     "Parameters",
     BODY_PARAMETERS,
-    f"Tokens/s{SPREAD}",
     "Checkpointing",
     "Precision",
     "Variant",
@@ -49,29 +49,30 @@ def render_frontier(
         raise ValueError("front: expected at least one point")
     device = front[0].record.measurement.device
     kind = device.kind if device is not None else "unknown"
-    title = "Frontier of each model and sequence" if is_per_cell else "Frontier"
+    length = length_word(point.candidate for point in front)
+    per = f"model and {length}" if length else "model"
+    title = f"Frontier of each {per}" if is_per_cell else "Frontier"
     if device is not None:
         title += f" {describe_device(device)}"
     shown = list(best_of_cells(front).values()) if is_short else front
     headers, rows, align = frontier_table(shown)
+    unit = rate_unit(point.candidate for point in shown).capitalize()
     table = fit_table(
         headers,
         rows,
         align=align,
         width=width,
-        order=_LESS_IMPORTANT,
+        order=(*_LESS_IMPORTANT[:2], f"{unit}{SPREAD}", *_LESS_IMPORTANT[2:]),
         shows_all=f"phase8-tune frontier {shell_path(run_root)}{' --per-cell' * is_per_cell} --csv",
     )
     shared = shared_settings([p.record for p in shown], kind)
     budget = format_budget(front[0].record.budget_bytes)
     notes = [f"{title}, budget {budget}", f"All rows: {shared}. 1 MB = 2^20 bytes."]
     if kind == "predicted":
-        notes.append("Tokens/s with the interval that should hold nine of ten.")
+        notes.append(f"{unit} with the interval that should hold nine of ten.")
     notes.extend(f"{line}." for line in describe_ties(shown))
     if len(shown) < len(front):
-        notes.append(
-            f"The fastest of each model and sequence; the report has all {len(front)} of the frontier."
-        )
+        notes.append(f"The fastest of each {per}; the report has all {len(front)} of the frontier.")
     return fill("\n".join(notes), width) + f"\n\n{table}\n"
 
 

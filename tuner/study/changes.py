@@ -3,12 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from ..values.axes import AxisValue
 from ..values.errors import UserInputError
 from ..values.workload_spec import WorkloadSpec
+from ..workloads.spec import spec_of
 from .axes import Axes
 from .definition import StudyDefinition
+
+_ANY_MODEL = "model"
+"""What a model is called where its workload has no names for any."""
+
+
+def with_workloads(definition: StudyDefinition, names: Sequence[str]) -> StudyDefinition:
+    """The study of these workloads alone.
+
+    A workload that it has not is searched on what its axes have in common with the study, by name, and
+    beyond on what its spec says.
+    Raises: UserInputError for a name that is none, or a workload that a study of rows has not.
+    """
+    known = definition.workloads
+    if definition.rows is not None and (new := [name for name in names if name not in known]):
+        raise UserInputError(
+            f"--workload: expected a workload of study {definition.name}, which has rows "
+            f"({', '.join(known)}), got {new[0]}; another is searched in a study of axes"
+        )
+    products: list[dict[str, Any]] = []
+    for name in names:
+        own = [product for product in definition.products if product.spec.name == name]
+        for values in map(_plain, own) if own else [_like(definition.products, spec_of(name))]:
+            products.append(values | ({"workload": name} if len(names) > 1 else {}))
+    data: dict[str, Any] = {
+        **definition.model_dump(exclude_unset=True, exclude={"axes", "rows", "workload"}),
+        "workload": names[0] if len(names) == 1 else tuple(names),
+    }
+    if definition.rows is not None:
+        return StudyDefinition.model_validate(data | {"rows": definition.rows})
+    return StudyDefinition.model_validate(data | {"axes": products})
+
+
+def _plain(product: Axes) -> dict[str, Any]:
+    return product.model_dump(exclude_unset=True, exclude={"workload"})
+
+
+def _like(products: Sequence[Axes], spec: WorkloadSpec) -> dict[str, Any]:
+    """A product of a workload that a study has not."""
+    widest = max(products, key=lambda product: len(product.model))
+    shared = widest.model_dump(exclude={"workload"})
+    values: dict[str, Any] = {name: shared[name] for name in ("batch_size", "mode")}
+    models = [model for model in shared["model"] if _has_model(spec, model)] if spec.models else []
+    values["model"] = tuple(models) or spec.searched_models or spec.models or (_ANY_MODEL,)
+    for axis in spec.axes:
+        own = axis.searched or axis.values or (() if axis.default is None else (axis.default,))
+        alike = tuple(value for value in shared.get(axis.name, ()) if axis.allows(value))
+        values[axis.name] = alike or own
+        if not values[axis.name]:
+            raise UserInputError(
+                f"--workload {spec.name}: expected a study with values of {axis.name}, got "
+                "one without; write it in a study of your own, and name it with --study"
+            )
+    return values
 
 
 def with_models(definition: StudyDefinition, models: Sequence[str]) -> StudyDefinition:

@@ -43,6 +43,16 @@ class Axis:
     is_quiet: bool = False
     plain: AxisValue | None = None
 
+    def allows(self, value: object) -> bool:
+        """Whether a candidate may have this value."""
+        if type(value) is not self.kind or (self.values and value not in self.values):
+            return False
+        if isinstance(value, int):
+            return (self.minimum is None or value >= self.minimum) and (
+                self.maximum is None or value <= self.maximum
+            )
+        return True
+
     def say(self, value: AxisValue) -> str:
         """A value as a word of a line; empty where it goes without saying."""
         return self._filled(self.word, value)

@@ -13,7 +13,11 @@ _FIRST, _LAST = ("workload", "model"), ("batch_size", "mode")
 FIELDS_OF_ALL = (*_FIRST, *_LAST)
 """What every candidate has, whatever its workload."""
 
-SPECS = {"phase8": "phase8_tune.tuner.builtin.phase8_spec:SPEC"}
+SPECS = {
+    "phase8": "phase8_tune.tuner.builtin.phase8_spec:SPEC",
+    "transformer": "phase8_tune.tuner.builtin.transformer.spec:SPEC",
+    "hf": "phase8_tune.tuner.builtin.hf.spec:SPEC",
+}
 """Where each workload that comes with it is described; found by name, as rooms above this one hold them."""
 
 
@@ -21,6 +25,7 @@ SPECS = {"phase8": "phase8_tune.tuner.builtin.phase8_spec:SPEC"}
 class WorkloadSpec:
     """One workload, for a process that does not load torch.
 
+    name: as studies call it; of a user's own it need not be said. title: for reports; without, its name.
     axes: in the order in which people see them. order: of all fields of a candidate in files, where that is
     not workload, model, axes, batch and mode. items: what throughput counts, in the plural. items_axis: by
     which the batch is multiplied to items; None: the batch is their number. version_axis: implementations of
@@ -36,8 +41,8 @@ class WorkloadSpec:
     settings: `module:function` from a point to a settings file; None: there is none.
     """
 
-    name: str
-    title: str
+    name: str = ""
+    title: str = ""
     axes: tuple[Axis, ...] = ()
     order: tuple[str, ...] = ()
     items: str = "samples"
@@ -56,6 +61,8 @@ class WorkloadSpec:
     by_name: Mapping[str, Axis] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if not self.title:
+            object.__setattr__(self, "title", self.name)
         named = {axis.name: axis for axis in self.axes}
         if len(named) != len(self.axes) or not named.keys().isdisjoint(FIELDS_OF_ALL):
             raise ValueError(

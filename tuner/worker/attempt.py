@@ -18,6 +18,7 @@ from ..values.candidate import Candidate
 from ..values.measurement import Measurement
 from ..values.outcome import Outcome
 from ..workloads import PositionedRun, PreparedRun, load_workload
+from ..workloads.loading import place_in_own_code
 from .accounting import Account
 from .sample_statistics import is_precise
 
@@ -154,7 +155,9 @@ def explain(error: BaseException) -> tuple[Outcome, str, str | None]:
     """Of an exception: outcome, message, and why the worker must be replaced (None: it may be kept)."""
     failure, decisive = classify_chain(exception_chain(error))
     first = next((line.strip() for line in str(decisive).splitlines() if line.strip()), "")
-    message = f"{type(decisive).__name__}: {first}"[:MESSAGE_CHARACTERS]
+    place = place_in_own_code(error)
+    where = "" if place is None else f" ({place})"
+    message = f"{type(decisive).__name__}: {first}"[: MESSAGE_CHARACTERS - len(where)] + where
     return failure.outcome, message, None if failure.worker_usable else f"it failed ({failure.outcome})"
 
 

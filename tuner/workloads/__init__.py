@@ -1,24 +1,41 @@
 """The seam between the tuner and what it tunes: a workload prepares a run of a candidate on a device.
 
-A workload is named in the study: a name of `WORKLOADS`, or `module:attribute` for a user's own. Only the
-worker process loads workloads.
+A workload is named in the study: one that comes with it, or `file.py:factory`, `module:factory` or an entry
+point for a user's own. Only processes that measure or trace load workloads; what the driver must know of one
+says its spec (`spec.py`).
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from ..values.axes import Axis
 from ..values.candidate import Candidate
 from ..values.errors import UserInputError
+from ..values.workload_spec import WorkloadSpec
+from .loading import load_named
+from .training import Build, Factory, Training
 
 if TYPE_CHECKING:
     import torch
 
     from ...kernels.gate import GateResult
 
-WORKLOADS = {"phase8": "phase8_tune.tuner.builtin.phase8:WORKLOAD"}
+# The first five are what a user's own file is written with.
+__all__ = [
+    "Axis",
+    "Build",
+    "CheckedWorkload",
+    "Factory",
+    "PositionedRun",
+    "PreparedRun",
+    "Training",
+    "Workload",
+    "WorkloadSpec",
+    "load_factory",
+    "load_workload",
+]
 
 
 class PreparedRun(Protocol):
@@ -84,27 +101,33 @@ class CheckedWorkload(Workload, Protocol):
 
 
 def load_workload(name: str) -> Workload:
-    """The workload of that name.
+    """The workload of that name; a factory as one that runs what it makes.
 
-    Raises: UserInputError for a name that is neither known nor an importable `module:attribute`.
+    Raises: UserInputError for a name that is none, or for what is neither a workload nor a factory.
     """
-    target = WORKLOADS.get(name, name)
-    module_name, colon, attribute = target.partition(":")
-    if not colon or not module_name or not attribute:
+    _, found = load_named(name)
+    if isinstance(found, Workload):
+        return found
+    if not callable(found):
+        kind = type(found).__name__
         raise UserInputError(
-            f"workload: expected one of {', '.join(WORKLOADS)} or module:attribute, got {name!r}"
+            f"workload: expected {name!r} to be a factory, or to have prepare(candidate, device, seed), "
+            f"got {kind}"
         )
-    try:
-        workload = getattr(importlib.import_module(module_name), attribute)
-    except ModuleNotFoundError as error:
-        raise UserInputError(
-            f"workload: {name!r} cannot be imported ({error}); put its folder on PYTHONPATH"
-        ) from error
-    except AttributeError as error:
-        raise UserInputError(f"workload: {name!r} does not exist ({error})") from error
-    if not isinstance(workload, Workload):
-        kind = type(workload).__name__
-        raise UserInputError(
-            f"workload: expected {name!r} to have prepare(candidate, device, seed), got {kind}"
-        )
-    return workload
+    from .factory import FactoryWorkload
+
+    return FactoryWorkload(found)
+
+
+def load_factory(name: str) -> Factory | None:
+    """The factory of that name; None for a workload that is none.
+
+    Raises: UserInputError as `load_workload`.
+    """
+    _, found = load_named(name)
+    if isinstance(found, Workload):
+        return None
+    if not callable(found):
+        raise UserInputError(f"workload: expected {name!r} to be a factory, got {type(found).__name__}")
+    factory: Factory = found
+    return factory

@@ -1,0 +1,117 @@
+"""A factory as a workload: its training step is run as any other. Imports torch."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import torch
+
+from ..values.candidate import Candidate
+from ..values.workload_spec import known_spec
+from .stepping import TrainingStepper
+from .training import Build, Factory, Training
+
+T = TypeVar("T")
+
+
+class WorkloadError(RuntimeError):
+    """What a workload's own code does and may not do; one line for its author."""
+
+
+class FactoryRun:
+    """The model that a factory made, with one batch."""
+
+    setup_calls = 1  # optimizers make their state in the first step, and what is compiled is compiled there
+
+    def __init__(self, training: Training, candidate: Candidate, device: torch.device) -> None:
+        """Raises: WorkloadError where the mode is forward and only a whole step is known."""
+        self.parameters = _count(training.modules)
+        spec = known_spec(candidate.workload)
+        positions = None if spec is None else spec.position_parameters
+        of_table = 0 if positions is None else positions(candidate.model, candidate.axes)
+        self.body_parameters = self.parameters - of_table
+        stepper = TrainingStepper(training, device.type)
+        if candidate.mode == "forward" and training.loss is None:
+            raise WorkloadError("mode forward: expected a Training that has a loss, got one that has a step")
+        self._once: Callable[[Any], torch.Tensor | None] = (
+            stepper.step if candidate.mode == "train" else stepper.evaluate
+        )
+        self._batch = guarded(training.batch)
+
+    def run_once(self) -> torch.Tensor:
+        """One step, or one loss.
+
+        Raises: WorkloadError where it gives something else than one number; what the step raises.
+        """
+        loss = guarded(lambda: self._once(self._batch))
+        if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+            got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else repr(loss)
+            raise WorkloadError(f"expected a loss that is a scalar tensor, got {got}")
+        return loss
+
+    def finish(self) -> None:
+        """Nothing is known of what a training does beside its steps."""
+
+    def close(self) -> None:
+        """Let go of the model and its batch."""
+        del self._once, self._batch
+
+
+class FactoryWorkload:
+    """Prepares a `FactoryRun`."""
+
+    def __init__(self, factory: Factory) -> None:
+        self._factory = factory
+
+    def prepare(self, candidate: Candidate, device: torch.device, seed: int) -> FactoryRun:
+        """Raises: WorkloadError where the factory gives no `Training`; whatever the factory raises."""
+        build = Build(
+            model=candidate.model,
+            batch_size=candidate.batch_size,
+            axes=dict(candidate.axes),
+            device=device,
+            seed=seed,
+        )
+        return FactoryRun(make_training(self._factory, build), candidate, device)
+
+
+def make_training(factory: Factory, build: Build) -> Training:
+    """What a factory makes.
+
+    Raises: WorkloadError where that is no `Training`; whatever the factory raises.
+    """
+    training: object = guarded(lambda: factory(build))
+    if not isinstance(training, Training):
+        raise WorkloadError(
+            f"expected {place_of(factory)} to return a Training, got {type(training).__name__}"
+        )
+    return training
+
+
+def place_of(factory: object) -> str:
+    """Where a factory is written: `build (my_model.py:12)`."""
+    name = getattr(factory, "__name__", type(factory).__name__)
+    try:
+        code: Any = inspect.unwrap(factory) if callable(factory) else factory
+        return f"{name} ({inspect.getsourcefile(code)}:{inspect.getsourcelines(code)[1]})"
+    except (OSError, TypeError):
+        return str(name)
+
+
+def guarded(call: Callable[[], T]) -> T:
+    """What a call of a workload's own code gives.
+
+    Raises: WorkloadError where it asks the process to end, which is not its own; whatever else it raises.
+    """
+    try:
+        return call()
+    except SystemExit as error:
+        raise WorkloadError(f"the workload's code called sys.exit({error.code!r})") from error
+
+
+def _count(modules: Iterable[torch.nn.Module]) -> int:
+    """Scalars of the modules' parameters, frozen ones too, shared ones once."""
+    found = {id(p): p.numel() for module in modules for p in module.parameters()}
+    return sum(found.values())
