@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,8 +12,8 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from phase8_tune.tuner.builtin.checked_axes import checked_axes
 from phase8_tune.tuner.builtin.transformer.config import FAMILIES, transformer_config
-from phase8_tune.tuner.builtin.transformer.spec import SPEC, position_parameters
-from phase8_tune.tuner.builtin.transformer.training import build, config_of
+from phase8_tune.tuner.builtin.transformer.spec import SPEC, config_of, parameters, position_parameters
+from phase8_tune.tuner.builtin.transformer.training import build
 from phase8_tune.tuner.values.axes import AxisValue
 from phase8_tune.tuner.values.candidate import Candidate
 from phase8_tune.tuner.values.workload_spec import note_spec
@@ -90,9 +91,13 @@ def test_a_candidate_says_its_length_alone():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_position_table_is_known_without_the_model(family):
-    axes = checked_axes(SPEC, {"n_seq": 512, "family": family})
-    assert position_parameters("small", axes) == config_of("small", axes).position_count
+def test_parameters_are_known_without_the_model(family):
+    """64x2 has one head, nano two: groups of two are of nano."""
+    asked_for = Build(model="nano", batch_size=1, axes={"n_seq": 24, "family": family}, device=CPU)
+    axes = checked_axes(SPEC, {**asked_for.axes, "queries_per_kv": 2})
+    module = build(replace(asked_for, axes=axes)).modules[0]
+    assert parameters("nano", axes) == sum(p.numel() for p in module.parameters())
+    assert position_parameters("nano", axes) == (24 * 128 if family == "gpt2" else 0)
 
 
 def test_a_large_model_is_built_without_its_memory():

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 from ...values.axes import Axis
 from ...values.workload_spec import WorkloadSpec
 from .known_models import known_models, model_size, read_model
+
+
+def installed() -> tuple[str, ...]:
+    """The implementations of attention that this installation has."""
+    own = ("eager", "sdpa")
+    return own if importlib.util.find_spec("flash_attn") is None else (*own, "flash_attention_2")
+
 
 SPEC = WorkloadSpec(
     name="hf",
@@ -13,7 +22,9 @@ SPEC = WorkloadSpec(
     items_axis="n_seq",
     version_axis="attention",
     reference="eager",
+    installed=installed,
     models=tuple(known_models()),
+    searched_models=("gpt2",),
     read_model=read_model,
     model_size=model_size,
     axes=(

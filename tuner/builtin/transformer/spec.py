@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 from ....phase8.config import PRESETS
 from ...values.axes import Axis, AxisValue
 from ...values.candidate import DEFAULT_VOCAB_SIZE, LARGEST_VOCAB_SIZE
 from ...values.workload_spec import WorkloadSpec
 from ..phase8_spec import model_size, read_model
-from .config import FAMILIES, transformer_config
+from .config import FAMILIES, Family, TransformerConfig, transformer_config
+
+
+def config_of(model: str, axes: Mapping[str, AxisValue]) -> TransformerConfig:
+    """The shape that a candidate's model and settings name. Raises: ValueError, naming what cannot be."""
+    return transformer_config(
+        model,
+        n_seq=int(axes["n_seq"]),
+        vocab_size=int(axes["vocab_size"]),
+        family=cast(Family, axes["family"]),
+        queries_per_kv=int(axes["queries_per_kv"]),
+    )
+
+
+def parameters(model: str, axes: Mapping[str, AxisValue]) -> int:
+    """Learned scalars. Raises: as `config_of`."""
+    return config_of(model, axes).parameter_count()
 
 
 def position_parameters(model: str, axes: Mapping[str, AxisValue]) -> int:
-    """Learned scalars of the position table.
-
-    Raises: ValueError for what names no size.
-    """
-    return transformer_config(
-        model, n_seq=int(axes["n_seq"]), family="gpt2" if axes["family"] == "gpt2" else "llama"
-    ).position_count
+    """Learned scalars of the position table. Raises: as `config_of`."""
+    return config_of(model, axes).position_count
 
 
 SPEC = WorkloadSpec(
@@ -33,6 +45,7 @@ SPEC = WorkloadSpec(
     read_model=read_model,
     # By the sizes of Phase 8: of the same names, in the same order
     model_size=model_size,
+    parameters=parameters,
     position_parameters=position_parameters,
     axes=(
         Axis(

@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
-from ...values.axes import AxisValues
 from ...workloads.training import Build, Training
 from ..checked_axes import checked_axes
 from ..drawn_tokens import token_drawer
-from .config import Family, TransformerConfig, transformer_config
 from .losses import loss_named
 from .model import Transformer
-from .spec import SPEC
+from .spec import SPEC, config_of
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16, "none": None}
 _BETAS = (0.9, 0.95)  # and the decay: as Phase 8 is trained, so that the two are compared alike
 _WEIGHT_DECAY = 0.1
 _LEARNING_RATE = 1e-3
-
-
-def config_of(model: str, axes: AxisValues) -> TransformerConfig:
-    """The shape that a candidate's model and settings name. Raises: ValueError, naming what cannot be."""
-    return transformer_config(
-        model,
-        n_seq=axes.integer("n_seq"),
-        vocab_size=axes.integer("vocab_size"),
-        family=cast(Family, axes.text("family")),
-        queries_per_kv=axes.integer("queries_per_kv"),
-    )
 
 
 def build(build: Build) -> Training:

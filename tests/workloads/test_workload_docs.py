@@ -1,0 +1,66 @@
+"""docs/workloads.md says what there is: axes with their values, models, and the fields of the contract."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import phase8_tune
+from phase8_tune.tuner.builtin.hf.known_models import known_models
+from phase8_tune.tuner.builtin.hf.spec import SPEC as HF
+from phase8_tune.tuner.builtin.transformer.spec import SPEC as TRANSFORMER
+from phase8_tune.tuner.workloads.training import Build, Training
+
+PAGE = Path(phase8_tune.__file__).resolve().parent / "docs" / "workloads.md"
+
+pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="phase8_tune is installed without its sources")
+
+
+def section(title: str) -> str:
+    """A section's text, up to the next title."""
+    text: str
+    (text,) = re.findall(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.M | re.S)
+    return text
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """Cells of the tables' rows by what stands in backticks in the first one."""
+    found = {}
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| `"):
+            found[cells[0].strip("`")] = cells[1:]
+    return found
+
+
+@pytest.mark.parametrize("spec", [HF, TRANSFORMER], ids=lambda spec: spec.name)
+def test_every_axis_with_its_values_and_default(spec):
+    table = rows(section(spec.name))
+    for axis in spec.axes:
+        values, default, _ = table[axis.name]
+        said = default.strip("`")
+        assert said == ("" if axis.default is None else str(axis.default).lower())
+        if axis.values:
+            assert re.findall(r"`([^`]+)`", values) == list(map(str, axis.values))
+        elif axis.kind is bool:
+            assert values == "true or false"
+        else:
+            assert values == f"from {axis.minimum}"
+
+
+def test_every_known_model_with_its_size():
+    table = rows(section(HF.name))
+    assert [name for name in table if name in known_models()] == list(known_models())
+    for name, known in known_models().items():
+        count, positions = table[name]
+        assert float(count.replace(",", "")) * 1e6 == pytest.approx(known.published, rel=0.03)
+        longest = known.config.get("n_positions", known.config.get("max_position_embeddings"))
+        assert int(positions.replace(",", "")) == longest
+
+
+@pytest.mark.parametrize("contract", [Build, Training])
+def test_every_field_of_the_contract(contract):
+    assert {field.name for field in fields(contract)} <= rows(section("A model of one's own")).keys()
