@@ -104,7 +104,7 @@ def autocast_as_on_cuda() -> Iterator[None]:
     import torch.cuda.amp.common as common
 
     cache = _Cache()
-    library = torch.library.Library("aten", "IMPL")
+    library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
     keys = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, _KEY))
     clear = torch.clear_autocast_cache
 
@@ -115,7 +115,8 @@ def autocast_as_on_cuda() -> Iterator[None]:
     with contextlib.ExitStack() as stack, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name in operations():
-            library.impl(name.removeprefix("aten::"), _kernel(name, cache, keys), _KEY, allow_override=True)
+            kernel = _kernel(name, cache, keys)
+            library.impl(name.removeprefix("aten::"), kernel, _KEY, allow_override=True)  # type: ignore[no-untyped-call]
         stack.callback(library._destroy)
         for owner, attribute, value in (
             (common, "amp_definitely_not_available", lambda: False),
@@ -137,8 +138,8 @@ def _kernel(name: str, cache: _Cache, keys: Any) -> Callable[..., Any]:
     @functools.wraps(operation)
     def kernel(*args: Any, **kwargs: Any) -> Any:
         with torch._C._ExcludeDispatchKeyGuard(keys):
-            args, kwargs = cast(args, kwargs)
-            return operation(*args, **kwargs)
+            cast_args, cast_kwargs = cast(args, kwargs)
+            return operation(*cast_args, **cast_kwargs)
 
     return kernel
 

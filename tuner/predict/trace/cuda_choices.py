@@ -47,7 +47,7 @@ def attention_backend(
     Of implementations that take the arguments the first in order: flash, efficient, math; cuDNN's before them
     on compute capability 9.0 and 10.0.
     """
-    enabled = torch.backends.cuda
+    enabled: Any = torch.backends.cuda
     width = query.shape[-1]
     is_dense = query.dim() == 4 and key.dim() == 4 and value.dim() == 4
     is_alike = key.shape[-1] == width and value.shape[-1] == width
@@ -99,7 +99,7 @@ def choosing_as_on_cuda(capability: Capability) -> Iterator[None]:
         given = (query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
         return _attention(capability, *given)
 
-    library = torch.library.Library("aten", "IMPL")
+    library: Any = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
     with contextlib.ExitStack() as stack, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         library.impl("dropout", _dropout, _KEY, allow_override=True)
@@ -145,27 +145,29 @@ def _attention(
     width = query.shape[-1]
     scaled = width**-0.5 if scale is None else scale
     learns = torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value))
+    made: Any
     if backend == "math":
-        return aten._scaled_dot_product_attention_math(
+        made = aten._scaled_dot_product_attention_math(
             query, key, value, mask, dropout, is_causal, None, scale=scale, enable_gqa=is_grouped
-        )[0]
-    if backend == "flash":
+        )
+    elif backend == "flash":
         over = -width % 8
         if over:
             query, key, value = (torch.nn.functional.pad(t, (0, over)) for t in (query, key, value))
         made = aten._scaled_dot_product_flash_attention(
             query, key, value, dropout, is_causal, False, scale=scaled
-        )[0]
-        return made[..., :width] if over else made
-    if mask is not None:
-        mask = _prepared(mask, query, key)
-    if backend == "cudnn":
-        return aten._scaled_dot_product_cudnn_attention(
-            query, key, value, mask, learns, dropout, is_causal, False, scale=scale
-        )[0]
-    return aten._scaled_dot_product_efficient_attention(
-        query, key, value, mask, learns, dropout, is_causal, scale=scale
-    )[0]
+        )
+        made = (made[0][..., :width] if over else made[0],)
+    else:
+        if mask is not None:
+            mask = _prepared(mask, query, key)
+        given = (query, key, value, mask, learns, dropout, is_causal)
+        if backend == "cudnn":
+            made = aten._scaled_dot_product_cudnn_attention(*given, False, scale=scale)
+        else:
+            made = aten._scaled_dot_product_efficient_attention(*given, scale=scale)
+    result: Tensor = made[0]
+    return result
 
 
 def _prepared(mask: Tensor, query: Tensor, key: Tensor) -> Tensor:

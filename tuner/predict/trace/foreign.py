@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+import torch.utils.checkpoint as checkpointing
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
@@ -20,12 +21,11 @@ from ...workloads.training import Build, Factory, Training
 from .autocast import autocast_as_on_cuda
 from .cuda_choices import Capability, choosing_as_on_cuda
 from .events import Trace
+from .known_values import KnownValues
 from .limits import Limits
 from .not_traceable import NotTraceable, as_not_traceable, not_traceable
 from .stepping import as_on_cuda, replaced
 from .tracer import Tracer
-
-_SEED = 0
 
 
 def trace_foreign(factory: Factory, build: Build, limits: Limits, capability: Capability) -> Trace:
@@ -51,7 +51,7 @@ def trace_foreign(factory: Factory, build: Build, limits: Limits, capability: Ca
 def _trace(factory: Factory, build: Build, limits: Limits) -> Trace:
     device = torch.device("meta")
     tracer = Tracer(device, limits.processors)
-    tracer.progress.is_marked = True
+    tracer.progress.is_marked, tracer.values = True, KnownValues()
     on_meta = Build(
         model=build.model, batch_size=build.batch_size, axes=build.axes, device=device, seed=build.seed
     )
@@ -144,7 +144,7 @@ def _as_on_a_gpu(capability: Capability) -> Iterator[None]:
 
     import torch._dynamo.eval_frame as eval_frame
 
-    callback: Any = eval_frame._callback_from_stance  # type: ignore[attr-defined]
+    callback: Any = eval_frame._callback_from_stance
 
     def called(given: Any) -> Any:
         if given is not None and given is not False:
@@ -162,6 +162,7 @@ def _as_on_a_gpu(capability: Capability) -> Iterator[None]:
         choosing_as_on_cuda(capability),
         replaced(torch.amp.GradScaler, "_maybe_opt_step", step_taken),
         replaced(torch.autocast, "__init__", of_cuda),
+        replaced(checkpointing, "_infer_device_type", lambda *_: "cuda"),
         replaced(torch, "compile", refuse),
         replaced(torch.nn.Module, "compile", refuse),
         replaced(eval_frame, "_callback_from_stance", called),

@@ -42,6 +42,8 @@ _ALLOCATIONS = frozenset(
 )
 """Operations that launch nothing: what they make is written by others."""
 _RESIZING = frozenset({"resize_", "resize_as_", "set_", "resize"})
+_KERNELS_ON_CUDA = frozenset({"silu_backward", "mish_backward"})
+"""Operations that are a composite elsewhere. Source: aten/src/ATen/native/native_functions.yaml."""
 _BUILT_IN = ("aten", "prim", "prims", "profiler")
 _VIEWS_BY_IMPLEMENTATION = frozenset({"_unsafe_view", "_reshape_alias"})
 
@@ -68,8 +70,8 @@ class Operation:
         returns_alias = any(value.alias_info is not None for value in schema.returns)
         mutates = any(a.alias_info is not None and a.alias_info.is_write for a in schema.arguments)
         # Inside an operation of ours these come whole: on CUDA too, what counts is what they are made of
-        self.is_composite = torch._C._dispatch_has_kernel_for_dispatch_key(
-            function.name(), "CompositeImplicitAutograd"
+        self.is_composite = self.short_name not in _KERNELS_ON_CUDA and (
+            torch._C._dispatch_has_kernel_for_dispatch_key(function.name(), "CompositeImplicitAutograd")
         )
         self.is_view = (returns_alias and not mutates) or self.short_name in _VIEWS_BY_IMPLEMENTATION
         self.is_pure = not returns_alias and not mutates and not self.is_view

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from types import FrameType
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ from .bodies import Bodies, Body, body_of
 from .cost_log import CostLog
 from .event_log import EventLog, Mark
 from .events import GLOBAL, LT_WORKSPACE, WORKSPACE
+from .known_values import EQUAL, ITEM, KnownValues
 from .operations import (
     Operation,
     Outputs,
@@ -62,8 +64,10 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Events and costs of what runs under it, on tensors of one device.
 
     log: the events; work: the costs; progress: to be told where a step is. bodies: what is known of custom
-    operations on a GPU with these limits, added to.
+    operations on a GPU with these limits, added to. values: None where no operation asks for any.
     """
+
+    values: KnownValues | None = None
 
     def __init__(self, device: torch.device, processors: Processors, bodies: Bodies | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -100,6 +104,15 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         """Every operation that PyTorch would hand to the device comes here."""
         kwargs = kwargs or {}
+        if self.values is None:
+            return self._dispatched(func, args, kwargs, sys._getframe(1))
+        if func is ITEM or func is EQUAL:
+            return self.values.asked(func, args)
+        result = self._dispatched(func, args, kwargs, sys._getframe(1))
+        self.values.follow(func, args, kwargs, result)
+        return result
+
+    def _dispatched(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], caller: FrameType) -> Any:
         operation = _OPERATIONS.get(id(func))
         if operation is None:
             operation = _OPERATIONS[id(func)] = Operation(func)
@@ -108,7 +121,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return func.decompose(*args, **kwargs)
         if operation.is_view:
             return func(*args, **kwargs)
-        is_in_place = func is SUM and sums_in_place(args, sys._getframe(1), self._sole_counts)
+        is_in_place = func is SUM and sums_in_place(args, caller, self._sole_counts)
         self.progress.follow()
         if is_in_place:
             self.work.add(operation.cost_class, self.log.unit, 0.0, 1.5 * tensor_bytes(tensors_of(args)))
@@ -149,7 +162,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 _MEMORY[key] = known
             if known is not None:
                 return recreate(known, self.device), known.flops, known.moved_bytes
-        result = operation.written(args, kwargs) if operation.writes_only else func(*args, **kwargs)
+        is_left_out = operation.writes_only and not _has_data(args)
+        result = operation.written(args, kwargs) if is_left_out else func(*args, **kwargs)
         if key is not None:
             _MEMORY[key] = known = remember(operation, args, result, self.device)
             if known is not None:
@@ -273,3 +287,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for tensor, (place, name) in zip(tensors_of([result]), body.returned, strict=True):
             self._storages.follow(tensor.untyped_storage(), slots[place], name)
         return result
+
+
+def _has_data(args: Sequence[Any]) -> bool:
+    """Whether an operation works on the CPU's memory, as on the step counts of an optimizer."""
+    return any(tensor.device.type == "cpu" for tensor in tensors_of(args[:1]))
