@@ -86,8 +86,8 @@ def test_a_candidate_says_its_length_alone():
     assert config_of("small", axes) == transformer_config("small", n_seq=512)
     note_spec(SPEC)
     candidate = Candidate(workload="transformer", model="small", batch_size=8, axes={"n_seq": 512})
-    note = "small 8×512 eager dense bf16 train"
-    assert (candidate.describe(), candidate.items_per_step) == (note, 4096)
+    assert candidate.items_per_step == 4096
+    assert "small 8×512 eager dense bf16 train" in candidate.describe()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -1,0 +1,80 @@
+"""A workload as a user writes one, for the tests: a small image classifier."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import torch
+from torch import nn
+
+from phase8_tune.tuner.workloads import Axis, Build, Training, WorkloadSpec
+
+print("printed where it is imported")
+
+SPEC = WorkloadSpec(
+    title="Small classifier",
+    items="images",
+    models=("narrow", "wide"),
+    axes=(
+        Axis(name="size", kind=int, minimum=4, default=8, is_ordered=True, is_cell_key=True),
+        Axis(name="precision", values=("bf16", "none"), default="none"),
+        Axis(name="smooth", kind=bool, default=False, word="smooth"),
+    ),
+)
+
+
+def build(asked: Build) -> Training:
+    """Models: narrow, wide."""
+    torch.manual_seed(asked.seed)
+    channels, size = {"narrow": 4, "wide": 16}[asked.model], int(asked.axes["size"])
+    with asked.device:
+        model = nn.Sequential(
+            nn.Conv2d(3, channels, 3), nn.BatchNorm2d(channels), nn.Flatten(), nn.LazyLinear(10)
+        )
+        model(torch.zeros(2, 3, size, size))
+
+    def batch() -> tuple[torch.Tensor, torch.Tensor]:
+        images = torch.randn(asked.batch_size, 3, size, size, device=asked.device)
+        return images, torch.zeros(asked.batch_size, dtype=torch.long, device=asked.device)
+
+    def loss(images_and_classes: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        images, classes = images_and_classes
+        return nn.functional.cross_entropy(model(images), classes, label_smoothing=0.1 * asked.axes["smooth"])
+
+    return Training(
+        modules=[model],
+        batch=batch,
+        loss=loss,
+        optimizers=[torch.optim.SGD(model.parameters(), lr=0.1)],
+        autocast=torch.bfloat16 if asked.axes["precision"] == "bf16" else None,
+    )
+
+
+def raises(asked: Build) -> Training:
+    """Fails as a bug does."""
+    raise KeyError("no such layer")
+
+
+def ends(asked: Build) -> Training:
+    """Would end the process."""
+    sys.exit(3)
+
+
+def nothing(asked: Build) -> None:
+    """Forgets to return."""
+
+
+def vector_loss(asked: Build) -> Training:
+    """Its loss is not one number."""
+    made = build(asked)
+    made.loss = lambda batch: batch[0].sum(dim=(1, 2, 3))
+    return made
+
+
+def dies(asked: Build) -> Training:
+    """Ends the process where nothing can stop it."""
+    os._exit(7)
+
+
+NO_FACTORY = 5
