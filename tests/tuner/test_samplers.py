@@ -15,7 +15,7 @@ from phase8_tune.tuner.measuring.testing import FormulaMeasurer
 from phase8_tune.tuner.records import samplers
 from phase8_tune.tuner.records.database import StudyStore
 from phase8_tune.tuner.records.knowledge import Knowledge
-from phase8_tune.tuner.search.proposals import GridOrder, grid_batches
+from phase8_tune.tuner.search.proposals import GridOrder
 from phase8_tune.tuner.study.definition import Sampler, parse_definition
 from phase8_tune.tuner.study.space import SearchSpace
 from phase8_tune.tuner.values.errors import UserInputError
@@ -120,7 +120,27 @@ def test_a_grid_is_every_listed_batch_in_an_order_that_follows_from_the_seed(tmp
     assert first.digest() == bench.measurer.measured[0]
 
 
-def test_a_grid_between_bounds_has_powers_of_two() -> None:
-    assert grid_batches(range(3, 100)) == [4, 8, 16, 32, 64]
-    assert grid_batches(range(5, 8)) == [5]
-    assert grid_batches((1, 3, 9)) == (1, 3, 9)
+@pytest.mark.parametrize(
+    ("batches", "expected"),
+    [
+        ("{min: 3, max: 99}", [4, 8, 16, 32, 64]),
+        ("{min: 5, max: 7}", [5]),
+        ("[1, 3, 9]", [1, 3, 9]),
+    ],
+)
+def test_a_grid_between_bounds_has_powers_of_two(batches: str, expected: list[int]) -> None:
+    text = f"""\
+name: one
+axes:
+  model: [nano]
+  n_seq: [64]
+  batch_size: {batches}
+  kernel_version: [reference]
+  gradient_checkpointing: [false]
+  mixed_precision: [none]
+"""
+    space, knowledge = SearchSpace(parse_definition(text, "one")), Knowledge()
+    grid, found = GridOrder(space, seed=0), []
+    while (candidate := grid.propose(knowledge, knowledge.is_available)) is not None:
+        found.append(candidate.batch_size)
+    assert sorted(found) == expected

@@ -23,16 +23,16 @@ _WAIT_S = 60.0
 """How long is waited for kernels that are compiled beside; then the worker compiles what is missing."""
 
 
-def ladder(batches: Sequence[int], largest: int) -> tuple[int, ...]:
-    """What is measured of a line, ascending: of a list every batch that fits, of bounds powers of two and
-    rounder ones up to the largest that fits; none where `largest` is 0."""
+def ladder(batches: Sequence[int], largest: int, shares: Sequence[float] = _SHARES) -> tuple[int, ...]:
+    """Batches that stand for all of a line up to the largest that fits, ascending: of a list every one, of
+    bounds powers of two and rounder ones at shares of the largest; none where `largest` is 0."""
     if not isinstance(batches, range):
         return tuple(batch for batch in batches if batch <= largest)
     if largest < batches[0]:
         return ()
-    chosen = {rounded(max(int(largest * share), 1)) for share in _SHARES}
+    chosen = {rounded(max(int(largest * share), 1)) for share in shares}
     chosen |= {1 << power for power in range(largest.bit_length())}
-    return tuple(sorted(batch for batch in chosen if batch >= batches[0]) or [largest])
+    return tuple(sorted(batch for batch in chosen if batch >= batches[0]) or [batches[0]])
 
 
 class Exhaustive(Strategy):

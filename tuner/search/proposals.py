@@ -11,6 +11,7 @@ from ..records.knowledge import Knowledge
 from ..study.definition import StudyDefinition
 from ..study.space import SearchSpace
 from ..values.candidate import Candidate
+from .exhaustive import ladder
 from .nearest import OpenCandidates
 from .strategy import RowOrder, Strategy
 
@@ -42,7 +43,7 @@ class GridOrder(Strategy):
     has_plan = False
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
-        points = [line.at(batch) for line in space.lines for batch in grid_batches(space.batches(line))]
+        points = [line.at(batch) for line in space.lines for batch in _in_grid(space.batches(line))]
         random.Random(seed).shuffle(points)
         self._points = deque(points)
 
@@ -58,12 +59,8 @@ class GridOrder(Strategy):
         return None
 
 
-def grid_batches(batches: Sequence[int]) -> Sequence[int]:
-    """Those of a line's batches that are in its grid."""
-    if not isinstance(batches, range):
-        return batches
-    powers = (1 << power for power in range(batches[-1].bit_length()))
-    return [batch for batch in powers if batch in batches] or [batches[0]]
+def _in_grid(batches: Sequence[int]) -> Sequence[int]:
+    return ladder(batches, batches[-1], shares=())
 
 
 def default_strategy(definition: StudyDefinition, space: SearchSpace, store: StudyStore) -> Strategy:
