@@ -6,13 +6,12 @@ import functools
 import math
 from collections import Counter
 from pathlib import Path
-from typing import cast
 
 import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optuna.trial import FixedTrial, Trial
+from optuna.trial import FixedTrial
 
 from phase8_tune.tuner.measuring.pool import MeasurerPool
 from phase8_tune.tuner.measuring.testing import FormulaMeasurer
@@ -101,7 +100,7 @@ def test_what_is_not_of_the_space_keeps_its_cell_where_it_can() -> None:
     """No version but `fast` has other lengths: another version is nearer than another length."""
     wide = SPACE.parameters_of(WIDE.at(5))
     between = {**wide, "n_seq_index": 2, "kernel_version": "reference", "mixed_precision": "none"}
-    asked = SPACE.suggest(cast(Trial, FixedTrial(between)))
+    asked = SPACE.suggest(FixedTrial(between))
     assert asked not in SPACE
     found = OpenCandidates(SPACE).nearest(asked, Knowledge(), lambda _: True)
     assert found is not None

@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -140,7 +140,7 @@ class StudyStore:
             # A dead driver left it in the queue: the sampler comes after it.
 
     def _adjusted(self, sampled: Parameters, nearest: Callable[[Candidate], Candidate | None]) -> Parameters:
-        chosen = self._space.suggest(cast(Trial, FixedTrial({**self._fixed, **sampled})))
+        chosen = self._space.suggest(FixedTrial({**self._fixed, **sampled}))
         found = nearest(chosen)
         if found is None:
             return sampled

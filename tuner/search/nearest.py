@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution, IntDistribution
 
-from ..records.cells import cell_of
+from ..records.cells import Cell, cell_of
 from ..records.knowledge import Knowledge
 from ..study.space import SearchSpace
 from ..values.candidate import Candidate
@@ -32,7 +32,11 @@ class OpenCandidates:
         self._space, self._distributions = space, space.distributions()
         self._ends: dict[Candidate, int] = {}  # by line: so many of its batches are not rejected
         self._closed: dict[float, set[Candidate]] = {apart: set() for apart in _APART}  # lines
-        self._near: dict[Candidate, list[Candidate]] = {}  # the lines by how near they are to another
+        self._cells: dict[Cell, list[Candidate]] = {}
+        for line in space.lines:
+            self._cells.setdefault(cell_of(line), []).append(line)
+        self._far: dict[Candidate, list[Candidate]] = {}  # by line: those of other cells, the nearest first
+        self._parameters: dict[Candidate, dict[str, Any]] = {}  # of lines
 
     def nearest(self, asked: Candidate, knowledge: Knowledge, is_open: IsOpen) -> Candidate | None:
         """Itself where it is open, or else the nearest batch of its line, or else of the nearest line; None
@@ -88,24 +92,32 @@ class OpenCandidates:
         """The line itself, then the others of its cell, then those of other cells."""
         if self._space.batches(line):
             yield line
-        if line not in self._near:
-            here = self._parameters(asked)
-            others = [
-                (cell_of(other) != cell_of(line), self._distance(here, other), place, other)
-                for place, other in enumerate(self._space.lines)
-                if other != line
-            ]
-            self._near[line] = [other for *_, other in sorted(others, key=lambda found: found[:3])]
-        yield from self._near[line]
+        of_cell = self._cells.get(cell_of(line), ())
+        yield from self._by_distance(asked, (other for other in of_cell if other != line))
+        if line not in self._far:
+            others = (o for cell, lines in self._cells.items() if cell != cell_of(line) for o in lines)
+            self._far[line] = self._by_distance(asked, others)
+        yield from self._far[line]
 
-    def _distance(self, here: dict[str, Any], other: Candidate) -> float:
-        """Axes that differ, those of numbers by the share of their range."""
-        there = self._parameters(other.at(self._space.batches(other)[0]))
-        return sum(_apart(self._distributions[name], value, there[name]) for name, value in here.items())
+    def _by_distance(self, asked: Candidate, lines: Iterable[Candidate]) -> list[Candidate]:
+        """Nearest first: axes that differ are counted, those of numbers by the share of their range."""
+        here = _without_batch(self._space.parameters_of(asked))
 
-    def _parameters(self, candidate: Candidate) -> dict[str, Any]:
-        found = self._space.parameters_of(candidate)
-        return {name: value for name, value in found.items() if name not in _PLACE_OF_A_BATCH}
+        def distance(line: Candidate) -> float:
+            there = self._parameters_of(line)
+            return sum(_apart(self._distributions[name], value, there[name]) for name, value in here.items())
+
+        return sorted(lines, key=distance)
+
+    def _parameters_of(self, line: Candidate) -> dict[str, Any]:
+        if line not in self._parameters:
+            first = line.at(self._space.batches(line)[0])
+            self._parameters[line] = _without_batch(self._space.parameters_of(first))
+        return self._parameters[line]
+
+
+def _without_batch(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in parameters.items() if name not in _PLACE_OF_A_BATCH}
 
 
 def _apart(distribution: BaseDistribution, here: Any, there: Any) -> float:
