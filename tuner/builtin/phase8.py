@@ -9,6 +9,7 @@ from ...kernels.gate_draws import DEVICE_SHAPES
 from ...phase8.config import preset
 from ...phase8.training import Trainer, TrainingOptions
 from ..values.candidate import Candidate, Precision
+from .drawn_tokens import token_drawer
 
 _COMPUTE_DTYPES: dict[Precision, torch.dtype] = {
     "bf16": torch.bfloat16,
@@ -39,7 +40,8 @@ class Phase8Run:
         self.setup_calls = trainer.setup_calls
         self._once = trainer.step if candidate.mode == "train" else trainer.forward
         self._evaluate = trainer.evaluate if candidate.mode == "train" else None
-        self._tokens = _draw_tokens(candidate, config.vocab_size, seed).to(device)
+        length = candidate.n_seq + 1
+        self._tokens = token_drawer(candidate.batch_size, length, config.vocab_size, seed, device)()
 
     def run_once(self) -> torch.Tensor:
         return self._once(self._tokens)
@@ -51,20 +53,6 @@ class Phase8Run:
 
     def close(self) -> None:
         del self._once, self._evaluate, self._tokens
-
-
-def _draw_tokens(candidate: Candidate, vocab_size: int, seed: int) -> torch.Tensor:
-    """A batch of tokens int64 [B, N + 1] that are as unequally frequent as those of a text: by Zipf's law.
-
-    Where a few rows of the embedding take most of its gradient, summing it takes longer: a step of nano at
-    128×4096 took 91.5 ms on an H200 with these, 92.5 with the bytes of a text, 89.3 with equally likely ones.
-    Drawn on the CPU, so that the same seed gives the same tokens on every device.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    frequencies = 1 / torch.arange(1, vocab_size + 1, dtype=torch.float64)
-    count = candidate.batch_size * (candidate.n_seq + 1)
-    tokens = torch.multinomial(frequencies, count, replacement=True, generator=generator)
-    return tokens.view(candidate.batch_size, candidate.n_seq + 1)
 
 
 class Phase8Workload:
