@@ -129,7 +129,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rates", nargs="+", type=float, default=[1e-3, 3e-3], help="peak learning rates")
     parser.add_argument("--seq", type=int, default=512)
     parser.add_argument("--vocab", type=int, default=8192)
-    parser.add_argument("--text-mb", type=float, default=60.0, help="of Python code")
+    parser.add_argument("--text-mb", type=float, default=150.0, help="at most, of Python code")
     parser.add_argument("--batch", type=int, help="of all models; needed without a GPU")
     parser.add_argument("--most-tokens", type=int, help="a step, where the largest batch has more")
     parser.add_argument("--stop-after", type=float, help="seconds, after which no curve is begun")

@@ -10,6 +10,7 @@ import numpy as np
 from tabulate import tabulate
 
 from ..tuner.values.atomic_write import write_atomically
+from .loss_texts import PACKAGES
 
 _TITLES = {"phase8": "Phase 8", "phase7": "Phase 7", "transformer": "transformer"}
 _COLOURS = {"phase8": "C0", "phase7": "C2", "transformer": "C1"}
@@ -78,7 +79,7 @@ def _text(curves: Sequence[dict[str, Any]], table: str, missing: int) -> str:
     held = "without a GPU" if budget is None else f"under a budget of {budget / 2**30:.2f} GiB"
     left_out = f"\n{missing} curves that were asked for are missing.\n" if missing else ""
     text = (
-        f"{first['text_bytes'] / 1e6:.1f} MB of Python code: modules of the standard library and of torch, "
+        f"{first['text_bytes'] / 1e6:.1f} MB of Python code (the standard library, {', '.join(PACKAGES)}), "
         f"{first['text_tokens'] / 1e6:.1f} M tokens of a byte-level BPE that was trained on it "
         f"({first['plan']['vocab_size']} tokens, {first['bytes_per_token']:.2f} bytes a token held out)"
     )

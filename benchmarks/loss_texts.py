@@ -1,19 +1,19 @@
 """Real text that every computer with PyTorch has: Python code, as the tokens of a vocabulary of its own.
 
-The modules of the standard library and of torch, without what pip installs beside them. Which versions they
-are is in a result's environment; the digest says whether two texts are the same.
+The modules of the standard library, and of packages that phase8-tune or PyTorch need anyway. The digest says
+whether two texts are the same: with other versions of these they are not.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ..tuner.training.sources import Source
@@ -21,6 +21,8 @@ from ..tuner.training.tokenizer import Tokenizer, tokenizer_from_json, train_tok
 
 _HELD_OUT_EVERY = 25  # of the files
 _INSTALLED = {"site-packages", "dist-packages"}
+PACKAGES = ("torch", "sympy", "numpy", "sqlalchemy", "matplotlib", "networkx")
+"""The large ones that people wrote: plotly's code is made by a program, and says the same a hundred times."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -40,7 +42,7 @@ class Text:
 
 def code_files(most_bytes: int) -> list[Path]:
     """UTF-8 modules in an order that follows from their names alone, up to so many bytes."""
-    folders = [Path(sysconfig.get_paths()["stdlib"]), Path(torch.__file__).parent]
+    folders = [Path(sysconfig.get_paths()["stdlib"]), *map(_folder_of, PACKAGES)]
     named = {
         hashlib.sha256(str(path.relative_to(folder.parent)).encode()).hexdigest(): path
         for folder in folders
@@ -83,6 +85,13 @@ def make_text(most_bytes: int, vocab_size: int) -> Text:
         digest=digest,
         train_bytes=sum(path.stat().st_size for path in train),
     )
+
+
+def _folder_of(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.submodule_search_locations is None:
+        raise ModuleNotFoundError(f"the text needs the package {package}, which is not installed")
+    return Path(spec.submodule_search_locations[0])
 
 
 def _tokens(files: Sequence[Path], tokenizer: Tokenizer) -> NDArray[np.int16]:

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from phase8_tune.benchmarks import loss_at_time, loss_at_time_curve
+from phase8_tune.benchmarks import loss_at_time, loss_at_time_curve, loss_learners
 from phase8_tune.benchmarks.loss_at_time_curve import Clock, Stream, held_out_loss, learn
 from phase8_tune.benchmarks.loss_at_time_report import best_of, loss_at
 from phase8_tune.benchmarks.loss_learners import ModelName, Plan, make_learner, matched_size
-from phase8_tune.benchmarks.loss_texts import code_files
+from phase8_tune.benchmarks.loss_texts import PACKAGES, code_files
 
 CPU = torch.device("cpu")
 
@@ -59,10 +61,24 @@ def test_a_matched_transformer_has_the_parameters_of_phase_8(size):
 def test_the_text_is_code_that_pip_did_not_install():
     files = code_files(2_000_000)
     assert 2_000_000 <= sum(path.stat().st_size for path in files) < 3_000_000
-    assert {"torch"} < {part for path in files for part in path.parts}
-    stdlib = [path for path in files if "torch" not in path.parts]
-    assert stdlib
-    assert not any("site-packages" in path.parts for path in stdlib)
+    parts = {part for path in files for part in path.parts}
+    assert set(PACKAGES) < parts
+    assert not {"pip", "plotly", "pytest"} & parts
+
+
+@given(limit=st.integers(0, 5000))
+def test_the_largest_batch_is_found_to_within_an_eighth(limit: int):
+    tried: list[int] = []
+
+    def fit(plan: Plan, batch: int, device: object) -> bool:
+        tried.append(batch)
+        return batch <= limit
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(loss_learners, "fits", fit)
+        found = loss_learners.largest_batch(plan("transformer"), CPU)
+    assert found <= limit <= found + max(found // 8, 1)
+    assert len(tried) < 20
 
 
 @pytest.mark.parametrize("model", ["phase8", "phase7", "transformer"])
