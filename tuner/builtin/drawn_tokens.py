@@ -13,8 +13,9 @@ def token_drawer(
 ) -> Callable[[], Tensor]:
     """Makes one batch after another, int64 [batch_size, n_seq] on `device`, by Zipf's law.
 
-    Where a few rows of the embedding take most of its gradient, summing it takes longer: a step of Phase 8 nano
-    at 128×4096 took 91.5 ms on an H200 with these, 92.5 with the bytes of a text, 89.3 with equally likely ones.
+    Where a few rows of the embedding take most of its gradient, summing it takes longer: a step of Phase 8
+    nano at 128×4096 took 91.5 ms on an H200 with these, 92.5 with the bytes of a text, 89.3 with equally
+    likely ones.
     Drawn on the CPU, so that the same seed gives the same tokens on every device.
     """
     generator = torch.Generator().manual_seed(seed)
