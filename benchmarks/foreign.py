@@ -155,7 +155,7 @@ def _in_process(room: Room, case: Row, cap_gib: int | None, *, records: bool = F
     with room.taken(expected):
         ended = subprocess.run(
             [sys.executable, "-m", "phase8_tune.benchmarks.foreign", "--one"],
-            input=request, capture_output=True, text=True, timeout=300, check=False,
+            input=request, capture_output=True, encoding="utf-8", timeout=300, check=False,
         )  # fmt: skip
     if ended.returncode != 0:
         return {"failed": ended.stderr.strip().splitlines()[-1:] or [f"exit code {ended.returncode}"]}
@@ -229,19 +229,21 @@ def main() -> None:
         cases = draw(arguments.count, arguments.seed)
         with ProcessPoolExecutor(arguments.processes) as pool:
             rows = list(pool.map(partial(predict, gpu=arguments.gpu), cases))
-        arguments.predict.write_text(json.dumps(rows, indent=1))
+        arguments.predict.write_text(json.dumps(rows, indent=1), encoding="utf-8")
         known = sum("not_predicted" not in row for row in rows)
         print(f"{known} of {len(rows)} predicted in {time.monotonic() - start:.1f} s")
     if arguments.measure is not None:
-        rows, events = measure_all(json.loads(arguments.measure.read_text()), arguments.at_once)
+        rows, events = measure_all(
+            json.loads(arguments.measure.read_text(encoding="utf-8")), arguments.at_once
+        )
         arguments.output.mkdir(parents=True, exist_ok=True)
         for name, content in (
             ("results.json", {"summary": compare(rows), "rows": rows}),
             ("environment.json", environment()),
         ):
-            (arguments.output / name).write_text(json.dumps(content, indent=1))
+            (arguments.output / name).write_text(json.dumps(content, indent=1), encoding="utf-8")
         (arguments.output / "events.json.gz").write_bytes(gzip.compress(json.dumps(events).encode()))
-        (arguments.output / "report.md").write_text(report_of(rows))
+        (arguments.output / "report.md").write_text(report_of(rows), encoding="utf-8")
         print(report_of(rows))
         print(json.dumps(compare(rows)))
 

@@ -7,12 +7,13 @@ backward pass is what follows.
 Source: pytorch, aten/src/ATen/native/Dropout.cpp (is_fused_kernel_acceptable), aten/src/ATen/native/
 transformers/attention.cpp (scaled_dot_product_attention, pad_last_dim, preprocess_mask, pad_bias,
 convert_boolean_attn_mask) and .../transformers/cuda/sdp_utils.cpp (select_sdp_backend, priority_order,
-check_prefer_cudnn_attention), as of 2.11-2.13.
+check_prefer_cudnn_attention, check_cudnn_tensor_shapes, check_cudnn_dropout), as of 2.11-2.13.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -25,8 +26,11 @@ from .not_traceable import not_traceable
 Capability = tuple[int, int]
 Backend = Literal["cudnn", "flash", "efficient", "math"]
 _HALVES = (torch.float16, torch.bfloat16)
+_TRAINS_WIDE = ((8, 0), (9, 0), (10, 0), (10, 3))
+"""Cards on which flash attention trains heads of every width up to its widest."""
 _PREFERS_CUDNN = ((9, 0), (10, 0))
 _FLASH_WIDEST, _CUDNN_WIDEST = 256, 128
+_CUDNN_DROPOUTS = 16
 _MASK_ALIGNMENT = 16
 _KEY = "AutogradMeta"
 _RECURRENT = ("lstm.input", "lstm.data", "gru.input", "gru.data", "rnn_tanh.input", "rnn_relu.input")
@@ -40,6 +44,7 @@ def attention_backend(
     capability: Capability,
     *,
     is_grouped: bool = False,
+    is_causal: bool = False,
     dropout: float = 0.0,
 ) -> Backend:
     """What computes an attention on a GPU; tensors [B, H, N, d].
@@ -64,10 +69,20 @@ def attention_backend(
         and width <= _CUDNN_WIDEST
         and width % 8 == 0
         and min(query.shape[2], key.shape[2]) > 1
+        and dropout * _CUDNN_DROPOUTS == int(dropout * _CUDNN_DROPOUTS)
         and not learns_mask
     ):
         return "cudnn"
-    if enabled.flash_sdp_enabled() and is_half and is_alike and width <= _FLASH_WIDEST and mask is None:
+    is_flash = (
+        enabled.flash_sdp_enabled()
+        and is_half
+        and is_alike
+        and width <= _FLASH_WIDEST
+        and mask is None
+        and not (is_causal and query.shape[2] != key.shape[2])
+        and (capability in _TRAINS_WIDE or width <= 192 or (dropout == 0 and width > 224))
+    )
+    if is_flash:
         return "flash"
     alignment = 8 if query.dtype in _HALVES else 4
     is_efficient = (
@@ -104,6 +119,7 @@ def choosing_as_on_cuda(capability: Capability) -> Iterator[None]:
         warnings.simplefilter("ignore")
         library.impl("dropout", _dropout, _KEY, allow_override=True)
         library.impl("scaled_dot_product_attention", attention, _KEY, allow_override=True)
+        library.impl("_fused_rms_norm", _RootMeanSquareNorm.apply, _KEY, allow_override=True)
         for name in _RECURRENT:
             library.impl(name, _refuse_recurrent, _KEY, allow_override=True)
         stack.callback(library._destroy)
@@ -117,6 +133,29 @@ def _dropout(input: Tensor, p: float, train: bool) -> Tensor:
         return input * torch.zeros((), dtype=input.dtype, device=input.device)
     dropped: Tensor = torch.ops.aten.native_dropout(input, p, train)[0]
     return dropped
+
+
+class _RootMeanSquareNorm(torch.autograd.Function):
+    """One kernel on CUDA, which keeps a number a row.
+
+    Source: aten/src/ATen/native/cuda/layer_norm_kernel.cu (_fused_rms_norm_cuda).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, given: Tensor, shape: Any, weight: Tensor | None, eps: Any
+    ) -> tuple[Tensor, Tensor]:
+        rows = (*given.shape[: given.dim() - len(shape)], *(1 for _ in shape))
+        kept = torch.empty(rows, dtype=torch.float32, device=given.device)
+        ctx.save_for_backward(given, weight, kept)
+        ctx.mark_non_differentiable(kept)
+        return torch.empty_like(given, memory_format=torch.contiguous_format), kept
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        given, weight, _ = ctx.saved_tensors
+        of_weight = torch.empty_like(weight) if weight is not None and ctx.needs_input_grad[2] else None
+        return torch.empty_like(given), None, of_weight, None
 
 
 def _refuse_recurrent(*args: Any, **kwargs: Any) -> Any:
@@ -135,7 +174,9 @@ def _attention(
     is_grouped: bool,
 ) -> Tensor:
     aten = torch.ops.aten
-    backend = attention_backend(query, key, value, mask, capability, is_grouped=is_grouped, dropout=dropout)
+    backend = attention_backend(
+        query, key, value, mask, capability, is_grouped=is_grouped, is_causal=is_causal, dropout=dropout
+    )
     if mask is not None and mask.dtype == torch.bool:
         if backend == "math":
             mask = torch.where(mask, 0.0, float("-inf")).to(query.dtype)
@@ -143,7 +184,7 @@ def _attention(
             zero = torch.zeros((), dtype=query.dtype, device=query.device)
             mask = torch.where(mask, zero, float("-inf"))
     width = query.shape[-1]
-    scaled = width**-0.5 if scale is None else scale
+    scaled = 1 / math.sqrt(width) if scale is None else scale
     learns = torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value))
     made: Any
     if backend == "math":

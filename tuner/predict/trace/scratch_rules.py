@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .library_scratch import LIBRARY_SCRATCH
 from .reductions import Reduction
 from .scratch import ScratchOf, Sorting
 
-ScratchRule = Callable[[Sequence[Any]], list[int | ScratchOf]]
+ScratchRule = Callable[[Sequence[Any]], Sequence[int | ScratchOf]]
 
 
 def _index_put_scratch(arguments: Sequence[Any]) -> list[int | ScratchOf]:
@@ -82,5 +83,6 @@ SCRATCH: dict[str, ScratchRule] = {
     "_index_put_impl_": _index_put_scratch,
     "embedding_dense_backward": _embedding_backward_scratch,
     "sort": _sort_scratch,
+    **LIBRARY_SCRATCH,
 }
 """Operation of ATen → bytes its CUDA implementation holds while it runs, beside inputs and outputs."""
