@@ -21,7 +21,6 @@ from phase8_tune.tuner.builtin.hf.training import build
 from phase8_tune.tuner.values.axes import AxisValue
 from phase8_tune.tuner.values.candidate import Candidate
 from phase8_tune.tuner.values.errors import UserInputError
-from phase8_tune.tuner.values.workload_spec import note_spec
 from phase8_tune.tuner.workloads.training import Build, Training
 
 transformers = pytest.importorskip("transformers", reason="needs the extra hf")
@@ -39,7 +38,6 @@ LLAMA = {
     "max_position_embeddings": 64,
 }
 GPT2 = {"model_type": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "vocab_size": 128}
-note_spec(SPEC)
 
 
 @pytest.fixture(params=[LLAMA, GPT2], ids=["llama", "gpt2"])

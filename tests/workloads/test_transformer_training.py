@@ -16,7 +16,6 @@ from phase8_tune.tuner.builtin.transformer.spec import SPEC, config_of, paramete
 from phase8_tune.tuner.builtin.transformer.training import build
 from phase8_tune.tuner.values.axes import AxisValue
 from phase8_tune.tuner.values.candidate import Candidate
-from phase8_tune.tuner.values.workload_spec import note_spec
 from phase8_tune.tuner.workloads.training import Build
 
 CPU = torch.device("cpu")
@@ -84,7 +83,6 @@ def test_a_setting_that_cannot_be_is_named(axes, message):
 def test_a_candidate_says_its_length_alone():
     axes = checked_axes(SPEC, {"n_seq": 512})
     assert config_of("small", axes) == transformer_config("small", n_seq=512)
-    note_spec(SPEC)
     candidate = Candidate(workload="transformer", model="small", batch_size=8, axes={"n_seq": 512})
     assert candidate.items_per_step == 4096
     assert "small 8×512 eager dense bf16 train" in candidate.describe()
