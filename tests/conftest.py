@@ -43,6 +43,7 @@ _SLOW = (
     "training/",
     "house/test_rooms",
     "house/test_public_names",
+    "workloads/test_own_study",
     *(
         f"tuner/test_{name}"
         for name in (

@@ -35,7 +35,7 @@ COUNTED = {
 LATER = replace(
     SPEC,
     axes=(*SPEC.axes, Axis(name="accumulation", kind=int, default=1, is_later=True)),
-    order=(*SPEC.order, "accumulation"),
+    file_order=(*SPEC.order, "accumulation"),
 )
 """Phase 8 with one axis more."""
 

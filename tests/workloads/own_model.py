@@ -40,7 +40,9 @@ def build(asked: Build) -> Training:
 
     def loss(images_and_classes: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         images, classes = images_and_classes
-        return nn.functional.cross_entropy(model(images), classes, label_smoothing=0.1 * asked.axes["smooth"])
+        return nn.functional.cross_entropy(
+            model(images), classes, label_smoothing=0.1 if asked.axes["smooth"] else 0.0
+        )
 
     return Training(
         modules=[model],

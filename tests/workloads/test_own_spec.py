@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -126,9 +127,9 @@ def test_a_module_may_be_called_like_one_of_python_s(tmp_path: Path) -> None:
 
 
 def test_an_entry_point_names_a_workload(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = loading.EntryPoint(name="mine", value="tests_own:build", group=loading.GROUP)
+    entry = EntryPoint(name="mine", value="tests_own:build", group=loading.GROUP)
     monkeypatch.setattr(loading, "entry_points", lambda group, name: [entry] if name == "mine" else [])
-    with pytest.raises(UserInputError, match="'mine' cannot be imported .*No module named 'tests_own'"):
+    with pytest.raises(UserInputError, match=r"'mine' cannot be imported .*No module named 'tests_own'"):
         loading.load_named("mine")
 
 
@@ -138,7 +139,7 @@ def test_an_entry_point_names_a_workload(monkeypatch: pytest.MonkeyPatch) -> Non
         {"axes": (Axis(name="a", default="x"), Axis(name="a", default="y"))},
         {"axes": (Axis(name="mode", default="x"),)},
         {"items_axis": "none"},
-        {"order": ("workload",)},
+        {"file_order": ("workload",)},
     ],
 )
 def test_a_spec_that_contradicts_itself_is_refused(change: dict[str, object]) -> None:

@@ -126,7 +126,7 @@ SPEC = WorkloadSpec(
         ),
     ),
     # As candidates were written since there are any.
-    order=(
+    file_order=(
         *("workload", "model", "variant", "n_seq", "batch_size", "kernel_version"),
         *("gradient_checkpointing", "mixed_precision", "mode", "vocab_size"),
     ),

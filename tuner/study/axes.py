@@ -149,18 +149,22 @@ def axes_class(spec: WorkloadSpec) -> type[Axes]:
 
 @functools.cache
 def row_class(specs: tuple[WorkloadSpec, ...]) -> type[Row]:
-    """The border of a row of a study of these workloads: of several, a field of any of them."""
-    found: dict[str, Any] = {}
-    for spec in specs:
-        for name in axes_class(spec).model_fields:
-            if name == "model":
-                found[name] = (_model(spec) | None, None)
-            elif name == "batch_size":
-                found[name] = (Positive | None, None)
-            elif name in spec.by_name:
-                found[name] = (kind_of(spec.by_name[name], spec) | None, None)
+    """The border of a row of a study of these workloads.
+
+    Of several it has the fields of all, whose values are checked once a row says which workload it is of.
+    """
     if len(specs) > 1:
-        found["workload"] = (str | None, None)
+        loose: dict[str, Any] = {name: (Any, None) for name in known_keys(specs) if name != "mode"}
+        return create_model("Row", __base__=Row, **loose)
+    [spec] = specs
+    found: dict[str, Any] = {}
+    for name in axes_class(spec).model_fields:
+        if name == "model":
+            found[name] = (_model(spec) | None, None)
+        elif name == "batch_size":
+            found[name] = (Positive | None, None)
+        elif name in spec.by_name:
+            found[name] = (kind_of(spec.by_name[name], spec) | None, None)
     return create_model("Row", __base__=Row, **found)
 
 

@@ -26,14 +26,14 @@ from ..values.candidate import DEFAULT_WORKLOAD, Candidate, Mode
 from ..values.errors import UserInputError
 from ..values.format_versions import identity
 from ..values.measurement import Border
-from ..values.nearest import nearest, one_of
+from ..values.nearest import nearest
 from ..values.timing import FORMAT_1_TIMING, Timing
 from ..values.workload_spec import WorkloadSpec, known_spec
 from ..values.yaml_dialect import Dumper
 from ..values.yaml_reading import explain, parse_mapping, read_text_file, shown
 from ..workloads.spec import spec_of
-from .axes import NO_ROW, Axes, Axis, Positive, Row, as_tuple, row_class
-from .products import keys_at, read_products, read_row, read_rows
+from .axes import NO_ROW, Axes, Axis, Positive, Row, as_tuple
+from .products import complete_row, keys_at, read_products, read_row, read_rows
 
 if TYPE_CHECKING:
     _Products = Axes | tuple[Axes, ...] | None
@@ -165,7 +165,7 @@ class StudyDefinition(Border):
         for index, row in enumerate(self.rows or ()):
             stated = self.defaults.model_dump(exclude_none=True) | row.model_dump(exclude_none=True)
             try:
-                spec, stated = self._completed(stated)
+                spec, stated = complete_row(stated, self.specs)
             except ValueError as error:
                 raise ValueError(f"rows[{index}].{error}") from None
             for mode in self.modes:
@@ -175,29 +175,6 @@ class StudyDefinition(Border):
                     raise ValueError(f"rows[{index}]: expected every row once, got the same as rows[{first}]")
                 candidates.append(candidate)
         return tuple(candidates)
-
-    def _completed(self, stated: dict[str, Any]) -> tuple[WorkloadSpec, dict[str, Any]]:
-        """The workload of a row, and what it says with all defaults.
-
-        Raises: ValueError that begins with the key.
-        """
-        specs = {spec.name: spec for spec in self.specs}
-        name = stated.pop("workload", None if len(specs) > 1 else self.workloads[0])
-        if name not in specs:
-            raise ValueError(f"workload: {one_of(specs, str(name))}")
-        spec = specs[name]
-        defaults = {axis.name: axis.default for axis in spec.axes if axis.default is not None}
-        stated = defaults | {key: value for key, value in stated.items() if key in spec.order}
-        for key in row_class((spec,)).model_fields:
-            if key not in stated:
-                raise ValueError(f"{key}: expected this key here or in defaults")
-        version = spec.version_axis
-        if version is not None and spec.installed is not None and stated[version] not in spec.installed():
-            raise ValueError(
-                f"{version}: expected a version of this installation "
-                f"({', '.join(spec.installed())}), got {shown(stated[version])}"
-            )
-        return spec, stated
 
     def digest(self) -> str:
         """SHA-256 (hexadecimal) of what decides which candidates are measured and how they are timed.

@@ -11,7 +11,7 @@ from pydantic_core import InitErrorDetails
 from ..values.measurement import Border
 from ..values.nearest import one_of
 from ..values.workload_spec import WorkloadSpec
-from ..values.yaml_reading import UNNAMED
+from ..values.yaml_reading import UNNAMED, explain, shown
 from .axes import Axes, Bounds, Row, axes_class, known_keys, row_class
 
 _Place = tuple[int | str, ...]
@@ -98,6 +98,40 @@ def read_rows(value: object, specs: Sequence[WorkloadSpec]) -> tuple[Row, ...]:
         rows = [errors.read(border, _plain(row), (number,)) for number, row in enumerate(value)]
     errors.tell()
     return tuple(rows)
+
+
+def complete_row(
+    stated: dict[str, Any], known: Sequence[WorkloadSpec]
+) -> tuple[WorkloadSpec, dict[str, Any]]:
+    """The workload of a row of a study, and what the row says with all defaults.
+
+    stated: with what rows have in common.
+
+    Raises: ValueError that begins with the key.
+    """
+    specs = {spec.name: spec for spec in known}
+    name = stated.pop("workload", None if len(specs) > 1 else known[0].name)
+    if name not in specs:
+        raise ValueError(f"workload: {one_of(specs, str(name))}")
+    spec = specs[name]
+    border = row_class((spec,))
+    stated = {key: value for key, value in stated.items() if key in border.model_fields}
+    if len(specs) > 1:
+        try:
+            stated = border.model_validate(stated).model_dump(exclude_none=True)
+        except ValidationError as error:
+            raise ValueError(str(explain(error, "", border))) from None
+    stated = {axis.name: axis.default for axis in spec.axes if axis.default is not None} | stated
+    for key in border.model_fields:
+        if key not in stated:
+            raise ValueError(f"{key}: expected this key here or in defaults")
+    version = spec.version_axis
+    if version is not None and spec.installed is not None and stated[version] not in spec.installed():
+        raise ValueError(
+            f"{version}: expected a version of this installation "
+            f"({', '.join(spec.installed())}), got {shown(stated[version])}"
+        )
+    return spec, stated
 
 
 def _plain(row: object) -> object:

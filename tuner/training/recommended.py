@@ -188,7 +188,7 @@ def is_goal_file(path: Path) -> bool:
 def write_goals(answers: Mapping[str, tuple[Point, Sequence[str]]], folder: Path) -> list[Path]:
     """Write a settings file for each goal: its point, and the lines that say why. Others are left alone.
 
-    A point of a workload without settings files has none.
+    A goal whose point is of a workload without settings files has none, and an earlier file of it is removed.
     Raises: UserInputError where the folder cannot be written.
     """
     texts = {
@@ -196,7 +196,8 @@ def write_goals(answers: Mapping[str, tuple[Point, Sequence[str]]], folder: Path
         for goal, (point, why) in answers.items()
         if (settings := settings_of(point)) is not None
     }
-    return _write(texts, folder)
+    stale = {goal_path(folder, goal) for goal in answers} - texts.keys()
+    return _write(texts, folder, is_stale=stale.__contains__)
 
 
 def write_recommendations(

@@ -158,14 +158,16 @@ class Candidate:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def describe(self) -> str:
-        """One short line for people, for example `small 8×256 fast bf16 checkpointing train`."""
+        """One short line for people, for example `small 8×256 fast bf16 checkpointing train`; of another
+        workload than the usual one it begins with that."""
         spec = self.spec
         said = (
             axis.say(self.axes[axis.name])
             for axis in spec.axes
             if not axis.is_of_model and axis.name != spec.items_axis
         )
-        return " ".join((*self.model_words, self.shape, *(word for word in said if word), self.mode))
+        words = (*self.model_words, self.shape, *(word for word in said if word), self.mode)
+        return " ".join(words if self.workload == DEFAULT_WORKLOAD else (self.workload, *words))
 
     @property
     def shape(self) -> str:

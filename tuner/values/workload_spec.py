@@ -26,8 +26,8 @@ class WorkloadSpec:
     """One workload, for a process that does not load torch.
 
     name: as studies call it; of a user's own it need not be said. title: for reports; without, its name.
-    axes: in the order in which people see them. order: of all fields of a candidate in files, where that is
-    not workload, model, axes, batch and mode. items: what throughput counts, in the plural. items_axis: by
+    axes: in the order in which people see them. file_order: of all fields of a candidate in files, where that
+    is not workload, model, axes, batch and mode. items: what throughput counts, in the plural. items_axis: by
     which the batch is multiplied to items; None: the batch is their number. version_axis: implementations of
     the same computation; reference: the one that defines it.
     is_checked: the others are checked against it before they are timed.
@@ -44,7 +44,7 @@ class WorkloadSpec:
     name: str = ""
     title: str = ""
     axes: tuple[Axis, ...] = ()
-    order: tuple[str, ...] = ()
+    file_order: tuple[str, ...] = ()
     items: str = "samples"
     items_axis: str | None = None
     version_axis: str | None = None
@@ -59,6 +59,7 @@ class WorkloadSpec:
     position_parameters: Callable[[str, Mapping[str, AxisValue]], int] | None = None
     settings: str | None = None
     by_name: Mapping[str, Axis] = field(init=False, repr=False, compare=False)
+    order: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.title:
@@ -70,8 +71,7 @@ class WorkloadSpec:
                 f"{', '.join(axis.name for axis in self.axes)}"
             )
         object.__setattr__(self, "by_name", named)
-        if not self.order:
-            object.__setattr__(self, "order", (*_FIRST, *named, *_LAST))
+        object.__setattr__(self, "order", self.file_order or (*_FIRST, *named, *_LAST))
         if set(self.order) != {*FIELDS_OF_ALL, *named}:
             raise ValueError(f"order of {self.name}: expected every field once, got {', '.join(self.order)}")
         for role, name in (("items_axis", self.items_axis), ("version_axis", self.version_axis)):

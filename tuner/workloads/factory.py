@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
@@ -32,6 +33,7 @@ class FactoryRun:
         positions = None if spec is None else spec.position_parameters
         of_table = 0 if positions is None else positions(candidate.model, candidate.axes)
         self.body_parameters = self.parameters - of_table
+        training = replace(training, loss=_checked(training.loss), step=_checked(training.step))
         stepper = TrainingStepper(training, device.type)
         if candidate.mode == "forward" and training.loss is None:
             raise WorkloadError("mode forward: expected a Training that has a loss, got one that has a step")
@@ -43,12 +45,10 @@ class FactoryRun:
     def run_once(self) -> torch.Tensor:
         """One step, or one loss.
 
-        Raises: WorkloadError where it gives something else than one number; what the step raises.
+        Raises: WorkloadError where that is not one number; what the step raises.
         """
         loss = guarded(lambda: self._once(self._batch))
-        if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
-            got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else repr(loss)
-            raise WorkloadError(f"expected a loss that is a scalar tensor, got {got}")
+        assert loss is not None  # there is a loss, or the mode is not forward
         return loss
 
     def finish(self) -> None:
@@ -57,6 +57,21 @@ class FactoryRun:
     def close(self) -> None:
         """Let go of the model and its batch."""
         del self._once, self._batch
+
+
+def _checked(call: Callable[[Any], torch.Tensor] | None) -> Callable[[Any], torch.Tensor] | None:
+    """A loss or a step whose answer is seen to be one number."""
+    if call is None:
+        return None
+
+    def checked(batch: Any) -> torch.Tensor:
+        loss: object = call(batch)
+        if isinstance(loss, torch.Tensor) and loss.numel() == 1:
+            return loss
+        got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else repr(loss)
+        raise WorkloadError(f"expected {place_of(call)} to return a scalar tensor, got {got}")
+
+    return checked
 
 
 class FactoryWorkload:

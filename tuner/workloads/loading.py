@@ -20,6 +20,7 @@ WORKLOADS = {
     "transformer": "phase8_tune.tuner.builtin.transformer.training:build",
     "hf": "phase8_tune.tuner.builtin.hf.training:build",
 }
+_PREFIX = "phase8_tune_own_"
 _ROOT = Path(__file__).resolve().parents[2]
 _OURS = tuple(_ROOT / folder for folder in ("kernels", "phase8", "tuner"))
 
@@ -70,7 +71,8 @@ def _load_file(path: Path) -> ModuleType:
     """The module in a file, whose folder can be imported from too."""
     if not path.is_file():
         raise UserInputError(f"workload: expected a Python file, got {path}, which is none; name another")
-    folder, name = str(path.resolve().parent), path.stem
+    # A name of its own: a file may be called like a module of Python's
+    folder, name = str(path.resolve().parent), f"{_PREFIX}{path.stem}"
     known = sys.modules.get(name)
     if known is not None and getattr(known, "__file__", None) == str(path.resolve()):
         return known
@@ -92,6 +94,9 @@ def _load_file(path: Path) -> ModuleType:
 def place_in_own_code(error: BaseException) -> str | None:
     """`my_model.py:12`: the last line of a user's own code that an error went through; None where it went
     through none."""
+    inner = error.__cause__
+    if inner is not None and (place := place_in_own_code(inner)) is not None:
+        return place
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
