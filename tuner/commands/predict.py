@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 
-from ..values.candidate import DEFAULT_VOCAB_SIZE, LARGEST_VOCAB_SIZE, Candidate
+from ..values.candidate import DEFAULT_VOCAB_SIZE, DEFAULT_WORKLOAD, LARGEST_VOCAB_SIZE
 from ..values.errors import UserInputError
-from ..values.nearest import one_of
 from ..values.sizes import format_budget, format_mb, parse_size
 from . import options
+from .asked_candidate import asked_candidate
 from .entry import command_line
 
 _PHASE_NAMES = {
@@ -26,8 +26,15 @@ _PHASE_NAMES = {
 
 
 @click.command(context_settings=options.HELP)
+@click.option(
+    "--workload",
+    default=DEFAULT_WORKLOAD,
+    show_default=True,
+    metavar="NAME",
+    help="phase8, transformer, hf, or your own FILE.py:FACTORY.",
+)
 @click.option("--model", required=True, help="nano, small, base, medium, large, xl, or as 640x10.")
-@click.option("--seq", "n_seq", type=click.IntRange(min=1), required=True, help="Tokens a sequence.")
+@click.option("--seq", "n_seq", type=click.IntRange(min=1), help="Tokens a sequence.")
 @click.option("--batch", "batch_size", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option(
     "--gpu", metavar="NAME", help="A card, see `gpus`. [the one that is here, else rtx-3080-laptop]"
@@ -35,18 +42,17 @@ _PHASE_NAMES = {
 @options.gpu_file
 @click.option("--vram", metavar="SIZE", help="Memory budget, for example 8GB. [the card's memory]")
 @click.option("--reserve", metavar="SIZE", help="Part left to other programs. [0]")
-@click.option("--kernel", "kernel_version", default="fast", show_default=True, help="Kernel version.")
-@click.option("--checkpointing/--no-checkpointing", "gradient_checkpointing", default=False)
-@click.option("--precision", type=click.Choice(["bf16", "fp16", "none"]), default="bf16", show_default=True)
+@click.option("--kernel", "kernel_version", help="Kernel version. [phase8: fast]")
+@click.option("--checkpointing/--no-checkpointing", "gradient_checkpointing", default=None)
+@click.option("--precision", type=click.Choice(["bf16", "fp16", "none"]), help="[phase8: bf16]")
 @click.option("--mode", type=click.Choice(["train", "forward"]), default="train", show_default=True)
-@click.option("--variant", type=click.Choice(["phase8", "phase7"]), default="phase8", show_default=True)
+@click.option("--variant", type=click.Choice(["phase8", "phase7"]), help="[phase8]")
 @click.option(
     "--vocab-size",
     type=click.IntRange(1, LARGEST_VOCAB_SIZE),
-    default=DEFAULT_VOCAB_SIZE,
-    show_default=True,
-    help="Tokens of the model.",
+    help=f"Tokens of the model. [{DEFAULT_VOCAB_SIZE}]",
 )
+@click.option("--set", "others", metavar="AXIS=VALUE", multiple=True, help="Another axis of the workload.")
 @click.option("--calibrate", is_flag=True, help="Measure the card that is here first, and keep its figures.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 @click.pass_context
@@ -59,29 +65,23 @@ def predict(
     reserve: str | None,
     calibrate: bool,
     as_json: bool,
-    precision: Any,
     **chosen: Any,
 ) -> None:
     """Predict memory and throughput of one configuration; nothing is run on a GPU."""
-    from ...kernels.versions import KERNEL_VERSIONS
     from ..predict.fits import LAUNCH, RECOMMEND
     from ..predict.prediction import Predictor
     from ..predict.rate.abilities import obstacles
     from ..predict.rate.calibration import calibrate_present, present_profile
     from ..predict.rate.profiles import chosen_profile
     from ..predict.store import PredictionStore
-    from ..study.model_names import model_option
 
-    [chosen["model"]] = model_option([chosen["model"]])
-    if chosen["kernel_version"] not in KERNEL_VERSIONS:
-        raise UserInputError(f"--kernel: {one_of(KERNEL_VERSIONS, chosen['kernel_version'])}")
+    candidate = asked_candidate(**chosen)
     asked = chosen_profile(gpu, gpu_file)
     if calibrate and asked is not None:
         option = "--gpu" if gpu_file is None else "--gpu-file"
         raise UserInputError(f"--calibrate: measures the card that is here; leave out {option}")
     profile = calibrate_present() if calibrate else asked or present_profile()
     budget_bytes = profile.capacity_bytes if vram is None else parse_size(vram, what="--vram")
-    candidate = Candidate(mixed_precision=precision, **chosen)
     if unable := obstacles(profile.compute_capability, candidate):
         raise UserInputError(
             f"{profile.title}: expected what runs on compute capability {profile.compute_capability}, got "
@@ -98,6 +98,7 @@ def predict(
         largest_batch = predictor.largest_batch(candidate, budget_bytes)
     if as_json:
         data = asdict(prediction) | {
+            "candidate": candidate.to_dict(),
             "basis": "predicted",
             "fits_when": RECOMMEND.condition,
             "search_launches": is_launched,
@@ -141,8 +142,8 @@ def predict(
     if largest_batch:
         largest = f"largest batch that fits {RECOMMEND.condition}: {largest_batch}"
     tell(f"budget {format_budget(budget_bytes)}: {verdict}; {largest}")
-    rate = prediction.tokens_per_s
+    rate, unit = prediction.tokens_per_s, f"{candidate.spec.items}/s"
     tell(
-        f"throughput: {rate.expected:,.0f} tokens/s (90 %: {rate.low:,.0f} to {rate.high:,.0f}), "
+        f"throughput: {rate.expected:,.0f} {unit} (90 %: {rate.low:,.0f} to {rate.high:,.0f}), "
         f"limited by {prediction.limited_by}"
     )

@@ -186,7 +186,7 @@ class KernelCompiler:
 
     def _asked(self, candidate: Candidate) -> list[Launches]:
         """What is launched for a candidate: first the check of its version, as in the worker."""
-        if not is_predictable(candidate) or candidate.kernel_version == _DEFINITION:
+        if not is_predictable(candidate) or candidate.version == _DEFINITION:
             return []
         key = line_key(candidate, self._profile)
         return [

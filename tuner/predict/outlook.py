@@ -23,7 +23,7 @@ class Rate:
     @classmethod
     def of(cls, candidate: Candidate, step: StepEstimate) -> Rate:
         """Of a candidate's tokens in an estimated step."""
-        tokens, step_s = candidate.tokens_per_step, step.step_s
+        tokens, step_s = candidate.items_per_step, step.step_s
         return cls(low=tokens / (step_s * SPREAD), expected=tokens / step_s, high=tokens / (step_s / SPREAD))
 
 

@@ -158,7 +158,7 @@ class Predictor:
         """What the process takes of the card besides torch's allocator."""
         profile = self.profile
         figures = {"context": profile.context_bytes, "libraries": profile.libraries_bytes}
-        if candidate.kernel_version in CAPTURED_VERSIONS:
+        if candidate.version in CAPTURED_VERSIONS:
             figures["graph"] = profile.graph_bytes
         return [
             LedgerLine(name=name, size_bytes=int(figure.value), source=f"{figure.basis}: {figure.source}")
@@ -240,6 +240,6 @@ class Predictor:
             {name: Cost(*values) for name, values in answer.costs.items()},
             self.profile,
             precision=candidate.mixed_precision,
-            n_seq=candidate.n_seq,
+            n_seq=candidate.length,
             is_captured=answer.is_captured,
         )

@@ -40,8 +40,8 @@ def obstacles(compute_capability: str, candidate: Candidate) -> tuple[str, ...]:
     """What of a candidate does not run on such a card, in words; empty where it runs."""
     lacks = lacking(compute_capability)
     found = []
-    if "Triton" in lacks and candidate.kernel_version != WITHOUT_TRITON:
-        found.append(f"kernels {candidate.kernel_version}")
-    if "bf16" in lacks and candidate.mixed_precision == "bf16":
+    if "Triton" in lacks and candidate.spec.is_checked and candidate.version != WITHOUT_TRITON:
+        found.append(f"kernels {candidate.version}")
+    if "bf16" in lacks and candidate.precision == "bf16":
         found.append("bf16")
     return tuple(found)

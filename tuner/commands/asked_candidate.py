@@ -1,0 +1,91 @@
+"""One candidate of any workload from the options of a command."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..study.axes import row_class
+from ..study.model_names import model_option
+from ..values.axes import AxisValue
+from ..values.candidate import DEFAULT_WORKLOAD, Candidate, Mode
+from ..values.errors import UserInputError
+from ..values.nearest import one_of
+from ..values.workload_spec import WorkloadSpec
+from ..values.yaml_reading import explain, parse_mapping
+from ..workloads.spec import spec_of
+
+_OPTIONS = {
+    "n_seq": "--seq",
+    "kernel_version": "--kernel",
+    "gradient_checkpointing": "--checkpointing",
+    "mixed_precision": "--precision",
+    "variant": "--variant",
+    "vocab_size": "--vocab-size",
+}
+"""Axes that have an option of their own, whatever the workload."""
+_USUAL: dict[str, AxisValue] = {
+    "kernel_version": "fast",
+    "gradient_checkpointing": False,
+    "mixed_precision": "bf16",
+}
+"""Of Phase 8, where the options say nothing."""
+
+
+def asked_candidate(
+    *,
+    workload: str,
+    model: str,
+    batch_size: int,
+    mode: Mode,
+    precision: str | None,
+    others: Sequence[str],
+    **options: AxisValue | None,
+) -> Candidate:
+    """The candidate that options name. others: `axis=value`, for axes without an option of their own.
+
+    Raises: UserInputError for an axis that the workload has not, a value that it may not have, or where one
+    is missing.
+    """
+    spec = spec_of(workload)
+    given = {
+        name: value for name, value in (options | {"mixed_precision": precision}).items() if value is not None
+    }
+    for name in given:
+        if name not in spec.by_name:
+            raise UserInputError(
+                f"{_OPTIONS[name]}: expected an axis of workload {workload} ({', '.join(spec.by_name)}), got "
+                f"{name}; leave it out"
+            )
+    for text in others:
+        name, _, value = text.partition("=")
+        if name not in spec.by_name:
+            raise UserInputError(f"--set: {one_of(spec.by_name, name)}")
+        given[name] = _read(value)
+    if workload == DEFAULT_WORKLOAD:
+        given = _USUAL | given
+    for name, axis in spec.by_name.items():
+        option = _OPTIONS.get(name, f"--set {name}=VALUE")
+        if name not in given and axis.default is None:
+            raise UserInputError(f"{option}: expected a value of {name}, got none")
+        if name in given:
+            _check(spec, name, given[name], option.removesuffix("=VALUE"))
+    [named] = model_option([model], [workload])
+    return Candidate(workload=workload, model=named, batch_size=batch_size, mode=mode, axes=given)
+
+
+def _read(text: str) -> Any:
+    """A value as a study would have it. Raises: UserInputError."""
+    return parse_mapping(f"value: {text}", "--set")["value"]
+
+
+def _check(spec: WorkloadSpec, name: str, value: object, option: str) -> None:
+    """Raises: UserInputError for a value that the axis may not have, as a study refuses it."""
+    border = row_class((spec,))
+    try:
+        border.model_validate({name: value})
+    except ValidationError as error:
+        text = str(explain(error, option, border))
+        raise UserInputError(text.replace(f"{option}: {name}: ", f"{option}: ", 1)) from None
