@@ -14,7 +14,6 @@ from ..values.candidate import DEFAULT_VOCAB_SIZE, DEFAULT_WORKLOAD, LARGEST_VOC
 from ..values.errors import UserInputError
 from ..values.sizes import format_budget, format_mb, parse_size
 from . import options
-from .asked_candidate import asked_candidate
 from .entry import command_line
 
 _PHASE_NAMES = {
@@ -74,6 +73,7 @@ def predict(
     from ..predict.rate.calibration import calibrate_present, present_profile
     from ..predict.rate.profiles import chosen_profile
     from ..predict.store import PredictionStore
+    from .asked_candidate import asked_candidate
 
     candidate = asked_candidate(**chosen)
     asked = chosen_profile(gpu, gpu_file)
