@@ -44,6 +44,7 @@ _SLOW = (
     "house/test_rooms",
     "house/test_public_names",
     "workloads/test_own_study",
+    "workloads/test_workload_command",
     *(
         f"tuner/test_{name}"
         for name in (

@@ -12,9 +12,10 @@ from .commands.predict import predict
 from .commands.recommend import recommend
 from .commands.tune import tune
 from .commands.verify import verify
+from .commands.workload import workload
 
 cli = tune
-for command in (frontier, recommend, gpus, predict, verify, doctor):
+for command in (frontier, recommend, gpus, predict, verify, doctor, workload):
     cli.add_command(command)
 
 

@@ -6,10 +6,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from phase8_tune.tuner.workloads.training import Build, Training
+from phase8_tune.tuner.workloads import Axis, Build, Training, WorkloadSpec
 
 WIDTHS = {"small": 128, "large": 1024}
 NOISE = 32
+SPEC = WorkloadSpec(
+    title="GAN",
+    models=tuple(WIDTHS),
+    axes=(
+        Axis(name="size", kind=int, minimum=1, default=64, is_ordered=True, is_cell_key=True),
+        Axis(name="precision", values=("bf16", "none"), default="none"),
+    ),
+)
 
 
 def factory(build: Build) -> Training:

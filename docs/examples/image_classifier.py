@@ -5,10 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from phase8_tune.tuner.workloads.training import Build, Training
+from phase8_tune.tuner.workloads import Axis, Build, Training, WorkloadSpec
 
 CHANNELS = {"tiny": (16, 32), "small": (64, 128, 256)}
 CLASSES = 10
+SPEC = WorkloadSpec(
+    title="Image classifier",
+    items="images",
+    models=tuple(CHANNELS),
+    axes=(
+        Axis(name="size", kind=int, minimum=8, default=64, is_ordered=True, is_cell_key=True),
+        Axis(name="precision", values=("bf16", "fp16", "none"), default="none"),
+    ),
+)
 
 
 def stage(inside: int, outside: int) -> nn.Sequential:

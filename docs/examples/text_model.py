@@ -5,10 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from phase8_tune.tuner.workloads.training import Build, Training
+from phase8_tune.tuner.workloads import Axis, Build, Training, WorkloadSpec
 
 WIDTHS = {"narrow": 256, "wide": 1024}
 BYTES = 256
+SPEC = WorkloadSpec(
+    title="Text model",
+    items="bytes",
+    items_axis="n_seq",
+    models=tuple(WIDTHS),
+    axes=(
+        Axis(name="n_seq", kind=int, default=128, is_ordered=True, is_cell_key=True, title="Sequence"),
+        Axis(name="precision", values=("bf16", "none"), default="none"),
+    ),
+)
 
 
 class TextModel(nn.Module):

@@ -21,6 +21,7 @@ from phase8_tune.tuner.search import plan_summary
 from phase8_tune.tuner.training import checkpoint, settings
 from phase8_tune.tuner.values import errors
 from phase8_tune.tuner.values.record import RECORD_FORMAT_VERSION
+from phase8_tune.tuner.workloads import spec as workload_specs
 
 ROOT = Path(phase8_tune.__file__).resolve().parent
 ARCHITECTURE, CONTRIBUTING = ROOT / "docs" / "architecture.md", ROOT / "CONTRIBUTING.md"
@@ -29,6 +30,7 @@ FOLDERS = ("benchmarks", "docs", "kernels", "phase8", "studies", "tests", "tuner
 MADE_BY_COMMANDS = ("recommended/", "predictions/", "compiled/")
 VERSIONS = {  # row of the table of formats → the code's own
     "run": run_directory.FORMAT_VERSION,
+    "workloads": workload_specs.FORMAT_VERSION,
     "record": RECORD_FORMAT_VERSION,
     "study database": study_format.FORMAT_VERSION,
     "plan": plan_summary.PLAN_FORMAT_VERSION,

@@ -79,4 +79,57 @@ def dies(asked: Build) -> Training:
     os._exit(7)
 
 
+_KEPT: list[nn.Module] = []
+
+
+def keeps(asked: Build) -> Training:
+    """Its model outlives it."""
+    made = build(asked)
+    _KEPT.append(made.modules[0])
+    del _KEPT[:-1]
+    return made
+
+
+def forgets(asked: Build) -> Training:
+    """A layer that is learned and never stepped."""
+    made = build(asked)
+    made.modules = [*made.modules, nn.Linear(2, 2, device=asked.device)]
+    return made
+
+
+def ragged(asked: Build) -> Training:
+    """Every batch has another size."""
+    made, counts = build(asked), iter(range(2, 99))
+    make = made.batch
+    made.batch = lambda: tuple(part.repeat(next(counts), *[1] * (part.dim() - 1)) for part in make())
+    return made
+
+
+def wrong_size(asked: Build) -> Training:
+    """One sample, whatever is asked for."""
+    made = build(asked)
+    make = made.batch
+    made.batch = lambda: tuple(part[:1].repeat(5, *[1] * (part.dim() - 1)) for part in make())
+    return made
+
+
+def unseeded(asked: Build) -> Training:
+    """Weights of its own choice."""
+    made = build(asked)
+    torch.seed()
+    with torch.no_grad():
+        for parameter in made.modules[0].parameters():
+            parameter.copy_(torch.randn(parameter.shape))
+    return made
+
+
+def looks(asked: Build) -> Training:
+    """Its loss looks at data, which cannot be followed without any."""
+    made = build(asked)
+    plain = made.loss
+    assert plain is not None
+    made.loss = lambda batch: plain(batch) * (2.0 if float(batch[0].sum()) > 1e9 else 1.0)
+    return made
+
+
 NO_FACTORY = 5

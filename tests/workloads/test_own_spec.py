@@ -72,6 +72,9 @@ def test_a_run_keeps_what_was_known_of_own_workloads(tmp_path: Path, monkeypatch
     (tmp_path / spec.SPECS_FILE).write_text(text)
     note_kept_specs(tmp_path)
     assert known_spec("gone.py:build") == own
+    (tmp_path / spec.SPECS_FILE).write_text(text.replace('"format_version": 1', '"format_version": 2'))
+    with pytest.raises(UserInputError, match=r"workloads\.json: made by a later version of phase8-tune"):
+        note_kept_specs(tmp_path)
     (tmp_path / spec.SPECS_FILE).write_text(text[:-9])
     with pytest.raises(UserInputError, match=r"workloads\.json: expected what was known"):
         note_kept_specs(tmp_path)

@@ -40,3 +40,17 @@ class FailedAnswer(Border):
     """The probe raised: the exception's type and the first line of its text."""
 
     error: str
+
+
+class Tried(Border):
+    """One thing that a workload was asked for. is_ok: None where it is neither right nor wrong."""
+
+    what: str
+    is_ok: bool | None
+    told: str
+
+
+class WorkloadAnswer(Border):
+    """What came of trying a workload, in order; nothing after what does not work at all."""
+
+    tried: tuple[Tried, ...]

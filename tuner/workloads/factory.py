@@ -33,7 +33,6 @@ class FactoryRun:
         positions = None if spec is None else spec.position_parameters
         of_table = 0 if positions is None else positions(candidate.model, candidate.axes)
         self.body_parameters = self.parameters - of_table
-        training = replace(training, loss=_checked(training.loss), step=_checked(training.step))
         stepper = TrainingStepper(training, device.type)
         if candidate.mode == "forward" and training.loss is None:
             raise WorkloadError("mode forward: expected a Training that has a loss, got one that has a step")
@@ -93,16 +92,16 @@ class FactoryWorkload:
 
 
 def make_training(factory: Factory, build: Build) -> Training:
-    """What a factory makes.
+    """What a factory makes; its loss, or step, raises WorkloadError where it gives no single number.
 
-    Raises: WorkloadError where that is no `Training`; whatever the factory raises.
+    Raises: WorkloadError where it makes no `Training`; whatever the factory raises.
     """
     training: object = guarded(lambda: factory(build))
     if not isinstance(training, Training):
         raise WorkloadError(
             f"expected {place_of(factory)} to return a Training, got {type(training).__name__}"
         )
-    return training
+    return replace(training, loss=_checked(training.loss), step=_checked(training.step))
 
 
 def place_of(factory: object) -> str:

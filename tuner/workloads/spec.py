@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from ..values.axes import Axis
 from ..values.errors import UserInputError
+from ..values.format_versions import FORMAT_KEY, later_format
 from ..values.workload_spec import WorkloadSpec, known_spec, note_spec
 from .loading import is_own
 
@@ -25,6 +26,7 @@ _OF_AXIS = (
     *("name", "default", "values", "minimum", "maximum", "searched", "is_ordered", "is_cell_key"),
     *("is_of_model", "is_later", "title", "word", "phrase", "is_quiet", "plain"),
 )
+FORMAT_VERSION: Final = 1
 SPECS_FILE: Final = "workloads.json"
 """In a run's folder: what was known of workloads of the user's own."""
 
@@ -102,7 +104,7 @@ def from_json(data: dict[str, Any]) -> WorkloadSpec:
 def kept_specs(specs: Sequence[WorkloadSpec]) -> str | None:
     """The text of `SPECS_FILE` for the workloads of the user's own; None where there are none."""
     own = [to_json(spec) for spec in specs if is_own(spec.name)]
-    return json.dumps(own, indent=1) + "\n" if own else None
+    return json.dumps({FORMAT_KEY: FORMAT_VERSION, "workloads": own}, indent=1) + "\n" if own else None
 
 
 def note_kept_specs(folder: Path) -> None:
@@ -113,7 +115,9 @@ def note_kept_specs(folder: Path) -> None:
     path = folder / SPECS_FILE
     try:
         kept = json.loads(path.read_bytes())
-        specs = [from_json(spec) for spec in kept]
+        if later := later_format(kept, FORMAT_VERSION):
+            raise UserInputError(f"{path}: {later}")
+        specs = [from_json(spec) for spec in kept["workloads"]]
     except FileNotFoundError:
         return
     except (OSError, ValueError, KeyError, TypeError) as error:
