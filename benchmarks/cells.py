@@ -93,7 +93,7 @@ def _in_rounds(
         asked = candidate.at(batch)
         found = measure(asked)
         if found.samples_s:
-            rates[batch].append(found.tokens_per_s(asked.tokens_per_step)[0])
+            rates[batch].append(found.tokens_per_s(asked.items_per_step)[0])
     return rates
 
 

@@ -34,7 +34,7 @@ class Pair:
 
     def rates(self) -> tuple[float, float]:
         """Mean tokens/s of both."""
-        tokens = self.candidate.tokens_per_step
+        tokens = self.candidate.items_per_step
         return self.first.tokens_per_s(tokens)[0], self.second.tokens_per_s(tokens)[0]
 
     def peaks(self) -> tuple[int, int]:

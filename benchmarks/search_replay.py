@@ -159,7 +159,7 @@ class Score:
         self._ran_out += measurement.outcome.is_memory
         if record.fits:
             self._volume.add(self._truth.points[candidate])
-            observed = measurement.tokens_per_s(candidate.tokens_per_step)[0]
+            observed = measurement.tokens_per_s(candidate.items_per_step)[0]
             self._observed.setdefault(cell_of(candidate), {}).setdefault(candidate, []).append(observed)
         regrets = [self._regret(cell, best) for cell, best in self._truth.best.items()]
         return Step(
@@ -183,7 +183,7 @@ def _record(candidate: Candidate, entry: Entry, budget_bytes: int, rate: float |
         outcome=entry.outcome,
         parameters=entry.parameters,
         body_parameters=entry.body_parameters,
-        samples_s=() if rate is None else (candidate.tokens_per_step / rate,) * 3,
+        samples_s=() if rate is None else (candidate.items_per_step / rate,) * 3,
         setup_s=entry.setup_s,
         wall_s=entry.seconds,
         peak_bytes=entry.peak_bytes,

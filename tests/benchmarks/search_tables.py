@@ -55,7 +55,7 @@ def _largest(line: Candidate) -> int:
 
 def _entry(candidate: Candidate, *, is_first: bool) -> Entry:
     step_s, peak_bytes, parameters = formula(candidate)
-    rate = candidate.tokens_per_step / step_s
+    rate = candidate.items_per_step / step_s
     return Entry(
         outcome=Outcome.OK,
         tokens_per_s=rate,

@@ -64,7 +64,7 @@ def test_a_batch_that_is_better_is_told(monkeypatch: pytest.MonkeyPatch) -> None
     def measure(candidate: Candidate) -> Measurement:
         found = measurer.measure(candidate)
         rate = 200.0 if candidate.batch_size == 36 else 190.0
-        return found.model_copy(update={"samples_s": (candidate.tokens_per_step / rate,) * 5})
+        return found.model_copy(update={"samples_s": (candidate.items_per_step / rate,) * 5})
 
     [cell] = measure_cells(Results.of(RECORDS[:3]), measure, 10, 1, lambda: False)
     assert (cell["best"], cell["behind"]) == (36, pytest.approx(0.05))

@@ -89,7 +89,7 @@ def test_asking_for_more_never_gives_less(
     assert point.candidate.n_seq >= (both.min_seq or 0)
     assert point.body_parameters >= (both.min_parameters or 0)
     assert both.budget_bytes is None or needed_bytes(point) <= both.budget_bytes
-    assert both.tokens_per_update is None or point.candidate.tokens_per_step <= both.tokens_per_update
+    assert both.tokens_per_update is None or point.candidate.items_per_step <= both.tokens_per_update
     if goal is Goal.BALANCED:  # what it promises of its model is the least of losses
         best = [expected_losses(these, Horizon())[0].loss for these in (less, more)]
         assert best[0] <= best[1]

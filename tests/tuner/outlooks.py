@@ -29,7 +29,7 @@ def outlook_of(line: Candidate, batches: Sequence[int], largest: int, rate: Rate
         rungs={
             batch: Rung(
                 peak_bytes=round(0.98 * BUDGET_BYTES * batch / max(largest, 0.5)),
-                step=step_of(line.at(batch).tokens_per_step / rate(batch)),
+                step=step_of(line.at(batch).items_per_step / rate(batch)),
             )
             for batch in known
         },

@@ -70,7 +70,7 @@ def make_record(
             versions=VERSIONS,
             parameters=parameters,
             body_parameters=None if parameters is None else parameters - positions,
-            samples_s=(candidate.tokens_per_step / tokens_per_s,) * 5 if ok else (),
+            samples_s=(candidate.items_per_step / tokens_per_s,) * 5 if ok else (),
             setup_s=1.5,
             wall_s=3.0,
             peak_bytes=peak_bytes,

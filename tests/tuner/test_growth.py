@@ -34,7 +34,7 @@ def outlook(model: str, version: str, largest: int, rate: float) -> Outlook:
     """With a rung above the largest batch that fits, which would add most."""
     line = make_candidate(model=model, kernel_version=version).line()
     found = outlook_of(line, ANY, largest, lambda batch: rate * batch / (batch + 4))
-    over = Rung(peak_bytes=BUDGET_BYTES // 8, step=step_of(line.at(largest + 1).tokens_per_step / 9000.0))
+    over = Rung(peak_bytes=BUDGET_BYTES // 8, step=step_of(line.at(largest + 1).items_per_step / 9000.0))
     return replace(found, rungs={**found.rungs, largest + 1: over})
 
 

@@ -58,7 +58,7 @@ class FormulaPredictor(Predictor):
     def _figures(self, candidate: Candidate) -> tuple[Rate, int, int]:
         step_s, least, _ = formula(candidate)
         chance = random.Random(f"{self.seed} {candidate.line().digest()}")
-        rate = candidate.tokens_per_step / step_s * chance.choice((1.0, 0.9))
+        rate = candidate.items_per_step / step_s * chance.choice((1.0, 0.9))
         peak = self.outside_bytes(candidate) + int(least * chance.choice((1.0, 1.2, 1.5)))
         return Rate(low=rate / 2, expected=rate, high=2 * rate), least, peak
 
@@ -78,7 +78,7 @@ class FormulaPredictor(Predictor):
                 batch: Rung(
                     peak_bytes=self.outside_bytes(line) + least,
                     step=StepEstimate(
-                        traffic_s=line.at(batch).tokens_per_step / rate.expected,
+                        traffic_s=line.at(batch).items_per_step / rate.expected,
                         arithmetic_s=0.0,
                         floor_s=0.0,
                         host_s=0.0,

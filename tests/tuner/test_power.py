@@ -100,5 +100,5 @@ def test_report_and_table_tell_the_battery_and_the_energy() -> None:
     row, without = csv.DictReader(io.StringIO(render_csv([on_battery, other], [])))
     assert row["power_source"] == "battery"
     assert row["throttle_reasons"] == "gpu_idle sw_power_cap"
-    assert float(row["energy_j_per_token"]) == 200.0 / (5 * plain.to_candidate().tokens_per_step)
+    assert float(row["energy_j_per_token"]) == 200.0 / (5 * plain.to_candidate().items_per_step)
     assert without["power_source"] == without["energy_j_per_token"] == ""

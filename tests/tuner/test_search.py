@@ -43,7 +43,7 @@ def test_a_success_is_told_with_its_objectives_constraint_and_attributes(tmp_pat
     bench = Bench(tmp_path)
     record = next(r for r in bench.run(SearchSettings(trials=6)).records if r.fits)
     trial, found = bench.trial_of(record.digest), record.measurement
-    rate = found.tokens_per_s(record.to_candidate().tokens_per_step)[0]
+    rate = found.tokens_per_s(record.to_candidate().items_per_step)[0]
     assert trial.state == optuna.trial.TrialState.COMPLETE
     assert trial.values == [pytest.approx(rate), found.peak_bytes, found.body_parameters]
     assert found.peak_bytes is not None

@@ -155,7 +155,7 @@ class Near(Bench):
     def measure(self, candidate: Candidate) -> Measurement:
         found = self.formula(candidate)
         chance = random.Random(f"{candidate.digest()} {len(self.measurer.measured)}")
-        step_s = candidate.tokens_per_step / (1000.0 * chance.gauss(1, SPREAD / 4))
+        step_s = candidate.items_per_step / (1000.0 * chance.gauss(1, SPREAD / 4))
         return found.model_copy(update={"samples_s": (step_s,) * 5})
 
     def __init__(self, folder: Path) -> None:

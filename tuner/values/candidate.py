@@ -175,7 +175,7 @@ class Candidate:
         name = self.spec.items_axis
         return str(self.batch_size) if name is None else f"{self.batch_size}×{self.axes[name]}"
 
-    # What Phase 8 has, by its names.
+    # Axes of Phase 8 by their names, for its own code; KeyError for a workload without them.
 
     @property
     def variant(self) -> str:
@@ -200,10 +200,6 @@ class Candidate:
     @property
     def vocab_size(self) -> int:
         return self.axes.integer("vocab_size")
-
-    @property
-    def tokens_per_step(self) -> int:
-        return self.items_per_step
 
 
 @functools.cache
