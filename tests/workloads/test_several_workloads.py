@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -20,6 +21,7 @@ from phase8_tune.tuner.report.trials_csv import render_csv
 from phase8_tune.tuner.study.changes import with_models, with_vocab_size, with_workloads
 from phase8_tune.tuner.study.definition import StudyDefinition, load_definition, parse_definition
 from phase8_tune.tuner.study.space import SearchSpace
+from phase8_tune.tuner.training.recommended import write_recommendations
 from phase8_tune.tuner.values.axes import Axis
 from phase8_tune.tuner.values.candidate import Candidate
 from phase8_tune.tuner.values.errors import UserInputError
@@ -224,6 +226,19 @@ def test_models_of_the_same_name_are_told_apart() -> None:
     ) == [
         "Loss, train: `chunked` has 1.50× the tokens/s of `dense` and 1.00× its peak memory (one equal pair)"
     ]
+
+
+def test_what_is_recommended_is_written_as_its_workload_does(tmp_path: Path) -> None:
+    asked = Candidate(workload="hf", model="gpt2", batch_size=2, n_seq=128, lora_rank=8)
+    points = to_points([make_record(asked, parameters=1000), *records()])
+    written = write_recommendations(recommend(points), tmp_path)
+    assert sorted(path.name for path in written) == [
+        "hf-gpt2-lora8.lora_config.json",
+        "hf-gpt2-lora8.model_arguments.json",
+        "hf-gpt2-lora8.training_arguments.json",
+        "small.yaml",
+    ]
+    assert sorted(tmp_path.iterdir()) == sorted(written)
 
 
 def test_tables_have_the_columns_of_all() -> None:

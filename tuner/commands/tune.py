@@ -106,4 +106,5 @@ def tune(
     if is_verified:
         from .verify import report_verified, verify_files
 
-        report_verified(verify_files(recommended, write=True), as_json=False)
+        settings = [path for path in recommended if path.suffix == ".yaml"]
+        report_verified(verify_files(settings, write=True), as_json=False)

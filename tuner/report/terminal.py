@@ -112,6 +112,7 @@ def render_files(run_root: Path, recommended: Sequence[Path], best: Path | None 
         f"All trials:   {run_root / 'trials.csv'}",
     ]
     lines.extend(f"Recommended:  {path}" for path in recommended)
-    if recommended:
-        lines += ["", f"Next:  phase8-train {shell_path(best or recommended[0])} --data FILE"]
+    settings = [path for path in recommended if path.suffix == ".yaml"]
+    if settings:
+        lines += ["", f"Next:  phase8-train {shell_path(best or settings[0])} --data FILE"]
     return "\n".join(lines) + "\n"

@@ -55,7 +55,9 @@ def _like(products: Sequence[Axes], spec: WorkloadSpec) -> dict[str, Any]:
     models = [model for model in shared["model"] if _has_model(spec, model)] if spec.models else []
     values["model"] = tuple(models) or spec.searched_models or spec.models or (_ANY_MODEL,)
     for axis in spec.axes:
-        own = axis.searched or axis.values or (() if axis.default is None else (axis.default,))
+        default = () if axis.default is None else (axis.default,)
+        # Another model is searched where that is asked for, another setting of one wherever it may pay
+        own = axis.searched or (default if axis.is_of_model and default else axis.values or default)
         alike = tuple(value for value in shared.get(axis.name, ()) if axis.allows(value))
         values[axis.name] = alike or own
         if not values[axis.name]:

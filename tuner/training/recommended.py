@@ -210,12 +210,34 @@ def write_recommendations(
     alone.
     Raises: UserInputError where the folder cannot be written.
     """
+    points = list(points)
     texts = {
         folder / f"{recommendation_name(point.candidate)}.yaml": to_yaml(settings, reasons(point))
         for point in points
         if (settings := settings_of(point)) is not None
     }
-    return _write(texts, folder, is_stale=_is_recommendation)
+    written = _write(texts, folder, is_stale=_is_recommendation)
+    return written + [path for point in points for path in _write_others(point.candidate, folder)]
+
+
+def _write_others(candidate: Candidate, folder: Path) -> list[Path]:
+    """What a workload writes of a candidate beside, or instead of, a settings file."""
+    module, _, name = (candidate.spec.files or "").partition(":")
+    if not module:
+        return []
+    try:
+        written: list[Path] = getattr(importlib.import_module(module), name)(
+            folder, recommendation_name(candidate), candidate
+        )
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    return written
+
+
+def _unwritable(folder: Path, error: OSError) -> UserInputError:
+    return UserInputError(
+        f"{folder}: cannot write the recommendations: {error.strerror}; choose another place with --runs-dir"
+    )
 
 
 def _write(
@@ -229,10 +251,7 @@ def _write(
             if path not in texts and is_stale(path):
                 path.unlink()
     except OSError as error:
-        raise UserInputError(
-            f"{folder}: cannot write the recommendations: {error.strerror}; "
-            "choose another place with --runs-dir"
-        ) from error
+        raise _unwritable(folder, error) from error
     return list(texts)
 
 

@@ -14,7 +14,8 @@ class Axis:
 
     default: of a candidate that does not say it; None: each has to say it. values: those that it can have;
     none: any text, number or truth, as `kind` says. minimum, maximum: of whole numbers.
-    searched: what a study tries that says nothing of it; none: all of `values`, else the default.
+    searched: what a study tries that says nothing of it; none: all of `values`, of what is of the model, and
+    where there are no values, the default.
     is_ordered: near values are alike, so that the sampler sees their place among the sorted ones.
     is_cell_key: throughput is compared between candidates of the same value only.
     is_of_model: it tells a model from others, so that it belongs to the model's name; also a key of a cell.

@@ -38,7 +38,9 @@ class WorkloadSpec:
     model_size: by which models are put in order; None: by name. parameters: learned scalars of a model, by
     its name and axes; None: known once it is built. position_parameters: of a model, by its name
     and axes, those that make it no larger; None: none.
-    settings: `module:function` from a point to a settings file; None: there is none.
+    settings: `module:function` from a point to a settings file; None: there is none. files: `module:function`
+    that writes other files of a recommended candidate: it is given a folder, how their names begin, and the
+    candidate; returns their paths.
     """
 
     name: str = ""
@@ -58,6 +60,7 @@ class WorkloadSpec:
     parameters: Callable[[str, Mapping[str, AxisValue]], int] | None = None
     position_parameters: Callable[[str, Mapping[str, AxisValue]], int] | None = None
     settings: str | None = None
+    files: str | None = None
     by_name: Mapping[str, Axis] = field(init=False, repr=False, compare=False)
     order: tuple[str, ...] = field(init=False, repr=False, compare=False)
 

@@ -27,6 +27,7 @@ SPEC = WorkloadSpec(
     searched_models=("gpt2",),
     read_model=read_model,
     model_size=model_size,
+    files="phase8_tune.tuner.builtin.hf.arguments:write_arguments",
     axes=(
         # 0: all weights are trained
         Axis(
@@ -51,6 +52,7 @@ SPEC = WorkloadSpec(
         Axis(
             name="attention",
             values=("eager", "sdpa", "flash_attention_2"),
+            searched=("sdpa",),
             default="sdpa",
             title="Attention",
             phrase="{} attention",
@@ -69,6 +71,7 @@ SPEC = WorkloadSpec(
         Axis(
             name="weights",
             values=("float32", "bfloat16"),
+            searched=("float32",),
             default="float32",
             is_quiet=True,
             title="Weights",

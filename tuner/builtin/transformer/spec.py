@@ -97,6 +97,7 @@ SPEC = WorkloadSpec(
         Axis(
             name="loss",
             values=("dense", "chunked", "linear_cross_entropy", "liger"),
+            searched=("dense", "chunked"),  # the others round, or need what is not always installed
             default="dense",
             title="Loss",
             phrase="{} loss",
