@@ -152,3 +152,13 @@ def test_the_heads_chunks_are_full_where_lines_are_fitted() -> None:
     )
     assert less < full
     assert more == [full] * 3
+
+
+def test_what_ran_out_of_memory_in_a_worker_that_had_measured_another_is_not_launched(folder: Path) -> None:
+    """As on an H200: xl 26×1024 fits in a new process, and not where each segment lies above the last."""
+    line = LINE.changed(model="xl", n_seq=1024, gradient_checkpointing=True)
+    rules = (LAUNCH, replace(LAUNCH, any_placement=False))
+    with PredictionStore(folder, processes=1) as store:
+        on_h200 = Predictor(profile=gpu_profile("h200"), store=store)
+        found = [on_h200.look_ahead([(line, range(1, 65))], 8 << 30, rule)[0].largest for rule in rules]
+    assert found[0] < found[1] == 26

@@ -30,7 +30,7 @@ from phase8_tune.tuner.predict.jobs import _tracing
 from phase8_tune.tuner.predict.lines import line_under
 from phase8_tune.tuner.predict.rate.profiles import gpu_profile
 from phase8_tune.tuner.predict.replay import program as program_module
-from phase8_tune.tuner.predict.replay.address_space import AddressSpace
+from phase8_tune.tuner.predict.replay.address_space import AddressSpace, AscendingAddresses
 from phase8_tune.tuner.predict.replay.allocator import (
     DEFAULT_STREAM,
     GRAPH_POOL,
@@ -58,8 +58,8 @@ class Watched(CachingAllocator):
 
     latest: Watched
 
-    def __init__(self, cap_bytes: int | None = None) -> None:
-        super().__init__(cap_bytes)
+    def __init__(self, cap_bytes: int | None = None, addresses: AscendingAddresses | None = None) -> None:
+        super().__init__(cap_bytes, addresses)
         self.log: History = []
         self._count = 0
         self._number_at: dict[int, int] = {}

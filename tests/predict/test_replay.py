@@ -9,6 +9,7 @@ import pytest
 
 from phase8_tune.tuner.predict.fit.line import Structure
 from phase8_tune.tuner.predict.replay import program as program_module
+from phase8_tune.tuner.predict.replay.address_space import AscendingAddresses
 from phase8_tune.tuner.predict.replay.allocator import DEFAULT_STREAM, MIB, Block, CachingAllocator
 from phase8_tune.tuner.predict.replay.program import Program
 from phase8_tune.tuner.predict.trace.events import FREE, WORKSPACE, Category, Event, Trace, Workspaces
@@ -85,8 +86,8 @@ class Watched(CachingAllocator):
 
     latest: Watched
 
-    def __init__(self, cap_bytes: int | None = None) -> None:
-        super().__init__(cap_bytes)
+    def __init__(self, cap_bytes: int | None = None, addresses: AscendingAddresses | None = None) -> None:
+        super().__init__(cap_bytes, addresses)
         self.asked_mib: list[int] = []
         Watched.latest = self
 

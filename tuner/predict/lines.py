@@ -145,16 +145,19 @@ class Question:
     """What torch's allocator takes at a batch, under a cap (None: none).
 
     is_rough: whether a plain answer may do without the replay: where the live bytes alone exceed the cap, or
-    stay far below it.
+    stay far below it. any_placement: whether it shall fit wherever the driver puts segments
+    (`fits.FitRule.any_placement`).
     """
 
     batch_size: int
     cap_bytes: int | None
     workspaces: Workspaces
     is_rough: bool = False
+    any_placement: bool = False
 
     def name(self) -> str:
-        numbers = (self.batch_size, self.cap_bytes, *self.workspaces, int(self.is_rough))
+        kind = int(self.is_rough), int(self.any_placement)
+        numbers = (self.batch_size, self.cap_bytes, *self.workspaces, *kind)
         return "/".join(map(str, numbers))
 
 
@@ -164,6 +167,7 @@ class Ladder:
 
     batches: those that are allowed, ascending: all between two bounds (a range), or a few.
     spare_cap_bytes: of what is to be recommended, at most `cap_bytes`. own_cap_bytes: under which that runs.
+    any_placement: as of a question, of what fits under `cap_bytes`.
     """
 
     batches: range | tuple[int, ...]
@@ -171,13 +175,13 @@ class Ladder:
     spare_cap_bytes: int
     own_cap_bytes: int
     workspaces: Workspaces
+    any_placement: bool = False
 
     def name(self) -> str:
         batches = self.batches
         shown = f"{batches[0]}..{batches[-1]}" if isinstance(batches, range) else ",".join(map(str, batches))
-        return "/".join(
-            map(str, (shown, self.cap_bytes, self.spare_cap_bytes, self.own_cap_bytes, *self.workspaces))
-        )
+        caps = self.cap_bytes, self.spare_cap_bytes, self.own_cap_bytes
+        return "/".join(map(str, (shown, *caps, *self.workspaces, int(self.any_placement))))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

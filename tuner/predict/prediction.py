@@ -105,6 +105,7 @@ class Predictor:
                 spare_cap_bytes=self._cap(line, budget_bytes, RECOMMEND),
                 own_cap_bytes=self._cap(line, budget_bytes, EXACT),
                 workspaces=self.profile.workspaces(),
+                any_placement=rule.any_placement,
             )
             ladders.append((line_key(line, self.profile), ladder))
         self.store.climb(ladders, take, on_progress)

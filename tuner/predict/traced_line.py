@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from .climb import largest_fitting, rounder, rungs
 from .fit.line import BatchSizes, FitBatches, Line, Tracing, fit_line, trace_batch
@@ -56,7 +57,11 @@ class TracedLine:
 
         def ask(batch: int) -> Answer:
             question = Question(
-                batch_size=batch, cap_bytes=ladder.cap_bytes, workspaces=ladder.workspaces, is_rough=True
+                batch_size=batch,
+                cap_bytes=ladder.cap_bytes,
+                workspaces=ladder.workspaces,
+                is_rough=True,
+                any_placement=ladder.any_placement,
             )
             if question not in answers:
                 answers[question] = self._asked(question, self._fit_for(batch))
@@ -143,13 +148,15 @@ def _answer(question: Question, sizes: BatchSizes, program: Program, line: Line,
         elif peaks.allocated_bytes < question.cap_bytes * _CLEARLY_BELOW:
             fits = True
     if fits is None or peaks is None:
-        peaks = program.replay(
+        replayed = partial(
+            program.replay,
             whole,
             workspaces=question.workspaces,
             cap_bytes=question.cap_bytes,
             input_bytes=input_bytes,
         )
-        fits = peaks.fits
+        peaks = replayed()
+        fits = peaks.fits and (not question.any_placement or replayed(is_ascending=True).fits)
     return _as_answer(peaks, fits, program, sizes)
 
 

@@ -175,9 +175,19 @@ class CudaAccount:
 
 def _give_back() -> None:
     """Free what nothing refers to: graphs and code of the compiler, cuBLAS's workspaces, cached blocks."""
-    if "torch._dynamo" in sys.modules:  # holds compiled functions, and with them captured graphs' pools
-        torch._dynamo.reset()
+    _forget_compiled()
     gc.collect()
     torch.cuda.synchronize()
     torch._C._cuda_clearCublasWorkspaces()
     torch.cuda.empty_cache()
+
+
+def _forget_compiled() -> None:
+    """What the compiler holds: compiled functions, and with them captured graphs' pools.
+
+    Where nothing was compiled nothing is forgotten: the first reset of a process takes some 4 s of imports.
+    """
+    compiler = sys.modules.get("torch._dynamo.utils")
+    if compiler is not None and compiler.counters["frames"]["total"] > 0:
+        torch._dynamo.reset()
+        compiler.counters.clear()

@@ -63,6 +63,11 @@ def main() -> int:
     from .kernel_check import check_kernels
 
     reply(ready)
+    if start.device == "cuda":
+        # Custom operators and optimizers import it when they are first called, for seconds: meanwhile the
+        # driver foresees and compiles.
+        import torch._dynamo  # noqa: F401
+
     while True:
         request = decode_request(lines.get())
         if isinstance(request, CheckRequest):

@@ -62,6 +62,23 @@ class _Piece:
         self.largest = max((end - start for start, end in self.holes), default=0)
 
 
+class AscendingAddresses:
+    """Every segment above the last: where a process has measured other candidates before, the driver's pieces
+    lie otherwise than in a new one, and so do equal blocks to each other."""
+
+    def __init__(self) -> None:
+        self._next = _ORIGIN
+
+    def take(self, size_bytes: int) -> int:
+        """The address of a new segment, or of what the driver takes for itself."""
+        address = self._next
+        self._next += size_bytes
+        return address
+
+    def give_back(self, start: int, size_bytes: int) -> None:
+        """Nothing is placed there again."""
+
+
 class AddressSpace:
     """Addresses of one process's segments."""
 

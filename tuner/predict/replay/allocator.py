@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 
-from .address_space import AddressSpace
+from .address_space import AddressSpace, AscendingAddresses
 
 MIB = 1 << 20
 MIN_BLOCK_BYTES = 512
@@ -100,20 +100,20 @@ def segment_bytes(block_bytes: int) -> int:
 
 
 class CachingAllocator:
-    """One process's allocator on one GPU. cap_bytes: None for no cap.
+    """One process's allocator on one GPU. cap_bytes: None for no cap. addresses: None for a new process's.
 
     Counters are torch's: `allocated_bytes` sums whole blocks (memory_allocated), `reserved_bytes` segments
     (memory_reserved); `retries` counts how often the cache was given back for want of memory, `segments` how
     many were asked of the driver.
     """
 
-    def __init__(self, cap_bytes: int | None = None) -> None:
+    def __init__(self, cap_bytes: int | None = None, addresses: AscendingAddresses | None = None) -> None:
         self.cap_bytes = cap_bytes
         self.allocated_bytes = self.reserved_bytes = 0
         self.peak_allocated_bytes = self.peak_reserved_bytes = 0
         self.retries = self.segments = 0
         self._pools: dict[tuple[int, bool], Pool] = {}
-        self._addresses = AddressSpace()
+        self._addresses = addresses or AddressSpace()
 
     def allocate(self, size_bytes: int, stream: int = DEFAULT_STREAM) -> Block | None:
         """A block for `size_bytes`; None for 0 bytes, which torch does not allocate.

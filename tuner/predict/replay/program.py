@@ -15,6 +15,7 @@ import numpy as np
 from ..fit.depth import DeepPart, Ints, deepen
 from ..fit.line import Structure
 from ..trace.events import CATEGORIES, FREE, WORKSPACE, Category, Event, Phase, Workspaces
+from .address_space import AscendingAddresses
 from .allocator import (
     DEFAULT_STREAM,
     GRAPH_POOL,
@@ -140,13 +141,15 @@ class Program:
         workspaces: Workspaces,
         cap_bytes: int | None = None,
         input_bytes: int = 0,
+        is_ascending: bool = False,
     ) -> Peaks:
         """Peaks under a cap on what torch reserves.
 
         sizes: of the whole model, `Structure.whole`. input_bytes: of the batch, which a capture copies.
+        is_ascending: every segment lies above the last, not as in a new process.
         """
         live = self.live(sizes, workspaces)
-        allocator = CachingAllocator(cap_bytes)
+        allocator = CachingAllocator(cap_bytes, AscendingAddresses() if is_ascending else None)
         try:
             self._run(allocator, _exact(sizes, workspaces).tolist(), input_bytes)
         except OutOfMemoryError:
