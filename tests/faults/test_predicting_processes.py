@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from phase8_tune.tuner.predict import store as module
-from phase8_tune.tuner.predict.lines import LineKey, Question, line_key
+from phase8_tune.tuner.predict.lines import Key, Question, line_key
 from phase8_tune.tuner.predict.rate.profiles import gpu_profile
 from phase8_tune.tuner.predict.store import PredictionStore
 from phase8_tune.tuner.values.candidate import Candidate
@@ -31,7 +31,7 @@ def hang(job: object) -> None:
 
 
 @pytest.fixture
-def question() -> tuple[LineKey, Question]:
+def question() -> tuple[Key, Question]:
     candidate = Candidate(
         model="nano",
         n_seq=32,
@@ -47,7 +47,7 @@ def question() -> tuple[LineKey, Question]:
 
 
 def test_one_that_was_ended_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, question: tuple[LineKey, Question]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, question: tuple[Key, Question]
 ) -> None:
     monkeypatch.setattr(module, "prepare_process", prepare)
     monkeypatch.setattr(module, "answer", die)
@@ -58,7 +58,7 @@ def test_one_that_was_ended_is_one_line(
 
 @pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), FileNotFoundError(2, "No such")])
 def test_no_room_for_their_semaphores_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, question: tuple[LineKey, Question], error: OSError
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, question: tuple[Key, Question], error: OSError
 ) -> None:
     def refuse(*arguments: object) -> None:
         raise error
@@ -71,7 +71,7 @@ def test_no_room_for_their_semaphores_is_one_line(
 
 
 def test_an_interrupt_waits_for_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, question: tuple[LineKey, Question]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, question: tuple[Key, Question]
 ) -> None:
     monkeypatch.setattr(module, "prepare_process", prepare)
     monkeypatch.setattr(module, "answer", hang)

@@ -190,7 +190,8 @@ def test_another_workload_has_no_figures_of_this_ones(predictor):
     other = replace(CANDIDATE, workload="theirs:WORKLOAD")
     for ask in (lambda: predictor.predict(other, 8 * GIB), lambda: predictor.parameters(other)):
         with pytest.raises(
-            UserInputError, match=r"can be predicted, phase8, got one of theirs:WORKLOAD; meas"
+            UserInputError,
+            match=r"can be predicted, phase8, or training .*, got one of theirs:WORKLOAD; meas",
         ):
             ask()
     key = line_key(CANDIDATE, PROFILE)

@@ -10,12 +10,12 @@ import pytest
 import yaml
 
 from phase8_tune.phase8.config import VOCAB_SIZE, Phase8Config, preset
-from phase8_tune.tuner.predict.lines import line_key
+from phase8_tune.tuner.predict.lines import limits_of, line_under
 from phase8_tune.tuner.predict.rate.profiles import gpu_profile
 from phase8_tune.tuner.records.frontier import settle, to_points
 from phase8_tune.tuner.records.recommend import recommend
-from phase8_tune.tuner.report.tables import shared_settings
 from phase8_tune.tuner.records.wording import model_order
+from phase8_tune.tuner.report.tables import shared_settings
 from phase8_tune.tuner.study.changes import with_models, with_vocab_size
 from phase8_tune.tuner.study.definition import StudyDefinition, parse_definition
 from phase8_tune.tuner.study.space import SearchSpace
@@ -178,9 +178,10 @@ def test_the_usual_vocabulary_is_the_models_and_goes_without_saying() -> None:
 
 def test_a_line_is_predicted_with_its_size_and_vocabulary() -> None:
     profile = gpu_profile("rtx-3080-laptop")
-    key = line_key(make_candidate(model="640x10", vocab_size=8192, variant="phase7"), profile)
+    limits = limits_of(profile)
+    key = line_under(make_candidate(model="640x10", vocab_size=8192, variant="phase7"), limits)
     assert key.config() == preset("640x10", n_seq=512, variant="phase7", vocab_size=8192)
-    same = line_key(make_candidate(model="small"), profile)
+    same = line_under(make_candidate(model="small"), limits)
     assert same.config() == preset("512x8", n_seq=512)
     assert len({key.digest("x"), same.digest("x")}) == 2
 

@@ -69,6 +69,7 @@ class FormulaPredictor(Predictor):
         rule: FitRule,
         on_outlook: Callable[[Outlook], None] = lambda outlook: None,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
+        on_problem: Callable[[Candidate, str], None] = lambda line, problem: None,
     ) -> list[Outlook]:
         found = []
         for line, batches in lines:

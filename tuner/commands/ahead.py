@@ -69,6 +69,7 @@ def working_ahead(
         budget_bytes=budget_bytes,
         reserve_bytes=reserve_bytes,
         processes=processes,
+        on_problem=lambda problem: tell(f"not predicted, so measured without: {problem}"),
     )
     with KernelCompiler(profile, processes=processes, log=root / COMPILER_LOG) as compiler, looking as ahead:
         yield Ahead(profile=profile, foresight=ahead.foresight, compiler=compiler)

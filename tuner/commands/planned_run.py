@@ -28,6 +28,7 @@ from ..search.progress import StopReason
 from ..study.definition import StudyDefinition
 from ..study.space import SearchSpace
 from ..training.recommended import write_recommendations
+from ..values.candidate import Candidate
 from ..values.errors import InterruptedStudyError, NothingFitsError, UserInputError
 from ..values.interrupt import interrupt_deferred
 from ..values.record import Record
@@ -141,7 +142,14 @@ def plan_in(
             now = datetime.now(UTC).isoformat(timespec="seconds")
             early = _EarlyFiles(Expected(predictor.profile, budget_bytes, now), root)
             with PredictionProgress(sys.stderr) as progress:
-                found = decide(definition, predictor, budget_bytes, early, progress)
+                problems: dict[str, int] = {}
+
+                def count(line: Candidate, problem: str) -> None:
+                    problems[problem] = problems.get(problem, 0) + 1
+
+                found = decide(definition, predictor, budget_bytes, early, progress, count)
+            for problem, lines in problems.items():
+                tell(f"not predicted, so left out of the plan, {lines} lines: {problem}")
             made = to_records(found, predictor.profile, budget_bytes=budget_bytes, started_at=now)
             summary = found.summary
             kept = {record.digest for record in read_records(paths.journal)}

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Self
 
 from ..machine.cache_folder import compiler_caches
 from ..machine.started import RecordingContext
-from ..predict.lines import is_predictable, line_key
+from ..predict.lines import WORKLOADS, limits_of, line_under
 from ..predict.rate.profiles import GpuProfile
 from ..values.candidate import Candidate
 from ..values.interrupt import interrupt_deferred
@@ -186,9 +186,9 @@ class KernelCompiler:
 
     def _asked(self, candidate: Candidate) -> list[Launches]:
         """What is launched for a candidate: first the check of its version, as in the worker."""
-        if not is_predictable(candidate) or candidate.version == _DEFINITION:
+        if candidate.workload not in WORKLOADS or candidate.version == _DEFINITION:
             return []
-        key = line_key(candidate, self._profile)
+        key = line_under(candidate, limits_of(self._profile))
         return [
             CheckLaunches(
                 kernel_version=key.kernel_version, mixed_precision=key.mixed_precision, limits=key.limits

@@ -13,9 +13,14 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
+
+from ..values.errors import UserInputError
+from ..workloads import load_factory
+from ..workloads.factory import make_training
 from ..workloads.training import Build, Factory
 from .fit.line import FIT_BATCHES, Line
-from .lines import Answer, Ladder, Question, limits_of
+from .lines import Answer, ForeignKey, Ladder, Question, limits_of
 from .rate.profiles import GpuProfile
 from .trace.events import Trace
 from .trace.foreign import trace_foreign
@@ -57,6 +62,38 @@ def training_line(
         first_fit=FIT_BATCHES[0],
         input_bytes=lambda batch: 0,
     )
+
+
+def line_of(key: ForeignKey, line: Line) -> TracedLine:
+    """The line of a workload that is known by name. line: what is known of it already, added to.
+
+    Raises: UserInputError where the workload cannot be loaded, or is no factory.
+    """
+    factory, (major, _, minor) = _factory(key), key.capability.partition(".")
+
+    def tracing(batch: int, depth: int) -> Trace:
+        return trace_foreign(factory, _build(key, batch), key.limits, (int(major), int(minor)))
+
+    return TracedLine(
+        line, tracing, depth=1, is_captured=False, first_fit=FIT_BATCHES[0], input_bytes=lambda batch: 0
+    )
+
+
+def count_parameters(key: ForeignKey) -> int:
+    """Scalars of the parameters of a key's model, shared ones once."""
+    training = make_training(_factory(key), _build(key, 1))
+    return sum({id(p): p.numel() for module in training.modules for p in module.parameters()}.values())
+
+
+def _factory(key: ForeignKey) -> Factory:
+    factory = load_factory(key.workload)
+    if factory is None:
+        raise UserInputError(f"{key.workload}: expected a factory, got what is only run; it is not predicted")
+    return factory
+
+
+def _build(key: ForeignKey, batch: int) -> Build:
+    return Build(model=key.model, batch_size=batch, axes=dict(key.axes), device=torch.device("meta"), seed=0)
 
 
 def predict_training(

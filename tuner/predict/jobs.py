@@ -11,15 +11,16 @@ import itertools
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...kernels.versions import CAPTURED_VERSIONS, UnsupportedVersionError
 from ..values.errors import UserInputError
 from ..worker.main import die_with_parent
+from ..workloads.loading import describe_error
 from .fit.line import FIT_BATCHES, Line
 from .fit.line_files import read_line, write_line
-from .lines import Answer, Ladder, LineKey, Question, Rungs
+from .lines import Answer, ForeignKey, Key, Ladder, LineKey, Question, Rungs
 from .trace.events import Trace
 from .traced_line import TracedLine
 
@@ -36,7 +37,7 @@ _JOBS = itertools.count(1)
 class LineJob:
     """Questions and ladders about one line; `path` is the line's file."""
 
-    key: LineKey
+    key: Key
     path: Path
     questions: tuple[Question, ...] = ()
     ladders: tuple[Ladder, ...] = ()
@@ -44,10 +45,15 @@ class LineJob:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answers:
-    """What a job found, in the order of its questions and ladders."""
+    """What a job found, in the order of its questions and ladders.
+
+    problem: why nothing was, as the line cannot be followed. parameters: of a factory's model.
+    """
 
     questions: tuple[Answer, ...] = ()
     ladders: tuple[Rungs, ...] = ()
+    problem: str = ""
+    parameters: int | None = None
 
 
 def prepare_process() -> None:
@@ -59,6 +65,7 @@ def prepare_process() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent()
     os.nice(_NICENESS)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a user's module prints is no output of the driver's
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ.pop("TRITON_INTERPRET", None)
     import torch
@@ -75,9 +82,10 @@ def answer(job: LineJob) -> Answers:
 
     Raises: UserInputError where the kernel version does not take the model.
     """
+    if isinstance(job.key, ForeignKey):
+        return _answer_foreign(job, job.key)
     key = job.key
     line = read_line(job.path) or Line(processors=key.limits.processors)
-    known = len(line.traced)
     traced = TracedLine(
         line,
         _tracing(key),
@@ -86,6 +94,27 @@ def answer(job: LineJob) -> Answers:
         first_fit=max(-(-BENDS_UNTIL_TOKENS // key.n_seq), FIT_BATCHES[0]),
         input_bytes=lambda batch: 8 * batch * (key.n_seq + 1),
     )
+    return _answered(job, traced)
+
+
+def _answer_foreign(job: LineJob, key: ForeignKey) -> Answers:
+    """Whatever a user's code raises there is why nothing is predicted of the line."""
+    from .foreign import count_parameters, line_of
+    from .trace.not_traceable import NotTraceable
+
+    line = read_line(job.path) or Line(processors=key.limits.processors)
+    try:
+        found = _answered(job, line_of(key, line))
+        return replace(found, parameters=count_parameters(key))
+    except NotTraceable as error:
+        return Answers(problem=str(error))
+    except (Exception, SystemExit) as error:
+        return Answers(problem=describe_error(error))
+
+
+def _answered(job: LineJob, traced: TracedLine) -> Answers:
+    line = traced.line
+    known = len(line.traced)
     answered = traced.answer(job.questions)
     climbed = tuple(traced.climb(ladder) for ladder in job.ladders)
     if len(line.traced) != known:

@@ -21,9 +21,13 @@ class KeptAnswers:
 
     answers: dict[str, Answer] = field(default_factory=dict)
     rungs: dict[str, Rungs] = field(default_factory=dict)
+    problem: str = ""
+    parameters: int | None = None
 
     def missing(self, job: LineJob) -> LineJob:
-        """What of a job is not known yet."""
+        """What of a job is not known yet; nothing, where it is known that the line cannot be followed."""
+        if self.problem:
+            return replace(job, questions=(), ladders=())
         return replace(
             job,
             questions=tuple(q for q in job.questions if q.name() not in self.answers),
@@ -32,12 +36,19 @@ class KeptAnswers:
 
     def add(self, job: LineJob, found: Answers) -> None:
         """Take in the answers to a job."""
+        if found.problem:
+            self.problem = found.problem
+            return
+        self.parameters = found.parameters
         self.answers |= {q.name(): a for q, a in zip(job.questions, found.questions, strict=True)}
         self.rungs |= {ladder.name(): r for ladder, r in zip(job.ladders, found.ladders, strict=True)}
 
     def of(self, job: LineJob) -> Answers:
         """The answers to a job of which nothing is missing."""
+        if self.problem:
+            return Answers(problem=self.problem)
         return Answers(
+            parameters=self.parameters,
             questions=tuple(self.answers[q.name()] for q in job.questions),
             ladders=tuple(self.rungs[ladder.name()] for ladder in job.ladders),
         )
@@ -52,6 +63,8 @@ def read_answers(path: Path) -> KeptAnswers:
         return KeptAnswers(
             answers={name: _answer(values) for name, values in data["answers"].items()},
             rungs={name: _rungs(values) for name, values in data["rungs"].items()},
+            problem=str(data.get("problem", "")),
+            parameters=data.get("parameters"),
         )
     except (OSError, ValueError, TypeError, AttributeError, KeyError):
         return KeptAnswers()
@@ -61,7 +74,10 @@ def write_answers(path: Path, kept: KeptAnswers) -> None:
     """Raises: OSError."""
     answers = {name: _values(item) for name, item in kept.answers.items()}
     rungs = {name: _rung_values(item) for name, item in kept.rungs.items()}
-    text = json.dumps({"format": _FORMAT, "answers": answers, "rungs": rungs})
+    data = {"format": _FORMAT, "answers": answers, "rungs": rungs}
+    if kept.problem or kept.parameters is not None:  # of a factory's model
+        data |= {"problem": kept.problem, "parameters": kept.parameters}
+    text = json.dumps(data)
     write_atomically(path, text.encode())
 
 

@@ -7,16 +7,20 @@ import functools
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
+from typing import TypeVar
 
 from ...phase8.config import Phase8Config, preset
+from ..values.axes import AxisValue
 from ..values.candidate import Candidate, Mode, Precision
 from ..values.errors import UserInputError
+from ..values.workload_spec import known_spec
+from ..workloads.sources import workload_sources
 from .rate.profiles import GpuProfile
 from .trace.events import LOSS_SCALING, Category, Phase, Workspaces
 from .trace.limits import Limits
 
 WORKLOADS = ("phase8",)
-"""The workloads whose models can be traced."""
+"""The workloads whose steps are traced block by block; those of others, a factory's, as a whole."""
 _ALIKE_IN_16_BITS = ("reference", "v1", "v2")
 """Versions that do the same in bfloat16 and float16; a test holds their traces equal."""
 
@@ -46,6 +50,30 @@ class LineKey:
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ForeignKey:
+    """A line of a factory's model, and what of the GPU its trace depends on.
+
+    sources: a digest of what the factory's step follows from, beside the code that traces.
+    """
+
+    workload: str
+    model: str
+    axes: tuple[tuple[str, AxisValue], ...]
+    limits: Limits
+    capability: str
+    sources: str
+
+    def digest(self, version: str) -> str:
+        """As `LineKey.digest`."""
+        text = json.dumps([version, asdict(self)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+Key = LineKey | ForeignKey
+K = TypeVar("K", bound=Key)
+
+
 def _config_of(line: LineKey | Candidate) -> Phase8Config:
     return preset(
         line.model,
@@ -67,16 +95,27 @@ def parameter_counts(line: LineKey | Candidate) -> tuple[int, int]:
 
 
 def is_predictable(candidate: Candidate) -> bool:
-    """Whether a candidate is of a workload whose models can be traced."""
-    return candidate.workload in WORKLOADS
+    """Whether a candidate's step may be traced: of a factory only training, where nothing hides from it."""
+    if candidate.workload in WORKLOADS:
+        return True
+    return candidate.mode == "train" and known_spec(candidate.workload) is not None
 
 
-def line_key(candidate: Candidate, profile: GpuProfile) -> LineKey:
+def line_key(candidate: Candidate, profile: GpuProfile) -> Key:
     """The line of a candidate on a card.
 
     Raises: UserInputError for a candidate of a workload that cannot be predicted.
     """
-    return line_under(candidate, limits_of(profile))
+    if candidate.workload in WORKLOADS or not is_predictable(candidate):
+        return line_under(candidate, limits_of(profile))
+    return ForeignKey(
+        workload=candidate.workload,
+        model=candidate.model,
+        axes=tuple(candidate.axes.items()),
+        limits=limits_of(profile),
+        capability=profile.compute_capability,
+        sources=workload_sources(candidate.workload),
+    )
 
 
 def limits_of(profile: GpuProfile) -> Limits:
@@ -93,10 +132,11 @@ def line_under(candidate: Candidate, limits: Limits) -> LineKey:
 
     Raises: as `line_key`.
     """
-    if not is_predictable(candidate):
+    if candidate.workload not in WORKLOADS:
         raise UserInputError(
             f"{candidate.describe()}: expected a candidate of a workload that can be predicted, "
-            f"{' or '.join(WORKLOADS)}, got one of {candidate.workload}; measure it instead"
+            f"{' or '.join(WORKLOADS)}, or training of one that is described, got one of "
+            f"{candidate.workload}; measure it instead"
         )
     return LineKey(
         workload=candidate.workload,
@@ -112,18 +152,19 @@ def line_under(candidate: Candidate, limits: Limits) -> LineKey:
     )
 
 
-def traced_key(key: LineKey) -> LineKey:
+def traced_key(key: K) -> K:
     """The line that is traced for a line: bfloat16 steps are float16 steps without the loss scaling.
 
     Both have two bytes an element. A bfloat16 step is answered with the few scalars that scaling keeps; its
     work has a class of its own, which is left out.
     """
-    if key.kernel_version in _ALIKE_IN_16_BITS and key.mixed_precision == "bf16":
+    is_alike = isinstance(key, LineKey) and key.kernel_version in _ALIKE_IN_16_BITS
+    if isinstance(key, LineKey) and is_alike and key.mixed_precision == "bf16":
         return replace(key, mixed_precision="fp16")
     return key
 
 
-def rungs_for(key: LineKey, rungs: Rungs) -> Rungs:
+def rungs_for(key: Key, rungs: Rungs) -> Rungs:
     """What the rungs of a traced line say of a line."""
     answers = {batch: answer_for(key, answer) for batch, answer in rungs.answers.items()}
     recommended = None
@@ -133,9 +174,9 @@ def rungs_for(key: LineKey, rungs: Rungs) -> Rungs:
     return replace(rungs, answers=answers, recommended=recommended)
 
 
-def answer_for(key: LineKey, answer: Answer) -> Answer:
+def answer_for(key: Key, answer: Answer) -> Answer:
     """What the answer about a traced line says of a line."""
-    if key.mixed_precision == "fp16" or LOSS_SCALING not in answer.costs:
+    if isinstance(key, ForeignKey) or key.mixed_precision == "fp16" or LOSS_SCALING not in answer.costs:
         return answer
     return replace(answer, costs={k: v for k, v in answer.costs.items() if k != LOSS_SCALING})
 

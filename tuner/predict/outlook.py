@@ -85,6 +85,7 @@ class Outlook:
     batches: those that are allowed, ascending. largest: the largest of them that fits by the rule that was
     asked, 0 where none does. rungs: by batch, ascending, at least the smallest. recommended: the whole
     prediction of the largest of the rounder batches that may be recommended unmeasured, None where none may.
+    body_parameters: of its model; None where that was not asked for.
     """
 
     line: Candidate
@@ -92,6 +93,7 @@ class Outlook:
     largest: int
     rungs: Mapping[int, Rung]
     recommended: Prediction | None = None
+    body_parameters: int | None = None
 
     @property
     def fitting(self) -> Sequence[int]:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from ...kernels.versions import CAPTURED_VERSIONS
 from ..measuring.memory import cap_bytes
-from ..values.candidate import Candidate
+from ..values.candidate import Candidate, Precision
 from ..values.errors import NothingFitsError, UserInputError
 from ..values.measurement import LedgerLine
 from .fits import EXACT, RECOMMEND, FitRule
-from .lines import Answer, Ladder, LineKey, Question, Rungs, line_key, parameter_counts
+from .lines import WORKLOADS, Answer, ForeignKey, Key, Ladder, Question, Rungs, line_key, parameter_counts
 from .outlook import Forecast, Outlook, Prediction, Rate, Rung
 from .rate.profiles import GpuProfile
 from .rate.throughput import StepEstimate, estimate_step
@@ -23,6 +23,20 @@ from .trace.events import CATEGORIES, Cost
 
 LARGEST_BATCH = 1 << 16
 """No search for a batch goes beyond it."""
+
+
+def refuse(line: Candidate, problem: str) -> None:
+    """What is done where nobody else takes a line that cannot be followed.
+
+    Raises: UserInputError.
+    """
+    raise UserInputError(f"{line.describe()}: {problem}; measure it instead")
+
+
+def _precision(candidate: Candidate) -> Precision:
+    """That of its matrix products: what one of its axes says, in the words of Phase 8."""
+    said = candidate.axes.values()
+    return "bf16" if "bf16" in said else "fp16" if "fp16" in said else "none"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -84,9 +98,11 @@ class Predictor:
         rule: FitRule,
         on_outlook: Callable[[Outlook], None] = lambda outlook: None,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
+        on_problem: Callable[[Candidate, str], None] = refuse,
     ) -> list[Outlook]:
         """The outlooks of lines with their allowed batches, in order; `on_outlook` has each once it is known.
 
+        on_problem: has a line that cannot be followed and why, which then has no outlook.
         rule: what fits. on_progress: as in `PredictionStore.ask`. They are begun in their order.
         Raises: as `survey`.
         """
@@ -108,8 +124,8 @@ class Predictor:
                 any_placement=rule.any_placement,
             )
             ladders.append((line_key(line, self.profile), ladder))
-        self.store.climb(ladders, take, on_progress)
-        return [found[place] for place in range(len(lines))]
+        self.store.climb(ladders, take, lambda place, text: on_problem(lines[place][0], text), on_progress)
+        return [found[place] for place in range(len(lines)) if place in found]
 
     def _outlook(self, line: Candidate, batches: Sequence[int], rungs: Rungs, budget_bytes: int) -> Outlook:
         recommended = None
@@ -121,6 +137,7 @@ class Predictor:
             line=line,
             batches=batches,
             largest=rungs.largest,
+            body_parameters=self.parameters(line)[1],
             rungs={
                 batch: Rung(
                     peak_bytes=self.outside_bytes(line) + answer.allocated_bytes,
@@ -153,13 +170,18 @@ class Predictor:
         Raises: ValueError for a model or a variant that does not exist; UserInputError for a workload that
         cannot be predicted.
         """
-        return parameter_counts(line_key(candidate, self.profile))
+        key = line_key(candidate, self.profile)
+        if not isinstance(key, ForeignKey):
+            return parameter_counts(key)
+        count, positions = self.store.parameters(key), candidate.spec.position_parameters
+        of_table = 0 if positions is None else positions(candidate.model, candidate.axes)
+        return count, count - of_table
 
     def outside(self, candidate: Candidate) -> list[LedgerLine]:
         """What the process takes of the card besides torch's allocator."""
         profile = self.profile
         figures = {"context": profile.context_bytes, "libraries": profile.libraries_bytes}
-        if candidate.version in CAPTURED_VERSIONS:
+        if candidate.workload in WORKLOADS and candidate.version in CAPTURED_VERSIONS:
             figures["graph"] = profile.graph_bytes
         return [
             LedgerLine(name=name, size_bytes=int(figure.value), source=f"{figure.basis}: {figure.source}")
@@ -170,7 +192,7 @@ class Predictor:
         """The sum of `outside`."""
         return sum(line.size_bytes for line in self.outside(candidate))
 
-    def _question(self, candidate: Candidate, cap: int | None) -> tuple[LineKey, Question]:
+    def _question(self, candidate: Candidate, cap: int | None) -> tuple[Key, Question]:
         question = Question(
             batch_size=candidate.batch_size,
             cap_bytes=cap,
@@ -240,7 +262,7 @@ class Predictor:
         return estimate_step(
             {name: Cost(*values) for name, values in answer.costs.items()},
             self.profile,
-            precision=candidate.mixed_precision,
+            precision=_precision(candidate),
             n_seq=candidate.length,
             is_captured=answer.is_captured,
         )

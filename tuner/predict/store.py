@@ -25,7 +25,7 @@ from ..values.errors import DeviceError, UserInputError
 from ..values.interrupt import interrupt_deferred
 from .jobs import Answers, LineJob, answer, prepare_process
 from .kept_answers import KeptAnswers, read_answers, write_answers
-from .lines import Answer, Ladder, LineKey, Question, Rungs, answer_for, rungs_for, traced_key
+from .lines import Answer, Key, Ladder, Question, Rungs, answer_for, rungs_for, traced_key
 
 MODEL_ROOMS = (
     "kernels",
@@ -55,6 +55,7 @@ class PredictionStore:
         self._context = RecordingContext()
         self._pool: ProcessPoolExecutor | None = None
         self._is_warned = self._is_abandoned = False
+        self._parameters: dict[Key, int] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -76,17 +77,17 @@ class PredictionStore:
 
     def ask(
         self,
-        questions: Sequence[tuple[LineKey, Question]],
+        questions: Sequence[tuple[Key, Question]],
         on_progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[Answer]:
         """The answers, in order. on_progress: told (lines done, lines to do) of those not known already.
 
-        Raises: UserInputError where a version does not take a model;
+        Raises: UserInputError where a version does not take a model, or a line cannot be followed;
         DeviceError where a process that traces was ended from outside; UserInputError where none can be
         started here.
         """
-        answers: dict[tuple[LineKey, Question], Answer] = {}
-        wanted: dict[LineKey, dict[Question, None]] = {}
+        answers: dict[tuple[Key, Question], Answer] = {}
+        wanted: dict[Key, dict[Question, None]] = {}
         for key, question in questions:
             wanted.setdefault(traced_key(key), {})[question] = None
         jobs = [
@@ -96,20 +97,26 @@ class PredictionStore:
         # In no order of size, so that the share done says how much time is left.
         jobs.sort(key=lambda job: job.path.name)
         for job, found in self._answered(jobs, on_progress):
+            if found.problem:
+                raise UserInputError(
+                    f"{job.key.workload} {job.key.model}: {found.problem}; measure it instead"
+                )
             answers |= {(job.key, q): a for q, a in zip(job.questions, found.questions, strict=True)}
         return [answer_for(key, answers[traced_key(key), question]) for key, question in questions]
 
     def climb(
         self,
-        ladders: Sequence[tuple[LineKey, Ladder]],
+        ladders: Sequence[tuple[Key, Ladder]],
         on_rungs: Callable[[int, Rungs], None],
+        on_problem: Callable[[int, str], None],
         on_progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
-        """Climb ladders; `on_rungs` is told the place of each and what was found, as soon as it is.
+        """Climb ladders; `on_rungs` is told the place of each and what was found, as soon as it is, and
+        `on_problem` why that is nothing, where a line cannot be followed.
 
         They are begun in their order. on_progress, Raises: as `ask`.
         """
-        wanted: dict[LineKey, dict[Ladder, list[int]]] = {}
+        wanted: dict[Key, dict[Ladder, list[int]]] = {}
         for place, (key, ladder) in enumerate(ladders):
             wanted.setdefault(traced_key(key), {}).setdefault(ladder, []).append(place)
         jobs = [
@@ -117,6 +124,10 @@ class PredictionStore:
             for key, asked in wanted.items()
         ]
         for job, found in self._answered(jobs, on_progress):
+            if found.problem:
+                for place in (place for places in wanted[job.key].values() for place in places):
+                    on_problem(place, found.problem)
+                continue
             for ladder, rungs in zip(job.ladders, found.ladders, strict=True):
                 for place in wanted[job.key][ladder]:
                     on_rungs(place, rungs_for(ladders[place][0], rungs))
@@ -133,7 +144,7 @@ class PredictionStore:
             if missing.questions or missing.ladders:
                 waiting[self._submit(missing)] = missing
             else:
-                yield job, known[job.key].of(job)
+                yield job, self._noted(job, known[job.key])
         if waiting:
             on_progress(0, len(waiting))
         try:
@@ -143,14 +154,26 @@ class PredictionStore:
                 kept.add(asked, future.result())
                 self._keep(asked.key, kept)
                 on_progress(done, len(waiting))
-                yield whole[asked.key], kept.of(whole[asked.key])
+                yield whole[asked.key], self._noted(whole[asked.key], kept)
         except BrokenProcessPool as error:
             raise DeviceError(
                 "a process that predicts was ended from outside, for want of memory perhaps; close other "
                 "programs and run the same command again: what was predicted is kept"
             ) from error
 
-    def _keep(self, key: LineKey, answers: KeptAnswers) -> None:
+    def parameters(self, key: Key) -> int:
+        """Of a factory's model about which something was answered.
+
+        Raises: KeyError where nothing was.
+        """
+        return self._parameters[key]
+
+    def _noted(self, job: LineJob, kept: KeptAnswers) -> Answers:
+        if kept.parameters is not None:
+            self._parameters[job.key] = kept.parameters
+        return kept.of(job)
+
+    def _keep(self, key: Key, answers: KeptAnswers) -> None:
         """Write answers down; a disk that is full costs the next run time, and this one nothing."""
         try:
             self._write(key, answers)
@@ -175,11 +198,11 @@ class PredictionStore:
             self._pool = ProcessPoolExecutor(self._processes, self._context, initializer=prepare_process)
         return self._pool
 
-    def _path(self, key: LineKey, suffix: str) -> Path:
+    def _path(self, key: Key, suffix: str) -> Path:
         return self._folder / f"{key.digest(code_version())}.{suffix}"
 
-    def _read(self, key: LineKey) -> KeptAnswers:
+    def _read(self, key: Key) -> KeptAnswers:
         return read_answers(self._path(key, "json"))
 
-    def _write(self, key: LineKey, answers: KeptAnswers) -> None:
+    def _write(self, key: Key, answers: KeptAnswers) -> None:
         write_answers(self._path(key, "json"), answers)

@@ -43,10 +43,12 @@ def decide(
     budget_bytes: int,
     on_outlook: Callable[[Outlook], None] = lambda outlook: None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_problem: Callable[[Candidate, str], None] = lambda line, problem: None,
 ) -> Plan:
     """Decide every candidate of a study. What fits, fits with a margin to spare (`fits.RECOMMEND`).
 
-    on_outlook: has what is found of each line as soon as it is.
+    on_outlook: has what is found of each line as soon as it is. on_problem: has a line that cannot be
+    followed and why; it is left out.
     Raises: UserInputError where a version does not take a model; NothingFitsError for less than the context.
     """
     space = SearchSpace(definition)
@@ -55,7 +57,7 @@ def decide(
         fit = sum(prediction.fits for prediction in predictions)
     else:
         asked = [(line, space.batches(line)) for line in in_order(space.lines)]
-        outlooks = predictor.look_ahead(asked, budget_bytes, RECOMMEND, on_outlook, on_progress)
+        outlooks = predictor.look_ahead(asked, budget_bytes, RECOMMEND, on_outlook, on_progress, on_problem)
         fit = sum(len(outlook.fitting) for outlook in outlooks)
         predictions = _worth_recording(space, outlooks, predictor, budget_bytes)
     return Plan(

@@ -34,6 +34,7 @@ class Foresight:
     def __init__(self, lines: Iterable[Candidate]) -> None:
         self._awaited = frozenset(lines)
         self._known: dict[Candidate, Outlook] = {}
+        self._given_up: set[Candidate] = set()
         self._changed = threading.Condition()
         self._problem: BaseException | None = None
         self._is_complete = False
@@ -51,6 +52,12 @@ class Foresight:
         """Take in a line's outlook."""
         with self._changed:
             self._known[outlook.line] = outlook
+            self._changed.notify_all()
+
+    def give_up(self, line: Candidate) -> None:
+        """Note that a line has no outlook, as it cannot be followed: it is measured without."""
+        with self._changed:
+            self._given_up.add(line)
             self._changed.notify_all()
 
     def complete(self, problem: BaseException | None = None) -> None:
@@ -80,7 +87,7 @@ class Foresight:
         """
         if line not in self._awaited and not self._is_complete:
             return self._known.get(line)
-        self._wait(lambda: line in self._known)
+        self._wait(lambda: line in self._known or line in self._given_up)
         return self._known.get(line)
 
     def wait_for_more(self, than: int) -> None:
@@ -105,7 +112,8 @@ class LookingAhead:
     """Predicts a study's lines in a thread of its own. Use as a context: it ends its processes.
 
     processes: how many trace at once, beside what is measured; None: one a core. on_progress: as in
-    `PredictionStore.ask`, called in that thread.
+    `PredictionStore.ask`, called in that thread. on_problem: has each reason once for which lines cannot be
+    followed, in that thread too.
     """
 
     def __init__(
@@ -117,13 +125,15 @@ class LookingAhead:
         reserve_bytes: int,
         processes: int | None = None,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
+        on_problem: Callable[[str], None] = lambda problem: None,
     ) -> None:
         lines = [line for line in space.lines if is_predictable(line)]
         self.foresight = Foresight(lines)
         self._asked = [(line, space.batches(line)) for line in in_order(lines)]
         self._profile, self._budget_bytes, self._reserve_bytes = profile, budget_bytes, reserve_bytes
         self._store = PredictionStore(processes=processes)
-        self._on_progress = on_progress
+        self._on_progress, self._on_problem = on_progress, on_problem
+        self._problems: set[str] = set()
         self._is_left = False
         self._thread = threading.Thread(target=self._run, name="predictions", daemon=True)
 
@@ -145,11 +155,22 @@ class LookingAhead:
         try:
             with self._store:
                 predictor.look_ahead(
-                    self._asked, self._budget_bytes, LAUNCH, self.foresight.add, self._on_progress
+                    self._asked,
+                    self._budget_bytes,
+                    LAUNCH,
+                    self.foresight.add,
+                    self._on_progress,
+                    self._give_up,
                 )
         except Exception as error:  # raised where the search asks: a thread has nobody to tell
             problem = error
         self.foresight.complete(None if self._is_left else problem)
+
+    def _give_up(self, line: Candidate, problem: str) -> None:
+        self.foresight.give_up(line)
+        if problem not in self._problems:
+            self._problems.add(problem)
+            self._on_problem(f"{line.workload} {line.model}: {problem}")
 
 
 def in_order(lines: Iterable[Candidate]) -> list[Candidate]:

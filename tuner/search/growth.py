@@ -185,4 +185,7 @@ class _Expected:
         forecast = outlook.forecast(batch)
         self.tokens_per_s, self.peak_bytes = forecast.tokens_per_s.expected, forecast.peak_bytes
         self.limited_by = forecast.limited_by
-        _, self.body_parameters = parameter_counts(outlook.line)
+        body_parameters = outlook.body_parameters
+        self.body_parameters = (
+            parameter_counts(outlook.line)[1] if body_parameters is None else body_parameters
+        )

@@ -30,6 +30,11 @@ def is_own(name: str) -> bool:
     return name not in WORKLOADS
 
 
+def place_of_name(name: str) -> str:
+    """The file or the module that a name begins with; empty where it has none."""
+    return _target(name).rpartition(":")[0]
+
+
 def load_named(name: str) -> tuple[ModuleType, object]:
     """The module in which a workload lies, and what it has under its name.
 
