@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ from torch.utils.checkpoint import checkpoint
 from phase8_tune.tuner.predict.foreign import (
     largest_batch,
     predict_training,
-    sources_of,
     training_line,
 )
 from phase8_tune.tuner.predict.lines import limits_of
@@ -216,15 +214,3 @@ def test_nothing_is_left_behind() -> None:
         assert not torch.is_autocast_enabled("cuda")
     q = torch.ones(1, 1, 4, 8, device="meta")
     assert F.scaled_dot_product_attention(q, q, q).shape == q.shape
-
-
-def test_what_is_kept_depends_on_the_user_s_file(tmp_path: Path) -> None:
-    def digest(text: str) -> str:
-        path = tmp_path / "own.py"
-        path.write_text(text, encoding="utf-8")
-        names: dict[str, Any] = {}
-        exec(compile(text, str(path), "exec"), names)
-        return sources_of(names["make"])
-
-    assert digest("def make(build): return 1") != digest("def make(build): return 2")
-    assert digest("def make(build): return 1") == digest("def make(build): return 1")

@@ -111,8 +111,13 @@ def test_another_file_is_another_line(tmp_path: Path) -> None:
     candidate = own(path, "build")
     before = line_key(candidate, PROFILE)
     assert isinstance(before, ForeignKey)
-    (tmp_path / "layers.py").write_text("# imported by it\n")
-    workload_sources.cache_clear()
-    assert line_key(candidate, PROFILE) != before
+    assert line_key(candidate, PROFILE) == before
+    for name in ("layers.py", "parts/__init__.py", "parts/inner.py"):  # which it may import
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("# new\n")
+        workload_sources.cache_clear()
+        after = line_key(candidate, PROFILE)
+        assert after != before
+        before = after
     assert is_predictable(candidate)
     assert not is_predictable(candidate.changed(mode="forward"))

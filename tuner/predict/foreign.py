@@ -5,13 +5,8 @@ Runs in a process that predicts: it imports torch, and the factory's own code.
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
 
 import torch
 
@@ -134,24 +129,3 @@ def largest_batch(
         workspaces=profile.workspaces(),
     )
     return line.climb(ladder).largest
-
-
-def sources_of(factory: Factory) -> str:
-    """A digest of the Python that a factory's forecast follows from: its file, what was imported from that
-    file's folder and below, and the versions of torch and of the libraries that came in beside.
-
-    To be asked once the factory has run: it may import only then. A part of the key of what is kept.
-    """
-    own = Path(inspect.getsourcefile(inspect.unwrap(factory)) or __file__).resolve()
-    loaded = {
-        Path(name).resolve() for m in list(sys.modules.values()) if (name := getattr(m, "__file__", None))
-    }
-    files = sorted({own} | {path for path in loaded if path.is_relative_to(own.parent) and path.exists()})
-    digest = hashlib.sha256(version("torch").encode())
-    for library in ("transformers", "peft", "torchvision", "timm"):
-        if library in sys.modules:
-            digest.update(f"{library} {version(library)}".encode())
-    for path in files:
-        if "site-packages" not in path.parts:
-            digest.update(path.read_bytes())
-    return digest.hexdigest()

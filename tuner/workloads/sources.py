@@ -18,7 +18,8 @@ _LIBRARIES = ("transformers", "peft", "liger-kernel", "torchvision", "timm")
 
 @functools.cache
 def workload_sources(name: str) -> str:
-    """Of one that comes with it, its rooms; of a user's own, its file and the Python files beside it.
+    """Of one that comes with it, its rooms; of a user's own, its file, and the Python files and packages
+    beside it, which it may import.
 
     Nothing is imported but the packages above a module.
     """
@@ -37,10 +38,14 @@ def workload_sources(name: str) -> str:
 def _own_files(name: str) -> list[Path]:
     place = place_of_name(name)
     if place.endswith(".py"):
-        return sorted(Path(place).resolve().parent.glob("*.py"))
-    try:
-        spec = importlib.util.find_spec(place)
-    except (ImportError, ValueError):
-        return []
-    origin = None if spec is None else spec.origin
-    return [] if origin is None else sorted(Path(origin).parent.glob("*.py"))
+        folder = Path(place).resolve().parent
+    else:
+        try:
+            spec = importlib.util.find_spec(place)
+        except (ImportError, ValueError):
+            return []
+        if spec is None or spec.origin is None:
+            return []
+        folder = Path(spec.origin).parent
+    packages = (init.parent for init in folder.glob("*/__init__.py"))
+    return sorted({*folder.glob("*.py"), *(path for package in packages for path in package.rglob("*.py"))})
