@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from phase8_tune.tuner.builtin.phase8_spec import SPEC as PHASE8
 from phase8_tune.tuner.records.cells import cell_of
 from phase8_tune.tuner.records.frontier import to_points
+from phase8_tune.tuner.records.journal import Journal, read_records
 from phase8_tune.tuner.records.recommend import recommend, recommendation_name
 from phase8_tune.tuner.records.results import Results
 from phase8_tune.tuner.records.wording import rate_unit
@@ -239,6 +241,16 @@ def test_what_is_recommended_is_written_as_its_workload_does(tmp_path: Path) -> 
         "small.yaml",
     ]
     assert sorted(tmp_path.iterdir()) == sorted(written)
+
+
+def test_an_earlier_version_is_told_that_it_knows_no_other_workload(tmp_path: Path) -> None:
+    with Journal(tmp_path / "records.jsonl") as journal:
+        journal.append(*records())
+    lines = (tmp_path / "records.jsonl").read_text().splitlines()
+    assert [json.loads(line)["format_version"] for line in lines] == [3, 4, 4, 4]
+    assert [r.to_candidate() for r in read_records(tmp_path / "records.jsonl")] == [
+        record.to_candidate() for record in records()
+    ]
 
 
 def test_tables_have_the_columns_of_all() -> None:

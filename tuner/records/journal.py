@@ -81,7 +81,7 @@ def _position_count(candidate: Candidate) -> int:
 
 
 def _line(record: Record) -> bytes:
-    line = record.model_dump_json().encode()
+    line = record.as_written().model_dump_json().encode()
     try:
         Record.model_validate_json(line)
     except ValidationError as error:

@@ -7,10 +7,12 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator
 
-from .candidate import Candidate
+from .candidate import DEFAULT_WORKLOAD, Candidate
 from .measurement import Border, Measurement
 
-RECORD_FORMAT_VERSION: Final = 3
+RECORD_FORMAT_VERSION: Final = 4
+_OF_PHASE8: Final = 3
+"""What is written where the workload is Phase 8: earlier versions read it, and know no other workload."""
 
 
 def _to_time(text: str) -> datetime | None:
@@ -35,7 +37,7 @@ class Record(Border):
     earlier records), empty where it was not noted; times are compared by `started`, never as texts.
     """
 
-    format_version: Literal[1, 2, 3] = RECORD_FORMAT_VERSION
+    format_version: Literal[1, 2, 3, 4] = _OF_PHASE8
     digest: str
     candidate: dict[str, Any]
     trial_number: int
@@ -43,6 +45,11 @@ class Record(Border):
     started_at: Annotated[str, AfterValidator(_checked_time)]
     budget_bytes: int
     measurement: Measurement
+
+    def as_written(self) -> Record:
+        """The record with the version of its format that earlier readers may know."""
+        is_known = self.candidate.get("workload") == DEFAULT_WORKLOAD
+        return self if is_known else self.model_copy(update={"format_version": RECORD_FORMAT_VERSION})
 
     def to_candidate(self) -> Candidate:
         return Candidate.from_dict(self.candidate)
