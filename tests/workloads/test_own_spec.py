@@ -57,7 +57,14 @@ def test_a_spec_survives_its_json() -> None:
         Axis(name="d", values=("x", "y"), title="The d", plain="x", is_cell_key=True),
     )
     own = WorkloadSpec(
-        name="n", title="t", axes=axes, items="images", version_axis="d", reference="x", models=("m",)
+        name="n",
+        title="t",
+        axes=axes,
+        items="images",
+        version_axis="d",
+        reference="x",
+        is_checked=True,
+        models=("m",),
     )
     assert from_json(json.loads(json.dumps(to_json(own)))) == own
     with pytest.raises(ValueError, match="expected one without functions"):
@@ -125,7 +132,7 @@ def test_a_module_that_ends_the_process_is_told(tmp_path: Path) -> None:
 def test_a_module_may_be_called_like_one_of_python_s(tmp_path: Path) -> None:
     path = tmp_path / "json.py"
     path.write_text("def build(b): ...\n")
-    assert describe(f"{path}:build")["title"] == "build"
+    assert describe(f"{path}:build")["title"] == "json"
     assert sys.modules["json"] is json
 
 

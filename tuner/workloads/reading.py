@@ -9,6 +9,8 @@ import json
 import os
 import sys
 from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ..values.errors import UserInputError
@@ -49,17 +51,21 @@ def describe(name: str) -> dict[str, Any]:
         )
     said = getattr(module, SPEC, None)
     if said is None:
-        title = name.rpartition(":")[2]
-        return to_json(WorkloadSpec(name=name, title=title))
+        return to_json(WorkloadSpec(name=name, title=_title(module)))
     if not isinstance(said, WorkloadSpec):
         raise UserInputError(
             f"workload: expected {SPEC} in the module of {name!r} to be a WorkloadSpec, got "
             f"{type(said).__name__}"
         )
     try:
-        return to_json(replace(said, name=name, title=said.title or name.rpartition(":")[2]))
+        return to_json(replace(said, name=name, title=said.title or _title(module)))
     except (ValueError, TypeError) as error:
         raise UserInputError(f"workload: {name!r}: {error}") from None
+
+
+def _title(module: ModuleType) -> str:
+    """What reports call a workload that says nothing: its file, or its module."""
+    return Path(module.__file__ or module.__name__).stem
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ _READING_S = 300.0
 _KINDS: dict[str, type[str] | type[int] | type[float] | type[bool]] = {
     kind.__name__: kind for kind in (str, int, float, bool)
 }
-_TEXTS = ("name", "title", "items", "items_axis", "version_axis", "reference")
+_PLAIN = ("name", "title", "items", "items_axis", "version_axis", "reference", "is_checked")
 _OF_AXIS = (
     *("name", "default", "values", "minimum", "maximum", "searched", "is_ordered", "is_cell_key"),
     *("is_of_model", "is_later", "title", "word", "phrase", "is_quiet", "plain"),
@@ -77,7 +77,7 @@ def to_json(spec: WorkloadSpec) -> dict[str, Any]:
         {"kind": axis.kind.__name__} | {name: getattr(axis, name) for name in _OF_AXIS} for axis in spec.axes
     ]
     models = {"models": list(spec.models), "searched_models": list(spec.searched_models)}
-    return {name: getattr(spec, name) for name in _TEXTS} | models | {"axes": axes}
+    return {name: getattr(spec, name) for name in _PLAIN} | models | {"axes": axes}
 
 
 def from_json(data: dict[str, Any]) -> WorkloadSpec:
@@ -92,12 +92,12 @@ def from_json(data: dict[str, Any]) -> WorkloadSpec:
         )
         for axis in data["axes"]
     ]
-    texts = {name: data[name] for name in _TEXTS}
+    plain = {name: data[name] for name in _PLAIN}
     return WorkloadSpec(
         axes=tuple(axes),
         models=tuple(data["models"]),
         searched_models=tuple(data["searched_models"]),
-        **texts,
+        **plain,
     )
 
 
