@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sys
 
 import torch
@@ -77,6 +78,22 @@ def vector_loss(asked: Build) -> Training:
 def dies(asked: Build) -> Training:
     """Ends the process where nothing can stop it."""
     os._exit(7)
+
+
+def sets(asked: Build) -> Training:
+    """Changes what holds for the whole process."""
+    torch.use_deterministic_algorithms(True)
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True
+    random.seed(1)
+    return build(asked)
+
+
+def sets_and_raises(asked: Build) -> Training:
+    """The same, and then a bug."""
+    sets(asked)
+    torch.set_default_dtype(torch.float64)
+    return raises(asked)
 
 
 _KEPT: list[nn.Module] = []

@@ -14,6 +14,7 @@ from phase8_tune.tuner.values.candidate import Candidate
 from phase8_tune.tuner.worker.attempt import explain
 from phase8_tune.tuner.workloads import PositionedRun, load_factory, load_workload
 from phase8_tune.tuner.workloads.factory import FactoryRun, WorkloadError
+from phase8_tune.tuner.workloads.global_state import GlobalState
 from phase8_tune.tuner.workloads.spec import spec_of
 
 OWN = Path(__file__).with_name("own_model.py")
@@ -93,7 +94,21 @@ def test_a_step_has_no_forward_pass() -> None:
     )
     training.step, training.loss = training.loss, None
     with pytest.raises(WorkloadError, match="mode forward: expected a Training that has a loss"):
-        FactoryRun(training, candidate_of(mode="forward"), CPU)
+        FactoryRun(training, candidate_of(mode="forward"), CPU, GlobalState.now())
+
+
+@pytest.mark.parametrize("factory", ["sets", "sets_and_raises"])
+def test_what_it_sets_for_the_whole_process_is_undone(factory: str) -> None:
+    before = GlobalState.now()
+    if factory == "sets":
+        run = prepared(factory)
+        assert GlobalState.now() != before
+        run.run_once()
+        run.close()
+    else:
+        with pytest.raises(KeyError):
+            prepared(factory)
+    assert GlobalState.now() == before
 
 
 def test_what_is_neither_a_factory_nor_a_workload_is_refused() -> None:

@@ -11,6 +11,7 @@ import torch
 
 from ..values.candidate import Candidate
 from ..values.workload_spec import known_spec
+from .global_state import GlobalState
 from .stepping import TrainingStepper
 from .training import Build, Factory, Training
 
@@ -26,8 +27,14 @@ class FactoryRun:
 
     setup_calls = 1  # optimizers make their state in the first step, and what is compiled is compiled there
 
-    def __init__(self, training: Training, candidate: Candidate, device: torch.device) -> None:
-        """Raises: WorkloadError where the mode is forward and only a whole step is known."""
+    def __init__(
+        self, training: Training, candidate: Candidate, device: torch.device, before: GlobalState
+    ) -> None:
+        """before: what the process had before the factory was called, and has again once this is closed.
+
+        Raises: WorkloadError where the mode is forward and only a whole step is known.
+        """
+        self._before = before
         self.parameters = _count(training.modules)
         spec = known_spec(candidate.workload)
         positions = None if spec is None else spec.position_parameters
@@ -54,8 +61,9 @@ class FactoryRun:
         """Nothing is known of what a training does beside its steps."""
 
     def close(self) -> None:
-        """Let go of the model and its batch."""
+        """Let go of the model and its batch, and undo what its code has set for the whole process."""
         del self._once, self._batch
+        self._before.restore()
 
 
 def _checked(call: Callable[[Any], torch.Tensor] | None) -> Callable[[Any], torch.Tensor] | None:
@@ -88,7 +96,12 @@ class FactoryWorkload:
             device=device,
             seed=seed,
         )
-        return FactoryRun(make_training(self._factory, build), candidate, device)
+        before = GlobalState.now()
+        try:
+            return FactoryRun(make_training(self._factory, build), candidate, device, before)
+        except BaseException:
+            before.restore()
+            raise
 
 
 def make_training(factory: Factory, build: Build) -> Training:
