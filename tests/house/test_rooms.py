@@ -89,6 +89,8 @@ print("torch" in sys.modules, "triton" in sys.modules)
         ("phase8_tune.tuner.cli", ["gpus", "--json"]),
         ("phase8_tune.tuner.cli", ["doctor", "--json"]),
         ("phase8_tune.tuner.cli", ["predict", "--model", "64x1", "--seq", "32", "--kernel", "reference"]),
+        ("phase8_tune.tuner.cli", ["predict", "--workload", "transformer", "--model", "64x1", "--seq", "32"]),
+        ("phase8_tune.tuner.cli", ["workload", "check", "own_model.py:build"]),
         ("phase8_tune.tuner.cli", ["--vram", "4GB", "--gpu", "rtx-3060", "--study", "study.yaml"]),
         ("phase8_tune.tuner.cli", ["--vram", "4GB", "--device", "cpu", "--study", "study.yaml"]),
         ("phase8_tune.tuner.commands.train", ["--help"]),
@@ -102,6 +104,7 @@ def test_the_driver_loads_no_torch(tmp_path: Path, module: str, arguments: list[
         "timing: {warmup: 0, iterations: 1}\n"
     )
     shutil.copytree(FINISHED, tmp_path / "runs" / "finished")
+    shutil.copy(ROOT / "tests" / "workloads" / "own_model.py", tmp_path)
     done = subprocess.run(
         [sys.executable, "-c", _RUN.format(module=module, arguments=arguments)],
         cwd=tmp_path,
