@@ -141,6 +141,18 @@ def test_mistakes_are_named_with_their_place(given: str, instead: str, told: str
         parse_definition(TWO.replace(given, instead, 1), "two.yaml")
 
 
+def test_what_a_model_does_not_take_is_no_candidate() -> None:
+    text = "name: long\nworkload: hf\naxes: {model: [gpt2], n_seq: [512, 4096], batch_size: [1]}\n"
+    assert [line.length for line in SearchSpace(parse_definition(text, "s.yaml")).lines] == [512]
+    with pytest.raises(UserInputError, match=r"study long: .* gpt2 takes at most 1024 positions, got 4096"):
+        SearchSpace(parse_definition(text.replace("512, ", ""), "s.yaml"))
+    rows = (
+        "name: r\nworkload: transformer\nrows: [{model: nano, n_seq: 64, batch_size: 1, queries_per_kv: 7}]\n"
+    )
+    with pytest.raises(UserInputError, match=r"s\.yaml: rows\[0\]: queries_per_kv: expected a divisor of"):
+        parse_definition(rows, "s.yaml")
+
+
 def test_rows_of_several_workloads_name_theirs() -> None:
     text = """\
 name: rows

@@ -73,7 +73,10 @@ def asked_candidate(
         if name in given:
             _check(spec, name, given[name], option.removesuffix("=VALUE"))
     [named] = model_option([model], [workload])
-    return Candidate(workload=workload, model=named, batch_size=batch_size, mode=mode, axes=given)
+    candidate = Candidate(workload=workload, model=named, batch_size=batch_size, mode=mode, axes=given)
+    if (obstacle := candidate.obstacle) is not None:
+        raise UserInputError(obstacle)
+    return candidate
 
 
 def _read(text: str) -> Any:

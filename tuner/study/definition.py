@@ -170,6 +170,8 @@ class StudyDefinition(Border):
                 raise ValueError(f"rows[{index}].{error}") from None
             for mode in self.modes:
                 candidate = Candidate(workload=spec.name, mode=mode, **stated)
+                if (obstacle := candidate.obstacle) is not None:
+                    raise ValueError(f"rows[{index}]: {obstacle}")
                 if candidate in candidates:
                     first = candidates.index(candidate) // len(self.modes)
                     raise ValueError(f"rows[{index}]: expected every row once, got the same as rows[{first}]")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from ..values.candidate import Candidate
+from ..values.errors import UserInputError
 from ..values.workload_spec import known_spec
 from .axes import Axes, Bounds
 from .definition import StudyDefinition
@@ -29,18 +30,28 @@ class SearchSpace:
     A space is made of lines: candidates that differ only in the batch. A parameter is named after its axis;
     an axis whose near values are alike, and a batch of a few listed values, is the index into the sorted
     values, `<axis>_index`; a batch between bounds is the number itself, on a logarithmic scale. A study of
-    rows, or of several products, lives in the rectangle around them, and has no candidates but these. Of
-    several workloads it has the axes of all: what a candidate's workload lacks stands at its first value.
+    rows, or of several products, lives in the rectangle around them, and has no candidates but these, without
+    those of which a workload knows that a model does not take them. Of several workloads it has the axes of
+    all: what a candidate's workload lacks stands at its first value.
     """
 
     def __init__(self, definition: StudyDefinition) -> None:
+        """Raises: UserInputError where nothing is left that its models take."""
         self._rows = definition.row_candidates()
         self._batches: dict[Candidate, Sequence[int]] = {}
         for row in self._rows:
             self._add(row.line(), (row.batch_size,))
+        obstacles: list[str] = []
         for product in definition.products:
             for line in _lines(product):
-                self._add(line, _batches(product))
+                if (obstacle := line.obstacle) is None:
+                    self._add(line, _batches(product))
+                else:
+                    obstacles.append(obstacle)
+        if not self._batches and obstacles:
+            raise UserInputError(
+                f"study {definition.name}: expected what some of its models take, got nothing: {obstacles[0]}"
+            )
         self._has_bounds = any(isinstance(product.batch_size, Bounds) for product in definition.products)
         self._ordered = {axis.name for spec in definition.specs for axis in spec.axes if axis.is_ordered}
         fields = dict.fromkeys(name for spec in definition.specs for name in spec.order)

@@ -104,6 +104,12 @@ class Candidate:
         spec = self.spec
         return spec.version_axis is None or self.axes[spec.version_axis] == spec.reference
 
+    @property
+    def obstacle(self) -> str | None:
+        """Why its model does not take its axes, in a line; None where nothing is known against it."""
+        obstacle = self.spec.obstacle
+        return None if obstacle is None else obstacle(self.model, self.axes)
+
     def line(self) -> Candidate:
         """Stands for all candidates that differ only in the batch."""
         return self.at(0)

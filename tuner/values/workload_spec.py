@@ -38,6 +38,7 @@ class WorkloadSpec:
     model_size: by which models are put in order; None: by name. parameters: learned scalars of a model, by
     its name and axes; None: known once it is built. position_parameters: of a model, by its name
     and axes, those that make it no larger; None: none.
+    obstacle: why a model does not take such axes, in a line; None: it does, or nothing is known of that.
     settings: `module:function` from a point to a settings file; None: there is none. files: `module:function`
     that writes other files of a recommended candidate: it is given a folder, how their names begin, and the
     candidate; returns their paths.
@@ -59,6 +60,7 @@ class WorkloadSpec:
     model_size: Callable[[str], float] | None = None
     parameters: Callable[[str, Mapping[str, AxisValue]], int] | None = None
     position_parameters: Callable[[str, Mapping[str, AxisValue]], int] | None = None
+    obstacle: Callable[[str, Mapping[str, AxisValue]], str | None] | None = None
     settings: str | None = None
     files: str | None = None
     by_name: Mapping[str, Axis] = field(init=False, repr=False, compare=False)

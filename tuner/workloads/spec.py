@@ -71,7 +71,7 @@ def to_json(spec: WorkloadSpec) -> dict[str, Any]:
     Raises: ValueError for one that has functions, as only what comes with it may.
     """
     functions = (spec.read_model, spec.model_size, spec.parameters, spec.position_parameters, spec.installed)
-    if any(function is not None for function in functions):
+    if spec.obstacle is not None or any(function is not None for function in functions):
         raise ValueError(f"SPEC of {spec.name}: expected one without functions")
     axes = [
         {"kind": axis.kind.__name__} | {name: getattr(axis, name) for name in _OF_AXIS} for axis in spec.axes

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from ...values.axes import AxisValue
 from ...values.errors import UserInputError
 from ...values.nearest import one_of
 
@@ -84,6 +85,25 @@ def read_config(model: str) -> dict[str, Any]:
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise UserInputError(f'{model}: expected an object with "model_type", as transformers writes it')
     return config
+
+
+@functools.cache
+def longest_sequence(model: str) -> int | None:
+    """The positions that a model has; None where its configuration says nothing of them.
+
+    Raises: ValueError, UserInputError for a model that cannot be read.
+    """
+    config = read_config(model)
+    found = config.get("max_position_embeddings", config.get("n_positions"))
+    return found if isinstance(found, int) else None
+
+
+def obstacle(model: str, axes: Mapping[str, AxisValue]) -> str | None:
+    """Why a model does not take a sequence."""
+    longest, n_seq = longest_sequence(model), int(axes["n_seq"])
+    if longest is None or n_seq <= longest:
+        return None
+    return f"n_seq: {model} takes at most {longest} positions, got {n_seq}"
 
 
 def model_size(model: str) -> float:

@@ -6,7 +6,7 @@ import importlib.util
 
 from ...values.axes import Axis
 from ...values.workload_spec import WorkloadSpec
-from .known_models import known_models, model_size, read_model
+from .known_models import known_models, model_size, obstacle, read_model
 
 
 def installed() -> tuple[str, ...]:
@@ -27,6 +27,7 @@ SPEC = WorkloadSpec(
     searched_models=("gpt2",),
     read_model=read_model,
     model_size=model_size,
+    obstacle=obstacle,
     files="phase8_tune.tuner.builtin.hf.arguments:write_arguments",
     axes=(
         # 0: all weights are trained

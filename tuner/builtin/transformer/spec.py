@@ -34,6 +34,15 @@ def position_parameters(model: str, axes: Mapping[str, AxisValue]) -> int:
     return config_of(model, axes).position_count
 
 
+def obstacle(model: str, axes: Mapping[str, AxisValue]) -> str | None:
+    """Why a size cannot be built with these axes."""
+    try:
+        transformer_config(model, n_seq=int(axes["n_seq"]), queries_per_kv=int(axes["queries_per_kv"]))
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 SPEC = WorkloadSpec(
     name="transformer",
     title="Transformer",
@@ -47,6 +56,7 @@ SPEC = WorkloadSpec(
     model_size=model_size,
     parameters=parameters,
     position_parameters=position_parameters,
+    obstacle=obstacle,
     axes=(
         Axis(
             name="family",
