@@ -86,6 +86,7 @@ print("torch" in sys.modules, "triton" in sys.modules)
         ("phase8_tune.tuner.cli", ["--help"]),
         ("phase8_tune.tuner.cli", ["frontier", "none"]),
         ("phase8_tune.tuner.cli", ["recommend", "finished", "--what-if"]),
+        ("phase8_tune.tuner.cli", ["compare", "finished", "other"]),
         ("phase8_tune.tuner.cli", ["gpus", "--json"]),
         ("phase8_tune.tuner.cli", ["doctor", "--json"]),
         ("phase8_tune.tuner.cli", ["predict", "--model", "64x1", "--seq", "32", "--kernel", "reference"]),
@@ -103,7 +104,8 @@ def test_the_driver_loads_no_torch(tmp_path: Path, module: str, arguments: list[
         "defaults: {kernel_version: reference, gradient_checkpointing: false, mixed_precision: none}\n"
         "timing: {warmup: 0, iterations: 1}\n"
     )
-    shutil.copytree(FINISHED, tmp_path / "runs" / "finished")
+    for run in ("finished", "other"):
+        shutil.copytree(FINISHED, tmp_path / "runs" / run)
     shutil.copy(ROOT / "tests" / "workloads" / "own_model.py", tmp_path)
     done = subprocess.run(
         [sys.executable, "-c", _RUN.format(module=module, arguments=arguments)],

@@ -1,0 +1,53 @@
+"""`phase8-tune compare`: two finished runs side by side, and what changed beyond the noise; needs no GPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from . import options
+
+
+@click.command(context_settings=options.HELP)
+@click.argument("first", metavar="RUN")
+@click.argument("second", metavar="RUN")
+@options.runs_dir
+@click.option("--all", "shows_all", is_flag=True, help="All configurations, not the first 20.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, which always has all.")
+def compare(first: str, second: str, runs_dir: Path, shows_all: bool, as_json: bool) -> None:
+    """Compare two runs (their names, or their folders): two cards, two versions of PyTorch, before and after.
+
+    Says what differs around them, the best of each model and sequence side by side, what changed by more
+    than both measurements' intervals, the largest change first, and what fits in one run only. Needs no GPU.
+
+    Exit codes: 0 done; 2 wrong input.
+    """
+    from ..records.journal import read_records
+    from ..records.run_directory import RunPaths, read_run_info
+    from ..report.comparison import ComparedRun, comparison_to_dict, render_comparison
+    from ..values.errors import UserInputError
+    from ..values.shell_words import shell_path
+    from ..values.terminal import terminal_width
+
+    runs = []
+    for run in (first, second):
+        root = Path(run) if os.path.isdir(run) else runs_dir / run  # False: a folder that may not be entered
+        info = read_run_info(root)
+        records = read_records(RunPaths(root=root).journal)
+        if not records:
+            raise UserInputError(f"{root}: expected a run with records, got none yet; search first")
+        runs.append((root, ComparedRun(name=str(root), info=info, records=records)))
+    (one_root, one), (other_root, other) = runs
+    if one_root.resolve() == other_root.resolve():
+        raise UserInputError(f"{one_root}: expected two runs, got the same twice; name another")
+    if as_json:
+        click.echo(json.dumps(comparison_to_dict(one, other), indent=2, ensure_ascii=False))
+        return
+    command = f"phase8-tune compare {shell_path(one_root)} {shell_path(other_root)} --json"
+    width = terminal_width(sys.stdout)
+    text = render_comparison(one, other, shows_all=shows_all, json_command=command, width=width)
+    click.echo(text, nl=False)
