@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import multiprocessing
 import random
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from typing import Any
 import torch
 
 from ..tuner.predict.foreign import training_line
+from ..tuner.predict.jobs import prepare_process
 from ..tuner.predict.lines import Question
 from ..tuner.predict.rate.profiles import gpu_profile
 from ..tuner.predict.trace.not_traceable import NotTraceable
@@ -227,7 +229,10 @@ def main() -> None:
     if arguments.predict is not None:
         start = time.monotonic()
         cases = draw(arguments.count, arguments.seed)
-        with ProcessPoolExecutor(arguments.processes) as pool:
+        # As the tuner's own: they see no GPU, with which autocast would take it for theirs.
+        with ProcessPoolExecutor(
+            arguments.processes, multiprocessing.get_context("spawn"), initializer=prepare_process
+        ) as pool:
             rows = list(pool.map(partial(predict, gpu=arguments.gpu), cases))
         arguments.predict.write_text(json.dumps(rows, indent=1), encoding="utf-8")
         known = sum("not_predicted" not in row for row in rows)

@@ -162,3 +162,19 @@ def test_the_pages_quote_the_sentences() -> None:
     for law in LAWS.values():
         figures = (law.e, law.a, law.b, law.alpha, law.beta)
         assert f"| {law.title} | {' | '.join(f'{figure:g}' for figure in figures)} |" in text
+
+
+def test_of_cards_of_one_name_that_of_the_run_is_predicted(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two cards are called RTX 3060: of a run on the one with 12 GB the figures are those with 12 GB."""
+    asked: list[tuple[str, int | None]] = []
+
+    def known(title: str, total_bytes: int | None = None) -> None:
+        asked.append((title, total_bytes))
+
+    monkeypatch.setattr(what_if, "known_profile", known)
+    records = [json.loads(line) for line in (runs / "planned" / "records.jsonl").read_text().splitlines()]
+    device = records[0]["measurement"]["device"]
+    assert recommend("planned", "--goal", "balanced", "--what-if") == 0
+    assert asked == [(device["name"], device["total_bytes"])]

@@ -112,7 +112,11 @@ def find_changes(
     Raises: UserInputError where the run's study cannot be read.
     """
     budget_bytes = info.budget_bytes if filters.budget_bytes is None else filters.budget_bytes
-    profile = None if info.device_kind == "cpu" else known_profile(info.device_name)
+    device = (
+        answer.point.record.measurement.device
+    )  # of a name that several cards have its memory tells which
+    capacity_bytes = None if device is None else device.total_bytes
+    profile = None if info.device_kind == "cpu" else known_profile(info.device_name, capacity_bytes)
     more, frontiers, not_predicted = None, {}, ""
     if profile is None:
         not_predicted = f"no figures of {info.device_name} are known"
