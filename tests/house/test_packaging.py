@@ -67,8 +67,8 @@ def test_pins_lie_in_the_open_ranges(pyproject: dict[str, Any]) -> None:
         assert pinned >= [int(part) for part in least.strip().split(".")]
 
 
-def test_the_readme_names_every_option_and_its_study_is_valid() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_commands_page_names_every_option_and_its_study_is_valid() -> None:
+    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     for command in (cli, *cli.commands.values()):
         for parameter in command.params:
             for option in parameter.opts:
@@ -76,11 +76,11 @@ def test_the_readme_names_every_option_and_its_study_is_valid() -> None:
     (study,) = [
         block.partition("```")[0] for block in text.split("```yaml\n")[1:] if block.startswith("name:")
     ]
-    assert parse_definition(study, "README.md").axes is not None
+    assert parse_definition(study, "commands.md").axes is not None
 
 
-def test_the_settings_that_the_readme_shows_load(tmp_path: Path) -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_settings_that_the_commands_page_shows_load(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     (shown,) = [
         block.partition("```")[0] for block in text.split("```yaml\n")[1:] if block.startswith("d_model:")
     ]
