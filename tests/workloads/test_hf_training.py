@@ -16,7 +16,6 @@ from phase8_tune.tuner.builtin.hf.arguments import (
     training_arguments,
     write_arguments,
 )
-from phase8_tune.tuner.builtin.hf.spec import SPEC
 from phase8_tune.tuner.builtin.hf.training import build
 from phase8_tune.tuner.values.axes import AxisValue
 from phase8_tune.tuner.values.candidate import Candidate
