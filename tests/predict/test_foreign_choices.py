@@ -11,7 +11,14 @@ from phase8_tune.tuner.predict.trace import autocast
 from phase8_tune.tuner.predict.trace.autocast import autocast_as_on_cuda
 from phase8_tune.tuner.predict.trace.cuda_choices import attention_backend
 
-LISTS = (autocast.LOWER, autocast.FLOAT32, autocast.FLOAT32_RESULT, autocast.PROMOTED, autocast._REFUSED)
+LISTS = (
+    autocast.LOWER,
+    autocast.FLOAT32,
+    autocast.FLOAT32_RESULT,
+    autocast.PROMOTED,
+    autocast.OWN_WAY,
+    autocast._REFUSED,
+)
 
 
 def test_every_operation_that_this_torch_casts_is_in_one_list() -> None:

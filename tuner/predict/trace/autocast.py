@@ -63,6 +63,9 @@ PROMOTED = frozenset((
 """Run in the widest dtype among the arguments."""
 _REFUSED = frozenset({"binary_cross_entropy"})
 """An error under autocast, on CUDA too."""
+OWN_WAY = frozenset({"_cudnn_rnn"})
+"""Cast in a way of their own, which is not followed: weights are copied into one buffer. Only builds with
+CUDA have it."""
 
 
 class _Cache:
