@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from phase8_tune.tuner.cli import main
 from phase8_tune.tuner.records.compare import Comparison, Pair, compare_runs, rate_interval
 from phase8_tune.tuner.records.frontier import Point, to_points
-from phase8_tune.tuner.records.journal import Journal
-from phase8_tune.tuner.records.run_directory import RunInfo, RunPaths
+from phase8_tune.tuner.records.journal import Journal, read_records
+from phase8_tune.tuner.records.run_directory import RunInfo, RunPaths, read_run_info
+from phase8_tune.tuner.report.comparison import ComparedRun, render_comparison
 from phase8_tune.tuner.values.measurement import PredictedFigures
 from phase8_tune.tuner.values.outcome import Outcome
 from phase8_tune.tuner.values.record import Record
@@ -92,6 +93,9 @@ def test_runs_in_the_other_order_have_the_opposite_changes(one: list[Record], ot
     ]
     assert (there.only_first, there.only_second) == (back.only_second, back.only_first)
     assert counts(there) == counts(back)
+    assert (there.median_change is None) == (back.median_change is None)
+    if there.median_change is not None and back.median_change is not None:
+        assert math.isclose(math.log1p(there.median_change), -math.log1p(back.median_change), abs_tol=1e-9)
 
 
 def counts(found: Comparison) -> tuple[int, int, int]:
@@ -220,11 +224,14 @@ def test_the_command_says_what_changed(folder: Path, capsys: pytest.CaptureFixtu
     assert "Changed by more than both intervals together (the first 20 of 22; --all):" in lines
     rows = [line for line in lines if line.startswith("small ") and "+" in line and "the same" not in line]
     best, changed = rows[0], rows[1:]
-    assert best.startswith("small 25×512 reference bf16 train small 24×512 reference bf16 train 1,025 (±0) ")
+    assert best.startswith(
+        "small 512 small 25×512 reference bf16 train small 24×512 reference bf16 train 1,025 (±0) "
+    )
     assert len(changed) == 20
-    assert changed[0] == "small 24×512 reference bf16 train 1,024 (±0) 1,495 (±0) +46.0 % 2,048 2,048 +0.0 %"
+    assert changed[0] == "small 24×512 reference bf16 train 1,024 (±0) 1,495 (±0) +46.0 % 2,048 2,048 0.0 %"
     assert "small 25×512 reference bf16 train 1,025 (±0) tokens/s, 2,048 MB out of memory" in lines
     assert "small 30×512 reference bf16 train compile error 900 (±0) tokens/s, 7,000 MB" in lines
+    assert "The median change of these: +23.0 %." in lines
     assert compare("before", "after", "--all") == 0
     every = capsys.readouterr().out
     assert "--all" not in every
@@ -240,7 +247,22 @@ def test_json_has_everything(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert found["changed"][0]["is_beyond_noise"] is True
     assert [one["fits_in"] for one in found["fits_in_one"]] == ["a", "b"]
     assert [one["other_outcome"] for one in found["fits_in_one"]] == ["oom", "compile_error"]
+    assert found["median_change"] == pytest.approx(0.23, abs=0.001)
     assert (found["unchanged"], found["only_in_a"], found["only_in_b"]) == (2, 0, 0)
+
+
+def test_a_narrow_terminal_still_names_every_cell(folder: Path) -> None:
+    runs = [
+        ComparedRun(name=name, info=read_run_info(root), records=read_records(RunPaths(root=root).journal))
+        for name in ("before", "after")
+        for root in (folder / "runs" / name,)
+    ]
+    text = render_comparison(*runs, shows_all=False, json_command="all --json", width=60)
+    assert "Device: A Example GPU (cuda); B Another GPU (cuda)" in text
+    assert "Budget: 8GB\n" in text
+    assert any(line.startswith("small 512 ") for line in text.splitlines())
+    cells = text.partition("The best of each cell")[2].partition("Left out")[0]
+    assert max(map(len, cells.splitlines())) <= 60
 
 
 def test_predicted_figures_are_marked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

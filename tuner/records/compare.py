@@ -7,6 +7,7 @@ never held against what was predicted: of such a pair there is no change.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -113,8 +114,9 @@ class Comparison:
     cells: those of either run, the largest models first. changed: candidates in both whose tokens/s changed
     beyond the noise, the largest change first. unchanged, unknown, unlike: how many others fit in both, by
     why they are not among them: within the noise, no interval is known, or one is predicted and the other
-    measured. one_sided: what fits in one and not in the other, the fastest first. only_first, only_second:
-    how many candidates were tried in one run alone.
+    measured. median_change: of tokens/s of all but the unlike, as a share; what moved every one of them a
+    little shows here before it is beyond the noise of any; None where there are none. one_sided: what fits in
+    one and not in the other, the fastest first. only_first, only_second: how many are in one run alone.
     """
 
     cells: tuple[CellPair, ...]
@@ -122,6 +124,7 @@ class Comparison:
     unchanged: int
     unknown: int
     unlike: int
+    median_change: float | None
     one_sided: tuple[OneSided, ...]
     only_first: int
     only_second: int
@@ -159,12 +162,20 @@ def compare_runs(first: Iterable[Record], second: Iterable[Record]) -> Compariso
         unchanged=sum(pair.is_beyond is False for pair in alike),
         unknown=sum(pair.is_beyond is None for pair in alike),
         unlike=len(pairs) - len(alike),
+        median_change=_median_change(alike),
         one_sided=tuple(
             sorted(one_sided, key=lambda found: (-found.point.tokens_per_s, found.point.record.digest))
         ),
         only_first=len(tried[0].keys() - tried[1].keys()),
         only_second=len(tried[1].keys() - tried[0].keys()),
     )
+
+
+def _median_change(pairs: Sequence[Pair]) -> float | None:
+    if not pairs:
+        return None
+    ratios = [math.log(pair.second.tokens_per_s / pair.first.tokens_per_s) for pair in pairs]
+    return math.expm1(statistics.median(ratios))
 
 
 def _cell_pairs(firsts: Sequence[Point], seconds: Sequence[Point]) -> tuple[CellPair, ...]:

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..records.cells import Cell
 from ..records.compare import CellPair, Comparison, OneSided, Pair, compare_runs, is_predicted, rate_interval
 from ..records.frontier import Point
 from ..records.run_directory import RunInfo
 from ..records.wording import rate_unit
+from ..values.candidate import DEFAULT_WORKLOAD
 from ..values.measurement import DeviceInfo, Versions
 from ..values.record import Record
 from ..values.sizes import MIB, format_budget, format_mb
@@ -71,16 +73,16 @@ def render_comparison(
         return fit_table(headers, rows, align=align, width=width, order=order, shows_all=json_command)
 
     parts = [fill(f"A: {first.name}\nB: {second.name}", width)]
-    parts.append(table(["", "A", "B", "Differs"], _environment_rows(first, second), "llll", "Differs"))
+    parts.append(_environments(first, second, width))
     unit = rate_unit(point.candidate for pair in found.cells for point in _points(pair)).capitalize()
     left_out = (_PEAKS[2], f"{unit} A{SPREAD}", f"{unit} B{SPREAD}", *_PEAKS[:2])
     if found.cells:
-        cell_headers = ["Best of A", "Best of B", f"{unit} A", f"{unit} B", "Change", *_PEAKS]
+        cell_headers = ["Cell", *_BEST, f"{unit} A", f"{unit} B", "Change", *_PEAKS]
         head = f"The best of each cell. Change: of {unit.lower()}, B against A. 1 MB = 2^20 bytes."
         rows = [_cell_row(pair) for pair in found.cells]
         parts += [
             fill(head, width),
-            table(cell_headers, rows, "llrrlrrr", *left_out[:3], "Best of B", *left_out[3:]),
+            table(cell_headers, rows, "lllrrlrrr", *left_out[:3], *_BEST, *_PEAKS[:2]),
         ]
     parts.append(fill(_counts(found, most), width))
     if found.changed:
@@ -100,6 +102,7 @@ def render_comparison(
     return "\n\n".join(parts) + "\n"
 
 
+_BEST = ("Best of A", "Best of B")
 _PEAKS = ("Peak A (MB)", "Peak B (MB)", "Change of peak")
 
 
@@ -113,6 +116,8 @@ def _counts(found: Comparison, most: int | None) -> str:
         + (f", predicted in one and measured in the other: {found.unlike:,}" if found.unlike else "")
         + "."
     ]
+    if found.median_change is not None:
+        lines.append(f"The median change of these: {_percent(found.median_change)}.")
     if found.only_first or found.only_second:
         lines.append(f"Tried in A alone: {found.only_first:,}, in B alone: {found.only_second:,}.")
     if found.changed:
@@ -124,23 +129,37 @@ def _first_of(items: Sequence[object], most: int | None) -> str:
     return "" if most is None or len(items) <= most else f" (the first {most} of {len(items):,}; --all)"
 
 
-def _environment_rows(first: ComparedRun, second: ComparedRun) -> list[list[str]]:
+def _environments(first: ComparedRun, second: ComparedRun, width: int | None) -> str:
+    """Both environments as a table; a line for each of their facts where that is too wide."""
     one, other = first.environment(), second.environment()
-    return [
+    rows = [
         [name, value or "-", other[name] or "-", "" if value == other[name] or name == "Made" else "differs"]
         for name, value in one.items()
     ]
+    table = fit_table(["Run", "A", "B", ""], rows, align="llll", width=None, order=(), shows_all="")
+    if width is None or max(map(len, table.split("\n"))) <= width:
+        return table
+    lines = (f"{name}: {a}" if a == b else f"{name}: A {a}; B {b}" for name, a, b, _ in rows)
+    return fill("\n".join(lines), width)
 
 
 def _cell_row(cell: CellPair) -> list[str]:
     names = ["-" if point is None else point.candidate.describe() for point in (cell.first, cell.second)]
     if cell.first is not None and names[0] == names[1]:
         names[1] = "the same"
+    names.insert(0, _cell_name(cell.cell))
     if cell.pair is not None:
         return [*names, *_figures(cell.pair)]
     rates = ["-" if p is None else describe_rate(p.record) or "-" for p in (cell.first, cell.second)]
     peaks = ["-" if p is None else f"{p.peak_bytes / MIB:,.0f}" for p in (cell.first, cell.second)]
     return [*names, *rates, "-", *peaks, "-"]
+
+
+def _cell_name(cell: Cell) -> str:
+    """For example `small 512`: the model, and what else tells cells apart, as far as it is not the usual."""
+    usual = (DEFAULT_WORKLOAD, "train")
+    others = (word for word in (cell.workload, cell.mode) if word not in usual)
+    return " ".join((*cell.model, *map(str, cell.keys), *others))
 
 
 def _pair_row(pair: Pair) -> list[str]:
@@ -173,7 +192,8 @@ def _why_not(record: Record) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{share:+.1%}".replace("%", " %")
+    text = f"{share:+.1%}".replace("%", " %")
+    return text[1:] if text[1:] == "0.0 %" else text
 
 
 def _points(pair: CellPair) -> list[Point]:
@@ -213,6 +233,7 @@ def comparison_to_dict(first: ComparedRun, second: ComparedRun) -> dict[str, Any
             {"a": _point_to_dict(pair.first), "b": _point_to_dict(pair.second), **_changes(pair)}
             for pair in found.changed
         ],
+        "median_change": found.median_change,
         "unchanged": found.unchanged,
         "noise_not_known": found.unknown,
         "predicted_in_one": found.unlike,
