@@ -42,7 +42,7 @@ def test_the_commands_of_a_run_with_a_blank_in_its_name(tmp_path: Path) -> None:
 )
 def test_a_path_is_one_word_and_no_option(path: str, word: str) -> None:
     assert shell_path(Path(path)) == word
-    assert f"phase8-train {word} --data" in render_files(Path("runs"), [Path(path)])
+    assert f"phase8-train {word} --data" in render_files(Path("runs"), [Path("any.yaml")], Path(path))
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a/b", "a\\b", ".", " ", "\x1b[31m"])
