@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import zipfile
@@ -215,6 +216,14 @@ def test_homes_are_known_by_their_form(text: str) -> None:
     redaction.find(text)
     assert redaction.text(text).startswith("<home-1>")
     assert redaction.text("by Hanako") == "by <user-1>"
+
+
+def test_a_name_with_a_space_and_a_path_into_wsl() -> None:
+    redaction = Redaction()
+    for text in ("C:\\Users\\Hanako Yamada\\x", "\\\\wsl$\\Ubuntu\\home\\kim\\x"):
+        redaction.find(text)
+        assert not {"hanako", "yamada", "kim"} & set(re.split(r"\W", redaction.text(text).lower()))
+    assert redaction.text("Kim, not kimono; Hanako Yamada") == "<user-1>, not kimono; <user-2>"
 
 
 def test_an_account_that_is_nobodys_is_left() -> None:

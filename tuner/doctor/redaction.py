@@ -33,7 +33,7 @@ _IMPERSONAL = {
 _LONG = 6
 """A name of so many letters is taken out of longer words too; a shorter one is not: `kim` is in `kimono`."""
 
-_UNIX_HOME = re.compile(r"(?:/var|/export)?/(?:home|Users)/(?P<user>[^\s/\\:\"'<>,;()\[\]{}]+)")
+_UNIX_HOME = re.compile(r"(?:/var|/export)?[\\/]+(?:home|Users)[\\/]+(?P<user>[^\s/\\:\"'<>,;()\[\]{}]+)")
 _WINDOWS_HOME = re.compile(
     r"(?:[A-Za-z]:|/mnt/[a-z])[\\/]+Users[\\/]+(?P<user>[^\\/:\"'<>|*?\n]+(?=[\\/])|[^\s\\/:\"'<>|*?,;]+)",
     re.IGNORECASE,
