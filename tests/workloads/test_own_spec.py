@@ -12,12 +12,17 @@ from pathlib import Path
 import pytest
 
 from phase8_tune.tuner.builtin.phase8_spec import SPEC as PHASE8
+from phase8_tune.tuner.predict.prediction import Predictor
+from phase8_tune.tuner.predict.rate.profiles import gpu_profile
+from phase8_tune.tuner.predict.store import PredictionStore
+from phase8_tune.tuner.search.plan_summary import basis_of
 from phase8_tune.tuner.values.axes import Axis
 from phase8_tune.tuner.values.candidate import Candidate
 from phase8_tune.tuner.values.errors import UserInputError
 from phase8_tune.tuner.values.workload_spec import SPECS, WorkloadSpec, known_spec
 from phase8_tune.tuner.workloads import loading, spec
 from phase8_tune.tuner.workloads.reading import describe
+from phase8_tune.tuner.workloads.sources import workload_sources
 from phase8_tune.tuner.workloads.spec import from_json, kept_specs, note_kept_specs, spec_of, to_json
 
 OWN = Path(__file__).with_name("own_model.py")
@@ -155,3 +160,17 @@ def test_an_entry_point_names_a_workload(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_spec_that_contradicts_itself_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="expected"):
         replace(WorkloadSpec(name="w"), **change)  # type: ignore[arg-type]
+
+
+def test_a_plan_is_not_taken_for_one_of_other_code(tmp_path: Path) -> None:
+    """Whoever changes the model that is planned gets another plan, or is told."""
+    own = tmp_path / "mine.py"
+    own.write_text(OWN.read_text(encoding="utf-8"), encoding="utf-8")
+    with PredictionStore(tmp_path) as store:
+        predictor = Predictor(profile=gpu_profile("rtx-3080-laptop"), store=store)
+        before = basis_of(predictor, [f"{own}:build"])
+        assert basis_of(predictor, [f"{own}:build"]) == before
+        own.write_text(f"{own.read_text(encoding='utf-8')}\n# changed\n", encoding="utf-8")
+        workload_sources.cache_clear()  # another command is another process
+        assert basis_of(predictor, [f"{own}:build"]) != before
+        assert basis_of(predictor, ["phase8"]) == basis_of(predictor, [])

@@ -133,10 +133,11 @@ def plan_in(
         paths = directory.paths
         # A plan whose records were lost is made again, of what is in the cache.
         summary = read_summary(paths.plan) if read_records(paths.journal) else None
-        if summary is not None and summary.basis != basis_of(predictor):
+        if summary is not None and summary.basis != basis_of(predictor, definition.workloads):
             raise UserInputError(
-                f"{root}: expected a plan of this version with these figures of the card and this --reserve, "
-                "got one of others; remove it to plan again, or name another run with --run"
+                f"{root}: expected a plan of this version with these figures of the card, this --reserve "
+                "and this code of its workloads, got one of others; remove it to plan again, or name another run "
+                "with --run"
             )
         if summary is None:
             now = datetime.now(UTC).isoformat(timespec="seconds")

@@ -62,7 +62,10 @@ def decide(
         predictions = _worth_recording(space, outlooks, predictor, budget_bytes)
     return Plan(
         summary=PlanSummary(
-            configurations=space.size(), fit=fit, margin=RECOMMEND.margin, basis=basis_of(predictor)
+            configurations=space.size(),
+            fit=fit,
+            margin=RECOMMEND.margin,
+            basis=basis_of(predictor, definition.workloads),
         ),
         predictions=tuple(predictions),
     )

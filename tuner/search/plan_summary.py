@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Literal
 
 from pydantic import ValidationError
 
+from ..predict.lines import WORKLOADS
 from ..predict.prediction import Predictor
 from ..predict.store import code_version
 from ..values.atomic_write import write_atomically
 from ..values.errors import UserInputError
 from ..values.format_versions import later_json_format
 from ..values.measurement import Border
+from ..workloads.sources import workload_sources
 
 PLAN_FORMAT_VERSION: Final = 1
 
@@ -32,9 +35,12 @@ class PlanSummary(Border):
     basis: str
 
 
-def basis_of(predictor: Predictor) -> str:
+def basis_of(predictor: Predictor, workloads: Iterable[str]) -> str:
     """A digest of all that the figures of a plan follow from, beside its study and budget."""
-    parts = (code_version(), predictor.profile.model_dump_json(), str(predictor.reserve_bytes))
+    parts = [code_version(), predictor.profile.model_dump_json(), str(predictor.reserve_bytes)]
+    parts += [
+        workload_sources(name) for name in workloads if name not in WORKLOADS
+    ]  # theirs are in the first
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
