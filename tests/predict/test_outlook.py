@@ -162,3 +162,14 @@ def test_what_ran_out_of_memory_in_a_worker_that_had_measured_another_is_not_lau
         on_h200 = Predictor(profile=gpu_profile("h200"), store=store)
         found = [on_h200.look_ahead([(line, range(1, 65))], 8 << 30, rule)[0].largest for rule in rules]
     assert found[0] < found[1] == 26
+
+
+def test_what_fits_under_the_lower_cap_alone_is_not_recommended(folder: Path) -> None:
+    """At 168 sequences it fits with 3 % to spare, as cache is given back there, and not under its own cap."""
+    line = LINE.changed(model="small", n_seq=1024, kernel_version="v1", gradient_checkpointing=True)
+    with PredictionStore(folder, processes=1) as store:
+        laptop = Predictor(profile=gpu_profile("rtx-4060-laptop"), store=store)
+        [outlook] = laptop.look_ahead([(line, range(1, 257))], 8 << 30, RECOMMEND)
+        above, below = laptop.predict_all([line.at(168), line.at(160)], 8 << 30)
+    assert (above.fits, below.fits) == (False, True)
+    assert outlook.recommended == below

@@ -136,8 +136,8 @@ def plan_in(
         if summary is not None and summary.basis != basis_of(predictor, definition.workloads):
             raise UserInputError(
                 f"{root}: expected a plan of this version with these figures of the card, this --reserve "
-                "and this code of its workloads, got one of others; remove it to plan again, or name another run "
-                "with --run"
+                "and this code of its workloads, got one of others; remove it to plan again, or name another "
+                "run with --run"
             )
         if summary is None:
             now = datetime.now(UTC).isoformat(timespec="seconds")

@@ -70,16 +70,15 @@ class Predictor:
         capped = self.store.ask(
             [self._question(c, self._cap(c, budget_bytes, RECOMMEND)) for c in candidates]
         )
-        fitting = [c for c, answer in zip(candidates, capped, strict=True) if answer.fits and answer.retries]
-        over = [c for c, answer in zip(candidates, capped, strict=True) if not answer.fits]
+        answers = dict(zip(candidates, capped, strict=True))
         # As it will run: under its own cap where the lower one cost cache, without one where it does not fit
-        own = [self._question(c, self._cap(c, budget_bytes, EXACT)) for c in fitting]
-        free = [self._question(c, None) for c in over]
-        again = dict(zip((*fitting, *over), self.store.ask([*own, *free]), strict=True))
-        return [
-            self._prediction(candidate, again.get(candidate, answer), budget_bytes, answer.fits)
-            for candidate, answer in zip(candidates, capped, strict=True)
-        ]
+        # under both: with more room other blocks are chosen, and seldom it needs more then.
+        fitting = [c for c, answer in answers.items() if answer.fits and answer.retries]
+        own = self.store.ask([self._question(c, self._cap(c, budget_bytes, EXACT)) for c in fitting])
+        answers |= zip(fitting, own, strict=True)
+        over = [c for c, answer in answers.items() if not answer.fits]
+        free = dict(zip(over, self.store.ask([self._question(c, None) for c in over]), strict=True))
+        return [self._prediction(c, free.get(c, answers[c]), budget_bytes, c not in free) for c in candidates]
 
     def largest_batch(self, candidate: Candidate, budget_bytes: int) -> int:
         """The largest batch of a candidate that fits (`fits.RECOMMEND`), all else equal; 0 where none does.

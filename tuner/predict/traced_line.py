@@ -104,9 +104,12 @@ class TracedLine:
                 batch_size=batch, cap_bytes=ladder.spare_cap_bytes, workspaces=ladder.workspaces
             )
             answer = self._asked(question, self._fit_for(batch))
+            if (
+                answer.fits and answer.retries
+            ):  # with more room other blocks are chosen: seldom it needs more then
+                answer = self._asked(replace(question, cap_bytes=ladder.own_cap_bytes), None)
             if answer.fits:
-                own = replace(question, cap_bytes=ladder.own_cap_bytes)
-                return batch, self._asked(own, None) if answer.retries else answer
+                return batch, answer
         return None
 
     def _fit_for(self, batch: int) -> FitBatches | None:
