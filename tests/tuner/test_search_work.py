@@ -52,7 +52,7 @@ def test_a_candidate_late_in_a_study_takes_no_more_than_an_early_one(
         (Candidate, "digest"),
         (Knowledge, "is_available"),
         (Knowledge, "is_settled"),
-        (volumes, "_box"),
+        (volumes, "to_box"),
     ):
         monkeypatch.setattr(owner, name, counted(getattr(owner, name)))
     definition = parse_definition(ROWS, "rows")
