@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from phase8_tune.tests.tuner.report_records import make_candidate, make_record
 from phase8_tune.tuner.goals.filters import Filters, needed_bytes
-from phase8_tune.tuner.goals.goals import KEPT, Goal, find_answer, find_answers, order_of
+from phase8_tune.tuner.goals.goals import KEPT, Goal, answer_goal, find_answer, find_answers, order_of
 from phase8_tune.tuner.goals.loss import BAND, Horizon, expected_losses
 from phase8_tune.tuner.goals.wording import why
 from phase8_tune.tuner.records.frontier import Point, find_frontier, to_points
@@ -120,6 +120,14 @@ def test_the_next_best_answers_where_the_best_is_not_there(points: list[Point], 
     assert answer is not None
     second = find_answer([p for p in points if p != answer.point], goal, Horizon())
     assert answer.next_best == (second and second.point)
+
+
+def test_a_goal_that_no_point_can_answer_is_refused_in_a_line() -> None:
+    assert answer_goal([make_point()], Goal.BALANCED, Horizon()).point == make_point()
+    with pytest.raises(
+        NothingFitsError, match=r"^--goal balanced: expected a model of tokens, .* another goal$"
+    ):
+        answer_goal([], Goal.BALANCED, Horizon())
 
 
 def test_each_goal_by_example() -> None:

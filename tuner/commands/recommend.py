@@ -77,7 +77,7 @@ def recommend(
     Exit codes: 0 done; 2 wrong input; 3 nothing fits what was asked.
     """
     from ..goals.filters import Filters
-    from ..goals.goals import Goal, find_answer
+    from ..goals.goals import Goal, answer_goal, find_answers
     from ..goals.loss import DAY_S, LAWS, Horizon
     from ..goals.wording import why
     from ..records.frontier import to_points
@@ -100,8 +100,7 @@ def recommend(
         data_tokens=data_tokens,
     )
     points = filters.select(to_points(read_records(RunPaths(root=root).journal)))
-    goals = list(Goal) if goal is None else [Goal(goal)]
-    answers = [answer for g in goals if (answer := find_answer(points, g, horizon)) is not None]
+    answers = find_answers(points, horizon) if goal is None else [answer_goal(points, Goal(goal), horizon)]
     folder = root / "recommended"
     changes = None
     if what_if:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ..records.frontier import Point
+from ..values.errors import NothingFitsError
 from .loss import Horizon, ModelLoss, by_model, expected_losses
 
 KEPT = 0.95
@@ -97,6 +98,20 @@ def find_answer(points: Sequence[Point], goal: Goal, horizon: Horizon) -> Answer
         beaten_by=tuple(beaten_by),
         losses=expected_losses(points, horizon) if asks_for_loss else (),
     )
+
+
+def answer_goal(points: Sequence[Point], goal: Goal, horizon: Horizon) -> Answer:
+    """The answer to the one goal that was asked for.
+
+    Raises: NothingFitsError where no point can answer it.
+    """
+    answer = find_answer(points, goal, horizon)
+    if answer is None:
+        raise NothingFitsError(
+            f"--goal {goal}: expected a model of tokens, whose loss can be expected, got none that fits "
+            "here; take another goal"
+        )
+    return answer
 
 
 def find_answers(points: Sequence[Point], horizon: Horizon) -> list[Answer]:
