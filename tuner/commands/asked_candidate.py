@@ -1,4 +1,4 @@
-"""One candidate of any workload from the options of a command."""
+"""One candidate of any workload from the options of a command, and whether a card runs it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ..predict.rate.abilities import obstacles
+from ..predict.rate.profiles import GpuProfile
 from ..study.axes import row_class
 from ..study.model_names import model_option
 from ..values.axes import AxisValue
@@ -50,9 +52,9 @@ def asked_candidate(
     is missing.
     """
     spec = spec_of(workload)
-    given = {
-        name: value for name, value in (options | {"mixed_precision": precision}).items() if value is not None
-    }
+    if precision is not None:
+        options["mixed_precision"] = precision
+    given = {name: value for name, value in options.items() if value is not None}
     for name in given:
         if name not in spec.by_name:
             raise UserInputError(
@@ -77,6 +79,15 @@ def asked_candidate(
     if (obstacle := candidate.obstacle) is not None:
         raise UserInputError(obstacle)
     return candidate
+
+
+def check_card(candidate: Candidate, profile: GpuProfile) -> None:
+    """Raises: UserInputError for what does not run on such a card."""
+    if unable := obstacles(profile.compute_capability, candidate):
+        raise UserInputError(
+            f"{profile.title}: expected what runs on compute capability {profile.compute_capability}, got "
+            f"{' and '.join(unable)}; take --kernel reference --precision fp16 (or none)"
+        )
 
 
 def _read(text: str) -> Any:

@@ -69,11 +69,10 @@ def predict(
     """Predict memory and throughput of one configuration; nothing is run on a GPU."""
     from ..predict.fits import LAUNCH, RECOMMEND
     from ..predict.prediction import Predictor
-    from ..predict.rate.abilities import obstacles
     from ..predict.rate.calibration import calibrate_present, present_profile
     from ..predict.rate.profiles import chosen_profile
     from ..predict.store import PredictionStore
-    from .asked_candidate import asked_candidate
+    from .asked_candidate import asked_candidate, check_card
 
     candidate = asked_candidate(**chosen)
     asked = chosen_profile(gpu, gpu_file)
@@ -82,11 +81,7 @@ def predict(
         raise UserInputError(f"--calibrate: measures the card that is here; leave out {option}")
     profile = calibrate_present() if calibrate else asked or present_profile()
     budget_bytes = profile.capacity_bytes if vram is None else parse_size(vram, what="--vram")
-    if unable := obstacles(profile.compute_capability, candidate):
-        raise UserInputError(
-            f"{profile.title}: expected what runs on compute capability {profile.compute_capability}, got "
-            f"{' and '.join(unable)}; take --kernel reference --precision fp16 (or none)"
-        )
+    check_card(candidate, profile)
     with PredictionStore(processes=1) as store:
         predictor = Predictor(
             profile=profile,
