@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..records.frontier import Point
 from ..records.results import Results
 from ..records.wording import model_order, namer, rate_unit
 from ..values.atomic_write import replaced_whole
 from ..values.candidate import Candidate
+from ..values.measurement import DeviceInfo
 from ..values.sizes import MIB, format_budget
 from .facts import RunFacts, describe_device
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # As on the page: Okabe and Ito's colours, a grey for their yellow and black.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C8C8C")
@@ -26,6 +32,23 @@ def draw_frontier(results: Results, facts: RunFacts, paths: Sequence[Path]) -> N
     those on the frontier have a rim. Only of one mode, training where there is any.
     Raises: OSError where a file cannot be written.
     """
+    figure = _draw(results, facts.study_name, facts.budget_bytes, facts.device)
+    for path in paths:
+        with replaced_whole(path) as draft:
+            # Without a date: the same results make the same picture.
+            kind = path.suffix.removeprefix(".")
+            figure.savefig(draft, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+
+
+def frontier_svg(results: Results, study_name: str, budget_bytes: int, device: DeviceInfo) -> bytes:
+    """The same picture as an SVG file holds it, in UTF-8."""
+    drawn = io.BytesIO()
+    figure = _draw(results, study_name, budget_bytes, device)
+    figure.savefig(drawn, format="svg", metadata={"Date": None})
+    return drawn.getvalue()
+
+
+def _draw(results: Results, study_name: str, budget_bytes: int, device: DeviceInfo) -> Figure:
     from matplotlib.figure import Figure  # loads for half a second
     from matplotlib.lines import Line2D
     from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
@@ -54,7 +77,7 @@ def draw_frontier(results: Results, facts: RunFacts, paths: Sequence[Path]) -> N
             linewidths=1.2 if is_predicted else 0.6,
             alpha=0.85,
         )
-    axes.axvline(facts.budget_bytes / MIB, color="#b3261e", linestyle="--", linewidth=1.2)
+    axes.axvline(budget_bytes / MIB, color="#b3261e", linestyle="--", linewidth=1.2)
     if points:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -62,9 +85,7 @@ def draw_frontier(results: Results, facts: RunFacts, paths: Sequence[Path]) -> N
         axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("peak memory, MB (the dashed line is the budget)")
     axes.set_ylabel(rate_unit(point.candidate for point in points) if points else "tokens/s")
-    axes.set_title(
-        f"{facts.study_name}, {format_budget(facts.budget_bytes)}, {describe_device(facts.device)}"
-    )
+    axes.set_title(f"{study_name}, {format_budget(budget_bytes)}, {describe_device(device)}")
     axes.grid(alpha=0.3)
     entries = [Line2D([], [], marker="o", linestyle="", color=colours[n], label=n) for n in names]
     entries += [
@@ -76,11 +97,7 @@ def draw_frontier(results: Results, facts: RunFacts, paths: Sequence[Path]) -> N
     ]
     if entries:
         figure.legend(handles=entries, loc="upper left", bbox_to_anchor=(0.765, 0.94), frameon=False)
-    for path in paths:
-        with replaced_whole(path) as draft:
-            # Without a date: the same results make the same picture.
-            kind = path.suffix.removeprefix(".")
-            figure.savefig(draft, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+    return figure
 
 
 def _grouped(
