@@ -1,3 +1,31 @@
-"""phase8-tune: training settings for a language model that fit a small GPU, found by measuring them."""
+"""phase8-tune: training settings for a language model that fit a small GPU, found by measuring them.
+
+    from phase8_tune import load_run, recommend
+    run = load_run("runs/default-8GB-rtx-3080-laptop")
+    print(recommend(run, "context", min_seq=1024))
+
+Names are imported when they are first used; none of them brings torch into this process.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .tuner.library import Phase8TuneError, load_run, load_settings, predict, recommend, verify
 
 __version__ = "0.1.0"
+__all__ = ["Phase8TuneError", "load_run", "load_settings", "predict", "recommend", "verify"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(".tuner.library", __name__), name)
+    globals()[name] = value  # found directly from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
 """One file a command, from its options to what it prints and its exit code.
 
-Imported by cli only; may import every room.
+Imported by cli and library only; may import every room.
 """

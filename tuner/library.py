@@ -1,0 +1,243 @@
+"""What can be called from Python: a run read again, its answers, a prediction, a check of a settings file.
+
+Nothing here prints. Errors are those of the commands, `Phase8TuneError` and below, and many of their texts
+name what is wrong by the command's option: `--min-seq` is `min_seq` here. The names are imported from
+`phase8_tune`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from .goals.filters import Filters
+from .goals.goals import Goal, answer_goal
+from .goals.loss import DAY_S, DEFAULT_LAW, LAWS, Horizon, LawName
+from .goals.wording import caveats, why
+from .html.escaping import escape
+from .records.frontier import Point
+from .records.recommend import has_settings
+from .report.answers import render_answer
+from .report.run import Environment, Run, read_run
+from .study.model_names import known_or_same
+from .training.recommended import to_settings
+from .training.settings import TrainingSettings
+from .training.settings import load_settings as read_settings
+from .training.verification import STEADY_S, STEPS, Verification
+from .training.verification import verify as verify_one
+from .values.axes import AxisValue
+from .values.candidate import DEFAULT_WORKLOAD, Mode
+from .values.errors import DeviceError, NothingFitsError, Phase8TuneError, UserInputError
+from .values.nearest import one_of
+from .values.sizes import parse_size
+from .workloads.spec import spec_of
+
+if TYPE_CHECKING:
+    from .predict.outlook import Prediction
+
+__all__ = [
+    "Environment",
+    "Phase8TuneError",
+    "Run",
+    "RunAnswer",
+    "load_run",
+    "load_settings",
+    "predict",
+    "recommend",
+    "verify",
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunAnswer:
+    """The configuration of a run that answers a goal. As a text it is what `phase8-tune recommend` says.
+
+    next_best: what would, were it not there; None where nothing else passes. why: a sentence each.
+    settings: what trains it, None for a workload that has no settings files.
+    """
+
+    goal: str
+    point: Point
+    next_best: Point | None
+    why: tuple[str, ...]
+    settings: TrainingSettings | None
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(self.text)}</pre>"
+
+
+def load_run(path: str | os.PathLike[str]) -> Run:
+    """Read a run's folder, measured or planned, of this version or an earlier one; needs no GPU.
+
+        run = load_run("runs/default-8GB-rtx-3080-laptop")
+        fastest = max(run.points, key=lambda point: point.tokens_per_s)
+
+    Raises: UserInputError where the folder holds no run, or one of a later version.
+    """
+    return read_run(Path(path))
+
+
+def recommend(
+    run: Run | str | os.PathLike[str],
+    goal: str = "balanced",
+    *,
+    models: str | Sequence[str] = (),
+    min_seq: int | None = None,
+    min_params: int | None = None,
+    max_power_w: float | None = None,
+    vram: str | int | None = None,
+    tokens_per_update: int | None = None,
+    train_time_s: float = DAY_S,
+    data_tokens: int | None = None,
+    law: LawName = DEFAULT_LAW,
+) -> RunAnswer:
+    """What of a run answers a goal (docs/goals.md), of the configurations that the rest lets pass.
+
+        answer = recommend(run, "context", min_seq=1024, vram="6GB")
+        answer.settings.batch_size
+
+    vram: a smaller budget than the run's, a size such as "6GB" or bytes. min_params: position table not
+    counted. Writes no file.
+    Raises: UserInputError for a goal, law, model, budget or power that cannot be asked of this run;
+    NothingFitsError, which names the first condition that nothing meets.
+    """
+    _check_positive(train_time_s=train_time_s, data_tokens=data_tokens)
+    if goal not in list(Goal):
+        raise UserInputError(f"goal: {one_of(Goal, goal)}")
+    if law not in LAWS:
+        raise UserInputError(f"law: {one_of(LAWS, law)}")
+    read = run if isinstance(run, Run) else load_run(run)
+    if not read.points:
+        raise NothingFitsError(f"{read.path}: nothing that was measured in this run fits its budget")
+    filters = Filters(
+        models=tuple(map(known_or_same, (models,) if isinstance(models, str) else models)),
+        min_seq=min_seq,
+        min_parameters=min_params,
+        max_power_w=max_power_w,
+        budget_bytes=_size(vram, "vram"),
+        tokens_per_update=tokens_per_update,
+    )
+    horizon = Horizon(train_time_s=train_time_s, law=LAWS[law], data_tokens=data_tokens)
+    answer = answer_goal(filters.select(read.points), Goal(goal), horizon)
+    return RunAnswer(
+        goal=goal,
+        point=answer.point,
+        next_best=answer.next_best,
+        why=(*why(answer, filters, horizon), *caveats(answer, horizon)),
+        settings=to_settings(answer.point) if has_settings(answer.point) else None,
+        text=render_answer(answer, filters, horizon).rstrip("\n"),
+    )
+
+
+def predict(
+    *,
+    model: str,
+    seq: int | None = None,
+    batch: int = 1,
+    gpu: str | None = None,
+    gpu_file: str | os.PathLike[str] | None = None,
+    vram: str | int | None = None,
+    reserve: str | int = 0,
+    workload: str = DEFAULT_WORKLOAD,
+    mode: Mode = "train",
+    axes: Mapping[str, AxisValue] | None = None,
+) -> Prediction:
+    """Memory and throughput of one configuration on a card; nothing is run on a GPU.
+
+        if __name__ == "__main__":
+            found = predict(model="small", seq=512, batch=4, gpu="rtx-3080-laptop", vram="8GB")
+            found.fits, found.peak_bytes, found.tokens_per_s.expected
+
+    It traces in another process, which imports the script that calls it: hence the first line, which a
+    notebook does not need. axes: what else the workload has, such as {"kernel_version": "reference"}; by
+    default of Phase 8 `fast`, bf16, no checkpointing. gpu: by default the card that is here, else the RTX
+    3080 Laptop. vram: by default all of the card's memory. Sizes are texts such as "8GB", or bytes.
+    Raises: UserInputError, NothingFitsError for a budget that the context alone exceeds, DeviceError where
+    the process that traces is lost.
+    """
+    from .commands.asked_candidate import asked_candidate, check_card
+    from .predict.prediction import Predictor
+    from .predict.rate.calibration import present_profile
+    from .predict.rate.profiles import chosen_profile
+    from .predict.store import PredictionStore
+
+    _check_positive(batch=batch)
+    asked: dict[str, AxisValue | None] = {"n_seq": seq, **(axes or {})}
+    known = spec_of(workload).by_name
+    for name in axes or {}:
+        if name not in known:
+            raise UserInputError(f"axes: {one_of(known, name)}")
+    candidate = asked_candidate(
+        workload=workload, model=model, batch_size=batch, mode=mode, precision=None, others=(), **asked
+    )
+    profile = chosen_profile(gpu, None if gpu_file is None else Path(gpu_file)) or present_profile()
+    check_card(candidate, profile)
+    budget_bytes = _size(vram, "vram")
+    reserve_bytes = _size(reserve, "reserve", least_bytes=0) or 0
+    with PredictionStore(processes=1) as store:
+        predictor = Predictor(profile=profile, store=store, reserve_bytes=reserve_bytes)
+        try:
+            return predictor.predict(
+                candidate, profile.capacity_bytes if budget_bytes is None else budget_bytes
+            )
+        except DeviceError as error:
+            if not hasattr(sys.modules["__main__"], "__file__"):
+                raise
+            raise DeviceError(
+                f'{error}; or predict was called by a script outside of `if __name__ == "__main__":`'
+            ) from error
+
+
+def load_settings(path: str | os.PathLike[str]) -> TrainingSettings:
+    """Read and check a settings file, one that was recommended or one by hand.
+
+        settings = load_settings("runs/mine/recommended/small.yaml")
+        settings.batch_size, settings.to_config()
+
+    Raises: UserInputError.
+    """
+    return read_settings(Path(path))
+
+
+def verify(
+    path: str | os.PathLike[str],
+    *,
+    data: str | None = None,
+    steps: int = STEPS,
+    seconds: float = STEADY_S,
+    device: Literal["auto", "cuda", "cpu"] = "auto",
+) -> Verification:
+    """Train as a recommended file says, in processes of their own, and say whether its promise holds.
+
+        found = verify("runs/mine/recommended/small.yaml")
+        found.held, found.problems
+
+    data: a text, None for the modules of Python's standard library. The file is left as it is.
+    Raises: UserInputError for a file without a promise; what the training raised. A promise that does not
+    hold is no error: `held` says it.
+    """
+    _check_positive(steps=steps, seconds=seconds)
+    settings = load_settings(path)
+    return verify_one(Path(path), settings, data=data, steps=steps, steady_s=seconds, device=device)
+
+
+def _check_positive(**given: float | None) -> None:
+    """Raises: UserInputError."""
+    for name, value in given.items():
+        if value is not None and not value > 0:
+            raise UserInputError(f"{name}: expected a number above 0, got {value}")
+
+
+def _size(size: str | int | None, what: str, *, least_bytes: int = 1) -> int | None:
+    """Bytes. Raises: UserInputError."""
+    if size is None:
+        return None
+    return parse_size(f"{size}B" if isinstance(size, int) else size, what=what, least_bytes=least_bytes)
