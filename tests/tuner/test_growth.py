@@ -193,3 +193,29 @@ def test_a_line_of_which_a_small_batch_was_measured_is_still_tried_at_its_top() 
     after = guided.propose(knowledge, knowledge.is_available)
     assert after is not None
     assert after.line() == first.line  # the other one is tried: on around the top of the fastest
+
+
+def test_another_sequence_with_as_many_tokens_is_expected_to_be_as_far_off() -> None:
+    """It is predicted to take less and to be as fast, so it would add much; what was measured took a quarter
+    more, and so will it."""
+    n_seq = FIRST.axes["n_seq"]
+    assert isinstance(n_seq, int)
+    longer = replace(OUTLOOKS[0], line=OUTLOOKS[0].line.changed(n_seq=2 * n_seq), largest=100)
+    rungs = {batch // 2: rung for batch, rung in OUTLOOKS[0].rungs.items() if batch % 2 == 0}
+    longer = replace(longer, rungs=rungs)
+    foresight = Foresight.of([OUTLOOKS[0], longer])
+
+    def record(candidate: Candidate, more: float) -> Record:
+        forecast = BY_LINE[candidate.line()].forecast(candidate.batch_size)
+        peak_bytes = int(forecast.peak_bytes * more)
+        rate = forecast.tokens_per_s.expected
+        return make_record(candidate, tokens_per_s=rate, peak_bytes=peak_bytes, budget_bytes=BUDGET_BYTES)
+
+    def asked(more: float) -> set[Candidate]:
+        line = OUTLOOKS[0].line
+        knowledge = Knowledge([record(line.at(batch), more) for batch in sorted(OUTLOOKS[0].rungs)[1:-1]])
+        steps, _ = measured_steps(knowledge.first_settled, foresight)
+        growth = Growth(foresight, BUDGET_BYTES)
+        return {c.line() for c in growth.candidates(knowledge, steps, knowledge.is_available)}
+
+    assert longer.line not in asked(more=1.25)

@@ -2,15 +2,17 @@
 
 Of all that was predicted of the lines (the rungs of their outlooks that fit) the one comes next whose
 expected tokens per second, bytes left free and parameters dominate most that nothing measured dominates yet.
-A line that was measured is off its prediction by as much as it was there; another one by as much as all that
-were measured suggest.
+A line that was measured is off its prediction by as much as it was there, in tokens per second and in bytes;
+so is one that differs in the sequence alone, at as many tokens a step. Another one is off by as much as all
+that were measured suggest.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 from ..predict.lines import parameter_counts
 from ..predict.outlook import Outlook
@@ -18,6 +20,7 @@ from ..predict.rate.throughput import MeasuredStep, correct
 from ..records.frontier import Point
 from ..records.hypervolume import Box, GrowingHypervolume, to_box
 from ..records.knowledge import Knowledge
+from ..values.axes import AxisValue
 from ..values.candidate import Candidate
 from .cells import IsOpen
 from .foresight import Foresight
@@ -28,6 +31,8 @@ hundred of them would add no more than a percent."""
 _CORRECTIONS = 4
 """How often the correction is taken anew while the measured steps double: each time all is judged again."""
 
+_T = TypeVar("_T")
+_Family = tuple[str, str, str, tuple[tuple[str, AxisValue], ...]]
 _Entry = tuple[float, int]
 """In the heap: minus what it adds at most, and its place."""
 
@@ -44,6 +49,8 @@ class Growth:
         self._points: dict[Candidate, Point] = {}  # measured
         self._rates: dict[Candidate, dict[int, float]] = {}  # of these, by line and batch, not compared yet
         self._off: dict[Candidate, dict[int, float]] = {}  # their log factors, where they are predicted
+        self._alike: dict[_Family, list[Candidate]] = {}  # lines
+        self._off_alike: dict[_Family, dict[int, _Off]] = {}  # by items a step, of all that are alike
         self._correction, self._corrected_by = correct(()), 0  # of the first steps, so many
         self._heap: list[_Entry] = []
         self._seen = self._repeats_seen = 0  # settled records, and those measured again
@@ -113,6 +120,7 @@ class Growth:
         for outlook in new:
             line, first = outlook.line, len(self._rungs)
             self._outlooks[line] = outlook
+            self._alike.setdefault(_family(line), []).append(line)
             self._rungs += [_Expected(outlook, batch) for batch in outlook.rungs if batch <= outlook.largest]
             self._places[line] = range(first, len(self._rungs))
         self._compare([outlook.line for outlook in new])
@@ -146,12 +154,18 @@ class Growth:
 
     def _compare(self, lines: Sequence[Candidate]) -> None:
         """Judge lines again by what was measured of them."""
+        judged = set(lines)
         for line in lines:
             off, outlook = self._off.setdefault(line, {}), self._outlooks[line]
+            off_alike = self._off_alike.setdefault(_family(line), {})
             for batch, rate in self._rates.pop(line, {}).items():
-                off[batch] = math.log(outlook.forecast(batch).tokens_per_s.expected / rate)
-        if lines:
-            places = {place for line in lines for place in self._places[line]}
+                forecast, point = outlook.forecast(batch), self._points[line.at(batch)]
+                off[batch] = math.log(forecast.tokens_per_s.expected / rate)
+                bytes_off = math.log(point.peak_bytes / forecast.peak_bytes)
+                off_alike[point.candidate.items_per_step] = _Off(rate=off[batch], bytes=bytes_off)
+                judged.update(self._alike[_family(line)])
+        if judged:
+            places = {place for line in judged for place in self._places[line]}
             self._heap = [entry for entry in self._heap if entry[1] not in places]
             self._heap += [(-math.inf, place) for place in places]
             heapq.heapify(self._heap)
@@ -161,13 +175,37 @@ class Growth:
 
     def _box(self, expected: _Expected) -> Box:
         """By what was measured of its line, or else of all."""
-        off, batch = self._off.get(expected.line), expected.candidate.batch_size
-        if off:
-            log_factor = off[min(off, key=lambda known: (abs(math.log(known / batch)), known))]
+        off, candidate = self._off.get(expected.line), expected.candidate
+        alike = self._off_alike.get(_family(expected.line))
+        of_bytes = 0.0
+        if alike:
+            nearest = _nearest(alike, candidate.items_per_step)
+            log_factor, of_bytes = nearest.rate, nearest.bytes
         else:
             log_factor = self._correction.log_factor(expected.line.version, expected.limited_by)
+        if off:
+            log_factor = _nearest(off, candidate.batch_size)
         rate = expected.tokens_per_s * math.exp(-log_factor)
-        return to_box(rate, expected.peak_bytes, expected.body_parameters, self._budget_bytes)
+        peak_bytes = min(int(expected.peak_bytes * math.exp(of_bytes)), self._budget_bytes)
+        return to_box(rate, peak_bytes, expected.body_parameters, self._budget_bytes)
+
+
+class _Off(NamedTuple):
+    """By which log factors a prediction is off: tokens/s are lower, bytes more."""
+
+    rate: float
+    bytes: float
+
+
+def _family(line: Candidate) -> _Family:
+    """What lines have in common that differ in the sequence alone."""
+    others = [(name, value) for name, value in line.axes.items() if name != line.spec.items_axis]
+    return line.workload, line.model, line.mode, tuple(others)
+
+
+def _nearest(known: Mapping[int, _T], size: int) -> _T:
+    """What is known of the size that is next to one, by their ratio."""
+    return known[min(known, key=lambda other: (abs(math.log(other / size)), other))]
 
 
 def _part(steps: int) -> int:
