@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -28,6 +30,7 @@ from phase8_tune.tuner.values.errors import DeviceError, NothingFitsError, UserI
 from .report_records import GPU, VERSIONS, make_candidate, make_record
 
 EARLIER = Path(__file__).parent.parent / "formats" / "2026-11-main"
+PAGE = Path(phase8_tune.__file__).parent / "docs" / "library.md"
 RUNS = ("finished", "interrupted", "planned")
 
 
@@ -233,6 +236,32 @@ def test_a_file_without_a_promise_is_not_verified(tmp_path: Path) -> None:
     path.write_text("d_model: 128\nn_layers: 4\nn_seq: 32\nbatch_size: 1\n")
     with pytest.raises(UserInputError, match="expected a recommended file"):
         verify(path)
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="phase8_tune is installed without its pages")
+def test_the_page_names_every_call_with_what_it_takes() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)\(.*?(\|.*)$", text, re.M))
+    calls = set(phase8_tune.__all__) - {"Phase8TuneError"}
+    assert set(rows) == calls
+    for name in calls:
+        line = next(line for line in text.splitlines() if line.startswith(f"| `{name}("))
+        for parameter in inspect.signature(getattr(phase8_tune, name)).parameters:
+            assert re.search(rf"\b{parameter}\b", line), (name, parameter)
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="phase8_tune is installed without its pages")
+def test_the_first_example_of_the_page_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(EARLIER / "planned", tmp_path / "runs" / "default-8GB-rtx-3080-laptop")
+    monkeypatch.chdir(tmp_path)
+    code = PAGE.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
+    for there, here in (("small.yaml", "nano.yaml"), ("min_seq=1024", "min_seq=64"), ("6GB", "2GB")):
+        assert there in code
+        code = code.replace(there, here)  # an earlier run of few small configurations
+    exec(code, {})
+    assert "context: nano " in capsys.readouterr().out
 
 
 def test_the_names_are_there_and_are_imported_when_used() -> None:
