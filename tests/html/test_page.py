@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from phase8_tune.tuner.html import rows
 from phase8_tune.tuner.html.escaping import inline, script_json
 from phase8_tune.tuner.html.page import render_html
-from phase8_tune.tuner.html.rows import pack, to_rows
+from phase8_tune.tuner.html.rows import Row, pack, to_rows
 from phase8_tune.tuner.html.selection import LARGEST, select_records
 from phase8_tune.tuner.records.frontier import to_points
 from phase8_tune.tuner.records.results import Results
@@ -164,3 +166,12 @@ def test_what_matters_is_never_left_out(huge: Results) -> None:
 def test_a_page_of_nothing_is_still_a_page() -> None:
     page = render_html(Results.of([]), FACTS)
     assert "All 0 configurations of the run." in page
+
+
+def test_the_script_knows_which_columns_are_texts() -> None:
+    """Texts travel as their places in one list; a column that the script does not know of shows a number."""
+    script = (Path(rows.__file__).parent / "page.js").read_text(encoding="utf-8")
+    known = re.search(r"isText = new Set\(\[(.*?)\]\)", script)
+    assert known is not None
+    texts = {field.name for field in fields(Row) if field.type == "str"} - {"digest", "settings"}
+    assert set(re.findall(r'"(\w+)"', known[1])) == texts

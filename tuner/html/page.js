@@ -6,7 +6,7 @@ const page = { data: JSON.parse($("data").textContent), kept: null, sort: null }
 
 function unpack() {
   const { columns, rows, settings, texts } = page.data;
-  const isText = new Set(["workload", "mode", "model", "version", "precision", "outcome", "note"]);
+  const isText = new Set(["workload", "mode", "model", "version", "precision", "others", "outcome", "note"]);
   page.rows = rows.map((cells, index) => {
     const row = { index };
     columns.forEach((name, place) => { row[name] = isText.has(name) ? texts[cells[place]] : cells[place]; });
