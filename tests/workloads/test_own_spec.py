@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from phase8_tune.tuner.builtin.phase8_spec import SPEC as PHASE8
+from phase8_tune.tuner.cli import main
 from phase8_tune.tuner.predict.prediction import Predictor
 from phase8_tune.tuner.predict.rate.profiles import gpu_profile
 from phase8_tune.tuner.predict.store import PredictionStore
@@ -174,3 +176,28 @@ def test_a_plan_is_not_taken_for_one_of_other_code(tmp_path: Path) -> None:
         workload_sources.cache_clear()  # another command is another process
         assert basis_of(predictor, [f"{own}:build"]) != before
         assert basis_of(predictor, ["phase8"]) == basis_of(predictor, [])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--vram", "8GB", "--gpu", "rtx-4060", "--workload", "hf", "--model", "gpt2"],
+        ["predict", "--workload", "hf", "--model", "gpt2", "--seq", "64", "--gpu", "rtx-4060"],
+    ],
+)
+def test_what_a_workload_needs_is_asked_for_before_anything_begins(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "transformers" else found(name)
+    )
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "phase8-tune: --workload hf: expected transformers to be installed, found none; "
+        "pip install 'phase8-tune[hf]'"
+    )
+    assert not list(tmp_path.iterdir())

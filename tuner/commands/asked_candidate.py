@@ -17,7 +17,7 @@ from ..values.errors import UserInputError
 from ..values.nearest import one_of
 from ..values.workload_spec import WorkloadSpec
 from ..values.yaml_reading import explain, parse_mapping
-from ..workloads.spec import spec_of
+from ..workloads.spec import check_needs, spec_of
 
 _OPTIONS = {
     "n_seq": "--seq",
@@ -52,6 +52,7 @@ def asked_candidate(
     is missing.
     """
     spec = spec_of(workload)
+    check_needs(spec)
     if precision is not None:
         options["mixed_precision"] = precision
     given = {name: value for name, value in options.items() if value is not None}

@@ -18,6 +18,7 @@ from ..study.model_names import model_option
 from ..values.errors import UserInputError
 from ..values.record import Record
 from ..values.sizes import format_budget, format_mb, format_size
+from ..workloads.spec import check_needs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +67,8 @@ def read_study(name_or_path: str, request: RunRequest) -> tuple[StudyDefinition,
     if request.workloads or request.models or request.vocab_size is not None:  # another study than its text
         text = definition.to_yaml()
         definition = parse_definition(text, source)
+    for spec in definition.specs:
+        check_needs(spec)
     asked = {
         "seed": request.seed,
         "trials": request.trials,

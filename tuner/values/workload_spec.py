@@ -39,6 +39,7 @@ class WorkloadSpec:
     its name and axes; None: known once it is built. position_parameters: of a model, by its name
     and axes, those that make it no larger; None: none.
     obstacle: why a model does not take such axes, in a line; None: it does, or nothing is known of that.
+    needs: modules without which its models cannot be built; they come with the extra of its name.
     settings: `module:function` from a point to a settings file; None: there is none. files: `module:function`
     that writes other files of a recommended candidate: it is given a folder, how their names begin, and the
     candidate; returns their paths.
@@ -61,6 +62,7 @@ class WorkloadSpec:
     parameters: Callable[[str, Mapping[str, AxisValue]], int] | None = None
     position_parameters: Callable[[str, Mapping[str, AxisValue]], int] | None = None
     obstacle: Callable[[str, Mapping[str, AxisValue]], str | None] | None = None
+    needs: tuple[str, ...] = ()
     settings: str | None = None
     files: str | None = None
     by_name: Mapping[str, Axis] = field(init=False, repr=False, compare=False)

@@ -3,6 +3,7 @@ process that loads it, as its module may load torch."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -29,6 +30,16 @@ _OF_AXIS = (
 FORMAT_VERSION: Final = 1
 SPECS_FILE: Final = "workloads.json"
 """In a run's folder: what was known of workloads of the user's own."""
+
+
+def check_needs(spec: WorkloadSpec) -> None:
+    """Raises: UserInputError where what a workload builds its models with is not installed."""
+    missing = [module for module in spec.needs if importlib.util.find_spec(module) is None]
+    if missing:
+        raise UserInputError(
+            f"--workload {spec.name}: expected {' and '.join(missing)} to be installed, found none; "
+            f"pip install 'phase8-tune[{spec.name}]'"
+        )
 
 
 def spec_of(name: str) -> WorkloadSpec:

@@ -23,6 +23,7 @@ SPEC = WorkloadSpec(
     version_axis="attention",
     reference="eager",
     installed=installed,
+    needs=("transformers",),
     models=tuple(known_models()),
     searched_models=("gpt2",),
     read_model=read_model,
