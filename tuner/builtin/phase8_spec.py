@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ...kernels.versions import KERNEL_VERSIONS
 from ...phase8.config import PRESETS, is_size_name, preset, size_name
 from ..values.axes import Axis, AxisValue
-from ..values.candidate import DEFAULT_VOCAB_SIZE, LARGEST_VOCAB_SIZE
 from ..values.nearest import nearest
 from ..values.workload_spec import WorkloadSpec
+from .token_axes import CHECKPOINTING, PRECISION, SEQUENCE, VOCABULARY
 
 _SIZE = "model: "  # before what is wrong with the name, and not with a key of it
 
@@ -81,27 +82,8 @@ SPEC = WorkloadSpec(
             title="Variant",
             plain="phase7",
         ),
-        Axis(
-            name="vocab_size",
-            kind=int,
-            minimum=1,
-            maximum=LARGEST_VOCAB_SIZE,
-            default=DEFAULT_VOCAB_SIZE,
-            is_of_model=True,
-            is_quiet=True,
-            is_later=True,
-            title="Vocabulary",
-            word="vocab{}",
-        ),
-        Axis(
-            name="n_seq",
-            kind=int,
-            minimum=1,
-            is_ordered=True,
-            is_cell_key=True,
-            title="Sequence",
-            phrase="sequence {}",
-        ),
+        replace(VOCABULARY, is_later=True),
+        SEQUENCE,
         Axis(
             name="kernel_version",
             values=("reference", "v1", "v2", "fast"),
@@ -109,21 +91,8 @@ SPEC = WorkloadSpec(
             phrase="{} kernels",
             plain="reference",
         ),
-        Axis(
-            name="mixed_precision",
-            values=("bf16", "fp16", "none"),
-            title="Precision",
-            phrase="precision {}",
-            plain="none",
-        ),
-        Axis(
-            name="gradient_checkpointing",
-            kind=bool,
-            title="Checkpointing",
-            word="checkpointing",
-            phrase="checkpointing",
-            plain=False,
-        ),
+        replace(PRECISION, default=None),
+        replace(CHECKPOINTING, default=None),
     ),
     # As candidates were written since there are any.
     file_order=(

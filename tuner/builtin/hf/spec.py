@@ -6,6 +6,7 @@ import importlib.util
 
 from ...values.axes import Axis
 from ...values.workload_spec import WorkloadSpec
+from ..token_axes import CHECKPOINTING, PRECISION, SEQUENCE
 from .known_models import known_models, model_size, obstacle, read_model
 
 
@@ -42,15 +43,7 @@ SPEC = WorkloadSpec(
             title="LoRA rank",
             word="lora{}",
         ),
-        Axis(
-            name="n_seq",
-            kind=int,
-            minimum=1,
-            is_ordered=True,
-            is_cell_key=True,
-            title="Sequence",
-            phrase="sequence {}",
-        ),
+        SEQUENCE,
         Axis(
             name="attention",
             values=("eager", "sdpa", "flash_attention_2"),
@@ -60,14 +53,7 @@ SPEC = WorkloadSpec(
             phrase="{} attention",
             plain="eager",
         ),
-        Axis(
-            name="mixed_precision",
-            values=("bf16", "fp16", "none"),
-            default="bf16",
-            title="Precision",
-            phrase="precision {}",
-            plain="none",
-        ),
+        PRECISION,
         # What the weights are kept in; bfloat16 halves them, their gradients and the optimizer's state, and
         # loses small updates, so it is for weights that adapters leave as they are
         Axis(
@@ -81,14 +67,6 @@ SPEC = WorkloadSpec(
             phrase="{} weights",
             plain="float32",
         ),
-        Axis(
-            name="gradient_checkpointing",
-            kind=bool,
-            default=False,
-            title="Checkpointing",
-            word="checkpointing",
-            phrase="checkpointing",
-            plain=False,
-        ),
+        CHECKPOINTING,
     ),
 )

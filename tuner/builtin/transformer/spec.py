@@ -7,9 +7,9 @@ from typing import cast
 
 from ....phase8.config import PRESETS
 from ...values.axes import Axis, AxisValue
-from ...values.candidate import DEFAULT_VOCAB_SIZE, LARGEST_VOCAB_SIZE
 from ...values.workload_spec import WorkloadSpec
 from ..phase8_spec import model_size, read_model
+from ..token_axes import CHECKPOINTING, PRECISION, SEQUENCE, VOCABULARY
 from .config import FAMILIES, Family, TransformerConfig, transformer_config
 
 
@@ -76,26 +76,8 @@ SPEC = WorkloadSpec(
             title="Queries a key",
             word="gqa{}",
         ),
-        Axis(
-            name="vocab_size",
-            kind=int,
-            minimum=1,
-            maximum=LARGEST_VOCAB_SIZE,
-            default=DEFAULT_VOCAB_SIZE,
-            is_of_model=True,
-            is_quiet=True,
-            title="Vocabulary",
-            word="vocab{}",
-        ),
-        Axis(
-            name="n_seq",
-            kind=int,
-            minimum=1,
-            is_ordered=True,
-            is_cell_key=True,
-            title="Sequence",
-            phrase="sequence {}",
-        ),
+        VOCABULARY,
+        SEQUENCE,
         Axis(
             name="kernel_version",
             values=("eager", "compiled"),
@@ -113,22 +95,7 @@ SPEC = WorkloadSpec(
             phrase="{} loss",
             plain="dense",
         ),
-        Axis(
-            name="mixed_precision",
-            values=("bf16", "fp16", "none"),
-            default="bf16",
-            title="Precision",
-            phrase="precision {}",
-            plain="none",
-        ),
-        Axis(
-            name="gradient_checkpointing",
-            kind=bool,
-            default=False,
-            title="Checkpointing",
-            word="checkpointing",
-            phrase="checkpointing",
-            plain=False,
-        ),
+        PRECISION,
+        CHECKPOINTING,
     ),
 )
