@@ -176,7 +176,7 @@ class Growth:
     def _box(self, expected: _Expected) -> Box:
         """By what was measured of its line, or else of all."""
         off, candidate = self._off.get(expected.line), expected.candidate
-        alike = self._off_alike.get(_family(expected.line))
+        alike = self._off_alike.get(expected.family)
         of_bytes = 0.0
         if alike:
             nearest = _nearest(alike, candidate.items_per_step)
@@ -216,10 +216,11 @@ def _part(steps: int) -> int:
 class _Expected:
     """What is expected of one candidate, uncorrected."""
 
-    __slots__ = ("body_parameters", "candidate", "limited_by", "line", "peak_bytes", "tokens_per_s")
+    __slots__ = ("body_parameters", "candidate", "family", "limited_by", "line", "peak_bytes", "tokens_per_s")
 
     def __init__(self, outlook: Outlook, batch: int) -> None:
         self.line, self.candidate = outlook.line, outlook.line.at(batch)
+        self.family = _family(outlook.line)  # once: boxes are made by the thousand
         forecast = outlook.forecast(batch)
         self.tokens_per_s, self.peak_bytes = forecast.tokens_per_s.expected, forecast.peak_bytes
         self.limited_by = forecast.limited_by
