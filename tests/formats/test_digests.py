@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from phase8_tune.tuner.builtin.phase8_spec import SPEC
+from phase8_tune.tuner.builtin.phase8.spec import SPEC
 from phase8_tune.tuner.study.definition import StudyDefinition, parse_definition
 from phase8_tune.tuner.values.axes import Axis
 from phase8_tune.tuner.values.candidate import Candidate

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import phase8_tune
-from phase8_tune.tuner.builtin.phase8_spec import SPEC
+from phase8_tune.tuner.builtin.phase8.spec import SPEC
 from phase8_tune.tuner.compiling import notes
 from phase8_tune.tuner.predict import kept_answers
 from phase8_tune.tuner.predict.fit import line_files

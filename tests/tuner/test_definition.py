@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from phase8_tune.studies import packaged_studies
-from phase8_tune.tuner.builtin import phase8_spec
+from phase8_tune.tuner.builtin.phase8 import spec as phase8_spec
 from phase8_tune.tuner.study.definition import load_definition, parse_definition
 from phase8_tune.tuner.study.space import SearchSpace
 from phase8_tune.tuner.values.errors import UserInputError

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from phase8_tune.tuner.builtin.phase8_spec import SPEC
+from phase8_tune.tuner.builtin.phase8.spec import SPEC
 from phase8_tune.tuner.predict.fits import LAUNCH, RECOMMEND
 from phase8_tune.tuner.predict.outlook import Outlook
 from phase8_tune.tuner.predict.prediction import Predictor

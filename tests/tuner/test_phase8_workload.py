@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from phase8_tune.phase8.config import preset
-from phase8_tune.tuner.builtin.phase8 import WORKLOAD
+from phase8_tune.tuner.builtin.phase8.workload import WORKLOAD
 from phase8_tune.tuner.values.candidate import Candidate
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from phase8_tune.tuner.builtin.phase8_spec import SPEC
+from phase8_tune.tuner.builtin.phase8.spec import SPEC
 from phase8_tune.tuner.records.frontier import find_frontier, to_points
 from phase8_tune.tuner.records.results import Results
 from phase8_tune.tuner.report.facts import RunFacts, format_rate

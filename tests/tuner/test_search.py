@@ -145,7 +145,7 @@ def test_a_wrong_result_disqualifies_its_version_for_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     versions = ("reference", "v1")
-    monkeypatch.setattr("phase8_tune.tuner.builtin.phase8_spec.KERNEL_VERSIONS", versions)
+    monkeypatch.setattr("phase8_tune.tuner.builtin.phase8.spec.KERNEL_VERSIONS", versions)
     definition = parse_definition(AXES.replace("[reference]", "[reference, v1]"), "two")
     wrong = {
         c.digest(): [Outcome.WRONG_RESULT]

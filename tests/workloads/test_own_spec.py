@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from phase8_tune.tuner.builtin.phase8_spec import SPEC as PHASE8
+from phase8_tune.tuner.builtin.phase8.spec import SPEC as PHASE8
 from phase8_tune.tuner.cli import main
 from phase8_tune.tuner.predict.prediction import Predictor
 from phase8_tune.tuner.predict.rate.profiles import gpu_profile

@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 import pytest
 
-from phase8_tune.tuner.builtin.phase8_spec import SPEC as PHASE8
+from phase8_tune.tuner.builtin.phase8.spec import SPEC as PHASE8
 from phase8_tune.tuner.records.cells import cell_of
 from phase8_tune.tuner.records.frontier import to_points
 from phase8_tune.tuner.records.journal import Journal, read_records

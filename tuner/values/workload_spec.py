@@ -14,7 +14,7 @@ FIELDS_OF_ALL = (*_FIRST, *_LAST)
 """What every candidate has, whatever its workload."""
 
 SPECS = {
-    "phase8": "phase8_tune.tuner.builtin.phase8_spec:SPEC",
+    "phase8": "phase8_tune.tuner.builtin.phase8.spec:SPEC",
     "transformer": "phase8_tune.tuner.builtin.transformer.spec:SPEC",
     "hf": "phase8_tune.tuner.builtin.hf.spec:SPEC",
 }

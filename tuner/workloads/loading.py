@@ -16,7 +16,7 @@ from ..values.nearest import one_of
 GROUP = "phase8_tune.workloads"
 """Entry points of this group are workloads, by their names."""
 WORKLOADS = {
-    "phase8": "phase8_tune.tuner.builtin.phase8:WORKLOAD",
+    "phase8": "phase8_tune.tuner.builtin.phase8.workload:WORKLOAD",
     "transformer": "phase8_tune.tuner.builtin.transformer.training:build",
     "hf": "phase8_tune.tuner.builtin.hf.training:build",
 }

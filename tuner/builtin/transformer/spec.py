@@ -8,7 +8,7 @@ from typing import cast
 from ....phase8.config import PRESETS
 from ...values.axes import Axis, AxisValue
 from ...values.workload_spec import WorkloadSpec
-from ..phase8_spec import model_size, read_model
+from ..phase8.spec import model_size, read_model
 from ..token_axes import CHECKPOINTING, PRECISION, SEQUENCE, VOCABULARY
 from .config import FAMILIES, Family, TransformerConfig, transformer_config
 

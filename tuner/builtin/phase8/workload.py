@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from ...kernels.gate import GateResult, check_version
-from ...kernels.gate_draws import DEVICE_SHAPES
-from ...phase8.config import preset
-from ...phase8.training import Trainer, TrainingOptions
-from ..values.candidate import Candidate, Precision
-from .drawn_tokens import token_drawer
+from ....kernels.gate import GateResult, check_version
+from ....kernels.gate_draws import DEVICE_SHAPES
+from ....phase8.config import preset
+from ....phase8.training import Trainer, TrainingOptions
+from ...values.candidate import Candidate, Precision
+from ..drawn_tokens import token_drawer
 
 _COMPUTE_DTYPES: dict[Precision, torch.dtype] = {
     "bf16": torch.bfloat16,

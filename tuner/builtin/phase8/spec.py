@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ...kernels.versions import KERNEL_VERSIONS
-from ...phase8.config import PRESETS, is_size_name, preset, size_name
-from ..values.axes import Axis, AxisValue
-from ..values.nearest import nearest
-from ..values.workload_spec import WorkloadSpec
-from .token_axes import CHECKPOINTING, PRECISION, SEQUENCE, VOCABULARY
+from ....kernels.versions import KERNEL_VERSIONS
+from ....phase8.config import PRESETS, is_size_name, preset, size_name
+from ...values.axes import Axis, AxisValue
+from ...values.nearest import nearest
+from ...values.workload_spec import WorkloadSpec
+from ..token_axes import CHECKPOINTING, PRECISION, SEQUENCE, VOCABULARY
 
 _SIZE = "model: "  # before what is wrong with the name, and not with a key of it
 
