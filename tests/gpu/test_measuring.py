@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from phase8_tune.tuner.measuring.worker_measurer import WorkerMeasurer, device_total_bytes, resolve_device
+from phase8_tune.tuner.machine.devices import device_total_bytes, resolve_device
+from phase8_tune.tuner.measuring.worker_measurer import WorkerMeasurer
 from phase8_tune.tuner.values.candidate import Candidate
 from phase8_tune.tuner.values.measurement import Measurement
 from phase8_tune.tuner.values.outcome import Outcome

@@ -11,11 +11,16 @@ from typing import Any
 import pytest
 
 from phase8_tune.tuner.machine import devices, environment
-from phase8_tune.tuner.machine.devices import CudaProbe, device_uuids, probe_cuda, resolve_device
+from phase8_tune.tuner.machine.devices import (
+    CudaProbe,
+    device_total_bytes,
+    device_uuids,
+    probe_cuda,
+    resolve_device,
+)
 from phase8_tune.tuner.machine.nvml import Nvml, OpenedNvml
 from phase8_tune.tuner.machine.process_memory import read_status_bytes
 from phase8_tune.tuner.measuring.protocol import MeasureRequest
-from phase8_tune.tuner.measuring.worker_measurer import device_total_bytes
 from phase8_tune.tuner.values.errors import UserInputError
 from phase8_tune.tuner.values.measurement import DeviceInfo, Versions
 from phase8_tune.tuner.worker.accounting import HostAccount

@@ -100,9 +100,9 @@ class MeasurerPool:
         return tuple(name for name in self._measurers if name in self._free or name in self._running)
 
     @property
-    def running(self) -> tuple[Candidate, ...]:
-        """What is being measured now."""
-        return tuple(self._running.values())
+    def running(self) -> Mapping[str, Candidate]:
+        """What is being measured now, by the device."""
+        return dict(self._running)
 
     def hand_out(self, candidate: Candidate, device: str) -> None:
         """Have a free device measure a candidate."""

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from ..machine.devices import device_total_bytes, resolve_device
 from ..machine.installation import find_unreadable
 from ..machine.nvml import Card, open_nvml
 from ..machine.process_memory import read_status_bytes
@@ -27,8 +26,6 @@ from .memory import Settlement, host_limit_bytes, settle_cuda, settle_host
 from .monitor import CardMonitor
 from .protocol import CheckRequest, CudaMemory, HostMemory, MeasureRequest, Ready, Result
 from .worker_session import AttemptFailedError, LiveWorker, unchecked
-
-__all__ = ["WorkerMeasurer", "device_total_bytes", "resolve_device"]
 
 START_TRIES = 3
 WORKER_COMMAND = (sys.executable, "-m", "phase8_tune.tuner.worker.main")
@@ -67,8 +64,7 @@ class WorkerMeasurer:
         outside_bytes: int = 0,
     ) -> None:
         self._kind, self._outside_bytes = device, outside_bytes
-        self._budget_bytes = budget_bytes
-        self._reserve_bytes = reserve_bytes
+        self._budget_bytes, self._reserve_bytes = budget_bytes, reserve_bytes
         self._log_path = log_dir / log_name
         self._timing = timing
         self._gpu_uuid = gpu_uuid
@@ -105,6 +101,11 @@ class WorkerMeasurer:
     @property
     def versions(self) -> Versions:
         return self._identify().versions
+
+    @property
+    def worker_pid(self) -> int | None:
+        """Of the process that measures now, or waits to; may be asked from other threads."""
+        return None if (worker := self._worker) is None else worker.process.pid
 
     def measure(self, candidate: Candidate) -> Measurement:
         """Measure one candidate; a tainted measurement is done again once.

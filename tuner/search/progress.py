@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -36,8 +37,8 @@ class SearchEvent:
 
     `done` of `total` candidates were launched and are settled, whatever came out; `pruned` do not fit
     (launched or not), `failed` ended otherwise. `total` shrinks when candidates are rejected and the space
-    gets smaller than the trials asked for. `running` is being measured, on one device each; `last` was just
-    recorded.
+    gets smaller than the trials asked for. `running` is being measured, by the name of the device; `last` was
+    just recorded.
     """
 
     done: int
@@ -45,7 +46,7 @@ class SearchEvent:
     failed: int
     total: int
     best_tokens_per_s: float | None
-    running: tuple[Candidate, ...]
+    running: Mapping[str, Candidate]
     last: Record | None
     seconds_left_estimate: float | None
 
