@@ -26,7 +26,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from ..tuner.measuring.pool import MeasurerPool
+from ..tuner.measuring.pool import LocalExecutor
 from ..tuner.measuring.testing import FormulaMeasurer, formula
 from ..tuner.predict.outlook import Outlook, Rung
 from ..tuner.predict.rate.throughput import StepEstimate
@@ -116,7 +116,7 @@ def watch(case: Case, root: Path, candidates: int) -> list[dict[str, Spent]]:
                 raise KeyboardInterrupt
 
     measurer = EverFaster(case.budget_bytes)
-    with meter.watching(), MeasurerPool({"made up": measurer}, on_loss=print) as pool:
+    with meter.watching(), LocalExecutor({"made up": measurer}, on_loss=print) as pool:
         run_search(
             case.definition,
             pool,

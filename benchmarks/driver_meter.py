@@ -14,7 +14,7 @@ from unittest import mock
 
 from optuna.samplers import TPESampler
 
-from ..tuner.measuring.pool import MeasurerPool
+from ..tuner.measuring.pool import LocalExecutor
 from ..tuner.records.database import StudyStore
 from ..tuner.records.journal import Journal
 from ..tuner.records.knowledge import Knowledge
@@ -37,7 +37,7 @@ _OF_THE_SAMPLER = (
 )
 PARTS: dict[str, Sequence[tuple[type, Sequence[str]]]] = {
     SAMPLER: [(TPESampler, _OF_THE_SAMPLER)],
-    DEVICE: [(MeasurerPool, ("wait",))],
+    DEVICE: [(LocalExecutor, ("wait",))],
     "ask": [(StudyStore, ("ask",))],
     "open": [(StudyStore, ("trial_of", "show_running"))],
     "tell": [(StudyStore, ("tell",))],

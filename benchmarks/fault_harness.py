@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import optuna
 
-from ..tuner.measuring.pool import MeasurerPool
+from ..tuner.measuring.pool import LocalExecutor
 from ..tuner.measuring.worker_measurer import WorkerMeasurer
 from ..tuner.records.database import open_sqlite
 from ..tuner.records.journal import read_records
@@ -197,7 +197,7 @@ def finish_study(run: Path, make: Callable[[], FaultyMeasurer], rows: int, budge
     while True:
         measurer = make()
         try:
-            with MeasurerPool({"device": measurer}, on_loss=lambda text: None) as pool:
+            with LocalExecutor({"device": measurer}, on_loss=lambda text: None) as pool:
                 result = run_search(
                     study_of(rows), pool, run, budget_bytes=budget_bytes, on_event=lambda event: None
                 )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from phase8_tune.tuner.measuring.pool import MeasurerPool
+from phase8_tune.tuner.measuring.pool import LocalExecutor
 from phase8_tune.tuner.measuring.testing import FormulaMeasurer
 from phase8_tune.tuner.records.journal import read_records
 from phase8_tune.tuner.records.run_directory import check_run_directory
@@ -27,7 +27,7 @@ DEFINITION = parse_definition(STUDY, "tiny.yaml")
 def search(root: Path) -> int:
     """How many candidates a search in the folder measured."""
     measurer = FormulaMeasurer(BUDGET_BYTES)
-    with MeasurerPool({"one": measurer}, on_loss=print) as pool:
+    with LocalExecutor({"one": measurer}, on_loss=print) as pool:
         run_search(DEFINITION, pool, root, budget_bytes=BUDGET_BYTES, on_event=lambda event: None)
     return len(measurer.measured)
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from sqlalchemy import Engine, event
 
-from phase8_tune.tuner.measuring.pool import MeasurerPool
+from phase8_tune.tuner.measuring.pool import LocalExecutor
 from phase8_tune.tuner.measuring.testing import FormulaMeasurer
 from phase8_tune.tuner.records import journal
 from phase8_tune.tuner.records.journal import Journal
@@ -114,7 +114,7 @@ def main() -> None:
         )
     elif kill_at == "writing":
         event.listen(Engine, "commit", kill_after(count, lambda connection: None, before=True))
-    with MeasurerPool({"one": measurer}, on_loss=print) as pool:
+    with LocalExecutor({"one": measurer}, on_loss=print) as pool:
         result = run_search(DEFINITION, pool, run, budget_bytes=BUDGET_BYTES, on_event=lambda _: None)
     print(result.stop_reason, result.launched_now)
 

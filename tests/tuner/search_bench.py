@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 
 from phase8_tune.tuner.measuring.measurer import Measurer
-from phase8_tune.tuner.measuring.pool import MeasurerPool
+from phase8_tune.tuner.measuring.pool import LocalExecutor
 from phase8_tune.tuner.measuring.testing import FormulaMeasurer
 from phase8_tune.tuner.records.database import StudyStore
 from phase8_tune.tuner.records.journal import Journal, read_records
@@ -60,7 +60,7 @@ class Bench:
 
     def run(self, limits: SearchSettings | None = None, **options: Any) -> SearchResult:
         store = StudyStore(self.storage, self.space, name="s", seed=0, startup_trials=4)
-        pool = MeasurerPool({"first": self.measurer, **self.others}, on_loss=self.losses.append)
+        pool = LocalExecutor({"first": self.measurer, **self.others}, on_loss=self.losses.append)
         with Journal(self.path) as journal, pool:
             return Search(
                 definition=self.definition.model_copy(update={"search": limits or SearchSettings()}),

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phase8_tune.tuner.commands.request import RunRequest, read_study
-from phase8_tune.tuner.measuring.pool import MeasurerPool
+from phase8_tune.tuner.measuring.pool import LocalExecutor
 from phase8_tune.tuner.measuring.testing import FormulaMeasurer, formula
 from phase8_tune.tuner.predict.outlook import Outlook
 from phase8_tune.tuner.records.journal import read_records
@@ -94,7 +94,7 @@ def run(
     study: StudyDefinition = STUDY,
 ) -> SearchResult:
     foresight = None if outlooks is None else Foresight.of(outlooks)
-    with MeasurerPool({"only": measurer}, on_loss=lambda text: None) as pool:
+    with LocalExecutor({"only": measurer}, on_loss=lambda text: None) as pool:
         return run_search(
             study,
             pool,

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import FixedTrial
 
-from phase8_tune.tuner.measuring.pool import MeasurerPool
+from phase8_tune.tuner.measuring.pool import LocalExecutor
 from phase8_tune.tuner.measuring.testing import FormulaMeasurer
 from phase8_tune.tuner.records.database import StudyStore, open_sqlite
 from phase8_tune.tuner.records.knowledge import Knowledge
@@ -209,7 +209,7 @@ def test_every_ask_is_a_measurement(tmp_path: Path, sampler: Sampler) -> None:
     """Between the products of a union, over bounds most of which do not fit, with no outlook."""
     search = SearchSettings(trials=60, startup_trials=4, sampler=sampler)
     definition, measurer = UNION.model_copy(update={"search": search}), FormulaMeasurer(BUDGET_BYTES)
-    with MeasurerPool({"made up": measurer}, on_loss=print) as pool:
+    with LocalExecutor({"made up": measurer}, on_loss=print) as pool:
         result = run_search(
             definition, pool, tmp_path / "run", budget_bytes=BUDGET_BYTES, on_event=lambda _: None
         )

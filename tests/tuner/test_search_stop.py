@@ -11,7 +11,8 @@ from typing import Any
 import optuna
 import pytest
 
-from phase8_tune.tuner.measuring.pool import Finished, MeasurerPool
+from phase8_tune.tuner.measuring.executor import Finished
+from phase8_tune.tuner.measuring.pool import LocalExecutor
 from phase8_tune.tuner.records.journal import read_records
 from phase8_tune.tuner.records.knowledge import Knowledge
 from phase8_tune.tuner.search.progress import StopReason
@@ -61,14 +62,14 @@ def test_an_interrupt_between_a_measurement_and_its_record_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = Bench(tmp_path, parse_definition(ROWS, "rows"))
-    real = MeasurerPool.take
+    real = LocalExecutor.take
 
-    def interrupt_and_take(self: MeasurerPool) -> Finished | None:
+    def interrupt_and_take(self: LocalExecutor) -> Finished | None:
         if bench.measurer.measured:
             signal.raise_signal(signal.SIGINT)
         return real(self)
 
-    monkeypatch.setattr(MeasurerPool, "take", interrupt_and_take)
+    monkeypatch.setattr(LocalExecutor, "take", interrupt_and_take)
     assert bench.run().stop_reason is StopReason.INTERRUPTED
     assert [r.digest for r in read_records(bench.path)] == bench.measurer.measured
     assert len(bench.measurer.measured) == 1

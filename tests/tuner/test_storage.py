@@ -12,7 +12,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from phase8_tune.tuner.measuring.pool import MeasurerPool
+from phase8_tune.tuner.measuring.pool import LocalExecutor
 from phase8_tune.tuner.measuring.testing import FormulaMeasurer
 from phase8_tune.tuner.records.database import StudyStore, open_sqlite
 from phase8_tune.tuner.records.journal import read_records
@@ -30,7 +30,7 @@ BUDGET_BYTES = 2**28
 
 
 def search(root: Path, trials: int) -> SearchResult:
-    with MeasurerPool({"one": FormulaMeasurer(BUDGET_BYTES)}, on_loss=print) as pool:
+    with LocalExecutor({"one": FormulaMeasurer(BUDGET_BYTES)}, on_loss=print) as pool:
         return run_search(
             STUDY.model_copy(update={"search": SearchSettings(trials=trials)}),
             pool,

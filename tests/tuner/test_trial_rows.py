@@ -13,7 +13,7 @@ import pytest
 from optuna.trial import TrialState
 from sqlalchemy import Engine, event
 
-from phase8_tune.tuner.measuring.pool import MeasurerPool
+from phase8_tune.tuner.measuring.pool import LocalExecutor
 from phase8_tune.tuner.measuring.testing import FormulaMeasurer
 from phase8_tune.tuner.records.database import StudyStore, open_sqlite
 from phase8_tune.tuner.records.knowledge import Knowledge
@@ -39,7 +39,7 @@ def search(root: Path, definition: StudyDefinition, on_event: Any = lambda event
     """In which some are measured twice, some run out of memory and others are not launched for that."""
     ends = {c.digest(): [Outcome.INTERFERENCE, Outcome.OK] for c in ALL_TINY[::5]}
     ends |= {c.digest(): [Outcome.OOM] for c in ALL_TINY if c.batch_size == 4 and c.n_seq == 256}
-    pool = MeasurerPool({"one": FormulaMeasurer(BUDGET_BYTES, outcomes=ends)}, on_loss=print)
+    pool = LocalExecutor({"one": FormulaMeasurer(BUDGET_BYTES, outcomes=ends)}, on_loss=print)
     with pool:
         run_search(definition, pool, root, budget_bytes=BUDGET_BYTES, on_event=on_event)
 

@@ -1,4 +1,4 @@
-"""Several devices side by side for one driver: a thread for each, and one queue for what they found."""
+"""The devices of this computer, side by side: a thread for each, and one queue for what they found."""
 
 from __future__ import annotations
 
@@ -12,16 +12,8 @@ from typing import Self
 from ..values.candidate import Candidate
 from ..values.errors import DeviceError
 from ..values.measurement import DeviceInfo, Measurement, Versions
+from .executor import Finished
 from .measurer import Measurer, StoppedError
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finished:
-    """What became of a candidate handed to a device; no measurement: the device failed and is set aside."""
-
-    device: str
-    candidate: Candidate
-    measurement: Measurement | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,12 +25,11 @@ class _Ready:
 _Report = _Ready | Measurement | BaseException
 
 
-class MeasurerPool:
-    """The measurers of one study by the names of their devices; a context manager that starts and stops them.
+class LocalExecutor:
+    """An `Executor` of measurers by the names of their devices; a context manager that starts and stops them.
 
-    Everything but the measuring itself happens in the thread that made the pool: it hands out candidates
-    while devices are free, and takes in what they found in the order in which it is found. A device that
-    raises DeviceError is set aside, `on_loss` is told a sentence about it, and the others go on.
+    Everything but the measuring itself happens in the thread that made it. A device that raises DeviceError
+    is set aside, `on_loss` is told a sentence about it, and the others go on.
 
     A worker lives as long as the thread that started it, so every measurer has one thread from first to last.
     """

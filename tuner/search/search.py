@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ..measuring.executor import Executor, Finished
 from ..measuring.measurer import check_measurement
-from ..measuring.pool import Finished, MeasurerPool
 from ..records.database import StudyStore, open_sqlite
 from ..records.journal import Journal, read_records
 from ..records.knowledge import Knowledge
@@ -35,7 +35,7 @@ from .strategy import DEFAULT_FILTERS, CandidateFilter, Preparation, Rejection, 
 
 def run_search(
     definition: StudyDefinition,
-    pool: MeasurerPool,
+    pool: Executor,
     run_dir: Path,
     *,
     budget_bytes: int,
@@ -110,7 +110,7 @@ class Search:
         store: StudyStore,
         journal: Journal,
         knowledge: Knowledge,
-        pool: MeasurerPool,
+        pool: Executor,
         budget_bytes: int,
         on_event: Callable[[SearchEvent], None],
         strategy: Strategy | None = None,
