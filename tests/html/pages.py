@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from phase8_tune.tuner.html.facts import PageFacts, Section
+from phase8_tune.tuner.html.facts import GoalWords, PageFacts, PageRun, Section
 from phase8_tune.tuner.html.page import render_html
 from phase8_tune.tuner.records.results import Results
 from phase8_tune.tuner.values.measurement import LedgerLine, PredictedFigures, Telemetry
@@ -18,9 +19,9 @@ EVIL = "<script>alert(1)</script>"
 EVIL_MESSAGE = "</script><script>document.title='broken'</script>\u2028\u2029 %{x} <b>&amp;</b> ]]> -->"
 FACTS = PageFacts(
     title=f"study {EVIL}",
-    device="Example GPU (device: cuda)",
-    budget_bytes=BUDGET_BYTES,
-    answer=Section(title="The answer", lines=(f"**small** and `{EVIL}` fit.",)),
+    lead=Section(title="The answer", lines=(f"**small** and `{EVIL}` fit.",)),
+    goals=(),
+    models=Section(title="Models", rows=(("Model", "Rate"), (EVIL, "5")), align="lr"),
     sections=(Section(title="Environment", rows=(("Property", "Value"), ("GPU", EVIL))),),
     commands=(f"phase8-tune --study '{EVIL}'",),
 )
@@ -81,8 +82,32 @@ def make_records() -> list[Record]:
     ]
 
 
+def page_run(results: Results, name: str = "") -> PageRun:
+    """The results as a run on the example's card."""
+    return PageRun(name=name, results=results, device="Example GPU (device: cuda)", budget_bytes=BUDGET_BYTES)
+
+
+def make_facts(results: Results) -> PageFacts:
+    """The words of a page whose goals are answered by its fastest and its slowest point."""
+    points = sorted(results.points, key=lambda point: point.tokens_per_s)
+    answers = (("balanced", points[-1]), (EVIL, points[0]))
+    goals = tuple(
+        GoalWords(
+            goal=goal,
+            digest=point.record.digest,
+            configuration=point.candidate.describe(),
+            figures=f"{point.tokens_per_s:,.0f} tokens/s",
+            said=((goal, f"What {EVIL} is best for."), ("why", EVIL)),
+            notes=("Mind this.",),
+        )
+        for goal, point in answers
+    )
+    return replace(FACTS, goals=goals)
+
+
 def write_page(folder: Path) -> Path:
     """The page of `make_records`."""
     path = folder / "report.html"
-    path.write_text(render_html(Results.of(make_records()), FACTS), encoding="utf-8")
+    results = Results.of(make_records())
+    path.write_text(render_html([page_run(results)], make_facts(results)), encoding="utf-8")
     return path

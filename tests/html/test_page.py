@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from dataclasses import fields, replace
@@ -11,18 +12,18 @@ from typing import Any
 
 import pytest
 
-from phase8_tune.tuner.html import rows
+from phase8_tune.tuner.html import rows as rows_module
 from phase8_tune.tuner.html.escaping import inline, script_json
 from phase8_tune.tuner.html.page import render_html
 from phase8_tune.tuner.html.rows import Row, pack, to_rows
 from phase8_tune.tuner.html.selection import LARGEST, select_records
 from phase8_tune.tuner.records.frontier import to_points
 from phase8_tune.tuner.records.results import Results
-from phase8_tune.tuner.training.recommended import to_settings, to_yaml
+from phase8_tune.tuner.training.recommended import settings_of, to_yaml
 from phase8_tune.tuner.values.record import Record
 
 from ..tuner.report_records import make_candidate, make_record
-from .pages import EVIL, EVIL_MESSAGE, FACTS, GB, make_records
+from .pages import EVIL, EVIL_MESSAGE, FACTS, GB, make_facts, make_records, page_run
 
 CANDIDATES = 20_000
 
@@ -46,7 +47,8 @@ class Reader(HTMLParser):
 
 @pytest.fixture(scope="module")
 def page() -> str:
-    return render_html(Results.of(make_records()), FACTS)
+    results = Results.of(make_records())
+    return render_html([page_run(results)], make_facts(results))
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +88,7 @@ def huge() -> Results:
 def test_texts_of_others_are_shown_as_they_are(page: str) -> None:
     assert EVIL not in page
     reader = Reader(page)
-    assert reader.elements.count("script") == 4  # data, plotly, and our two
+    assert reader.elements.count("script") == 3  # data, plotly, and ours
     assert any(tag == "td" and EVIL in text for tag, text in reader.texts)
     assert ("h1", f"study {EVIL}") in reader.texts
     held = "".join(text for tag, text in reader.texts if tag == "td")
@@ -116,6 +118,18 @@ def test_marks_of_the_report_are_made_after_escaping() -> None:
     assert inline("**<b>**") == "<strong>&lt;b&gt;</strong>"
 
 
+def test_every_answer_stands_in_the_page_with_its_configuration(page: str) -> None:
+    results = Results.of(make_records())
+    facts = make_facts(results)
+    told = dict(re.findall(r'<article data-goal="(.*?)" data-run="" data-digest="(\w+)">', page))
+    assert told == {html.escape(words.goal): words.digest for words in facts.goals}
+    digests = {point.record.digest for point in results.points}
+    assert set(told.values()) <= digests
+    texts = [text for _, text in Reader(page).texts]
+    for words in facts.goals:
+        assert {words.configuration, *words.notes} <= set(texts)
+
+
 def test_without_scripts_every_configuration_can_be_read(page: str) -> None:
     table = page.partition('<table id="table">')[2].partition("</table>")[0]
     lines = re.findall(r"<tr data-i=\d+>(.*)", table)
@@ -135,7 +149,9 @@ def test_settings_are_those_of_the_file_but_for_what_was_measured() -> None:
         if point.candidate.workload != "phase8":
             assert text == ""
             continue
-        whole = to_yaml(to_settings(point))
+        settings = settings_of(point)
+        assert settings is not None
+        whole = to_yaml(settings)
         written = text.replace("batch_size: {}", f"batch_size: {point.candidate.batch_size}")
         ours = [line for line in whole.splitlines() if not line.startswith("#")]
         assert written.splitlines() == ours[: len(written.splitlines())]
@@ -149,7 +165,7 @@ def test_a_page_names_nothing_to_load_but_itself(page: str) -> None:
 
 
 def test_twenty_thousand_candidates_stay_under_six_megabytes(huge: Results) -> None:
-    page = render_html(huge, FACTS)
+    page = render_html([page_run(huge)], FACTS)
     assert len(page.encode()) < 6_000_000
     assert f"{LARGEST:,} of {CANDIDATES:,} configurations" in page
 
@@ -164,13 +180,13 @@ def test_what_matters_is_never_left_out(huge: Results) -> None:
 
 
 def test_a_page_of_nothing_is_still_a_page() -> None:
-    page = render_html(Results.of([]), FACTS)
+    page = render_html([page_run(Results.of([]))], FACTS)
     assert "All 0 configurations of the run." in page
 
 
 def test_the_script_knows_which_columns_are_texts() -> None:
     """Texts travel as their places in one list; a column that the script does not know of shows a number."""
-    script = (Path(rows.__file__).parent / "page.js").read_text(encoding="utf-8")
+    script = (Path(rows_module.__file__).parent / "page.js").read_text(encoding="utf-8")
     known = re.search(r"isText = new Set\(\[(.*?)\]\)", script)
     assert known is not None
     texts = {field.name for field in fields(Row) if field.type == "str"} - {"digest", "settings"}

@@ -27,7 +27,7 @@ def browser(opened: Chromium) -> Iterator[Chromium]:
     opened.resize(1400)
     opened.media("light")
     opened.run(
-        "document.getElementById('filters').reset(); tryBudget(page.data.budget_mb); show(); scrollTo(0, 0)"
+        "document.getElementById('filters').reset(); tryBudget(page.largest_mb); show(); scrollTo(0, 0)"
     )
     yield opened
     assert opened.complaints() == []
@@ -65,8 +65,14 @@ def test_pointing_at_a_point_shows_its_whole_configuration(browser: Chromium) ->
     browser.mouse("mouseMoved", x - 5, y)
     browser.mouse("mouseMoved", x, y)
     text = browser.run("window.told")
-    # One workload of the page is not known, so what all of them count has no other name than items.
-    for part in ("<b>nano</b>", "× sequence", " items/s ", "MB", "<br>fast, bf16<br>"):
+    for part in (
+        "<b>nano</b>",
+        "batch ",
+        ", sequence 1024, train<br>",
+        " tokens/s ",
+        "MB",
+        "<br>fast, bf16<br>",
+    ):
         assert part in text
 
 
@@ -104,7 +110,7 @@ def test_copy_puts_the_settings_on_the_clipboard(browser: Chromium) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value", "left"),
-    [("model", "nano", 9), ("sequence", "1024", 6), ("version", "reference", 6), ("workload", EVIL, 1)],
+    [("model", "nano", 9), ("cell", "1024", 6), ("version", "reference", 6), ("workload", EVIL, 1)],
 )
 def test_a_filter_leaves_what_has_its_value(browser: Chromium, name: str, value: str, left: int) -> None:
     assert shown(browser) == ALL
@@ -134,10 +140,8 @@ def test_the_budget_is_dragged(browser: Chromium) -> None:
         browser.mouse("mouseMoved", x + step, y, is_down=True)
     browser.mouse("mouseReleased", x - 300, y)
     browser.run("window.told")
-    assert browser.run("page.budget_mb < 0.9 * page.data.budget_mb")
-    assert browser.run("document.getElementById('budget').value") != browser.run(
-        "String(page.data.budget_mb)"
-    )
+    assert browser.run("page.budget_mb < 0.9 * page.largest_mb")
+    assert browser.run("document.getElementById('budget').value") != browser.run("String(page.largest_mb)")
     assert "(this run's)" not in browser.run("document.getElementById('budget-text').textContent")
 
 
@@ -148,6 +152,29 @@ def test_the_budget_is_moved_by_keys_and_says_what_fits(browser: Chromium) -> No
     assert "Nothing that the plot shows fits" in browser.run("document.getElementById('what-if').textContent")
     browser.run("tryBudget(2100)")
     assert browser.run("document.querySelectorAll('#what-if tbody tr').length") == 2
+
+
+def test_a_goal_is_chosen_and_its_answer_said_and_marked(browser: Chromium) -> None:
+    words = (
+        "[...document.querySelectorAll('#words article')].filter(a => a.offsetHeight).map(a => a.innerText)"
+    )
+    ring = "document.getElementById('plot').data.find(t => (t.name ?? '').startsWith('ring'))"
+    assert [text.splitlines()[0] for text in browser.run(words)] == ["nano 4×1024 fast bf16 train"]
+    fastest = browser.run("Math.max(...page.rows.map(r => r.rate))")
+    assert browser.run(f"{ring}.y") == [fastest]
+    browser.run("document.querySelector('#goals input').focus()")
+    browser.key("ArrowRight")
+    [text] = browser.run(words)
+    assert f"What {EVIL} is best for." in text
+    assert browser.run(f"{ring}.name") == "ring: " + EVIL.replace("<", "&lt;").replace(">", "&gt;")
+    assert browser.run(f"{ring}.y") != [fastest]
+    button = "document.querySelector('#words article:not(.other) button')"
+    browser.run(f"{button}.click()")
+    assert browser.run("page.kept === page.answering[0]")
+    assert not browser.run("document.getElementById('chosen').hidden")
+    browser.run("document.querySelector('#goals input').click()")
+    browser.media("light", "print")
+    assert len(browser.run(words)) == 2
 
 
 def test_the_table_is_sorted_and_walked_through_by_keys(browser: Chromium) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from phase8_tune.tuner.builtin.phase8.spec import SPEC
+from phase8_tune.tuner.goals.goals import Goal
 from phase8_tune.tuner.records.frontier import find_frontier, to_points
 from phase8_tune.tuner.records.results import Results
 from phase8_tune.tuner.report.facts import RunFacts, format_rate
@@ -68,8 +69,9 @@ def test_the_sections_in_order(records: list[Record]) -> None:
     report = render_report(Results.of(records), make_facts())
     titles = [line for line in report.splitlines() if line.startswith("## ")]
     assert [t.partition(" (")[0].partition(":")[0] for t in titles] == [
-        *("## Environment", "## Recommended settings for 8GB", "## Best of each model and sequence"),
-        *("## Findings", "## How it was measured", "## Outcomes", "## Reproduce"),
+        *("## Environment", "## The answer for 8GB", "## The answers to every goal"),
+        *("## Recommended settings for 8GB", "## Best of each model and sequence", "## Findings"),
+        *("## How it was measured", "## Outcomes", "## Reproduce"),
     ]
 
 
@@ -126,6 +128,25 @@ def test_the_answer_names_what_to_train_with_its_file(records: list[Record]) -> 
     _, small, medium = table(text)
     assert (small[0], small[-1]) == ("small", "`recommended/small.yaml`")
     assert (medium[0], medium[-1]) == ("medium", "`recommended/medium.yaml`")
+
+
+def test_the_answer_is_that_for_balanced_with_the_file_that_trains_by_it(records: list[Record]) -> None:
+    report = render_report(Results.of(records), make_facts())
+    text = section(report, "## The answer for")
+    assert "**small 8×256 reference bf16 train**: 1,959 tokens/s, 2,048 MB, on Example GPU" in text
+    assert f"Balanced: {Goal.BALANCED.sentence}\n" in text
+    assert "\nNext best: small 4×512 reference bf16 train: sequence 512 for 256, tokens/s" in text
+    path = "runs/seed_table-8GB-cuda/recommended/goal-balanced.yaml"
+    assert f"It trains by `phase8-train {path} --data FILE`." in text
+
+
+def test_the_answers_to_every_goal_are_a_table(records: list[Record]) -> None:
+    head, *rows = table(section(render_report(Results.of(records), make_facts()), "## The answers to"))
+    assert [row[0] for row in rows] == list(Goal)
+    assert head[-2:] == ["Next best", "It would change"]
+    long = dict(zip(head, rows[list(Goal).index(Goal.CONTEXT)], strict=True))
+    assert long["Configuration"] == "small 4×512 reference bf16 train"
+    assert long["It would change"] == "sequence 256 for 512, tokens/s +72.1 %, memory −1,024 MB"
 
 
 def test_nothing_measured_still_makes_a_report() -> None:

@@ -79,11 +79,13 @@ class Answer:
 def find_answer(points: Sequence[Point], goal: Goal, horizon: Horizon) -> Answer | None:
     """The answer to a goal among training points, whose order does not matter; None where there are none.
 
-    A goal that asks for a loss is answered by models of tokens alone.
+    A goal that asks for a loss is answered by models of tokens alone, the longest sequence by what has one.
     """
     asks_for_loss = goal in (Goal.BALANCED, Goal.COMPUTE_OPTIMAL)
     if asks_for_loss:  # whose law is of tokens
         points = [point for point in points if point.candidate.spec.items == "tokens"]
+    elif goal is Goal.CONTEXT:
+        points = [point for point in points if point.candidate.spec.items_axis is not None]
     if not points:
         return None
     chosen = _choose(points, goal, horizon)
@@ -107,9 +109,9 @@ def answer_goal(points: Sequence[Point], goal: Goal, horizon: Horizon) -> Answer
     """
     answer = find_answer(points, goal, horizon)
     if answer is None:
+        what = "with a length" if goal is Goal.CONTEXT else "of tokens, whose loss can be expected"
         raise NothingFitsError(
-            f"--goal {goal}: expected a model of tokens, whose loss can be expected, got none that fits "
-            "here; take another goal"
+            f"--goal {goal}: expected a model {what}, got none that fits here; take another goal"
         )
     return answer
 

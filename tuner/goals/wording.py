@@ -13,7 +13,12 @@ from .loss import BAND, FREE_EPOCHS, SMALLEST_FITTED_PARAMETERS, Horizon, ModelL
 
 def describe_point(point: Point) -> str:
     """A configuration with its figures: `small 8×256 fast bf16 train: 1,709,000 tokens/s, 7,946 MB`."""
-    return f"{point.candidate.describe()}: {_rate(point)} {rate_of(point)}, {point.peak_bytes / MIB:,.0f} MB"
+    return f"{point.candidate.describe()}: {describe_figures(point)}"
+
+
+def describe_figures(point: Point) -> str:
+    """`1,709,000 tokens/s, 7,946 MB`; of a predicted one the rate to three figures, and marked."""
+    return f"{_rate(point)} {rate_of(point)}, {point.peak_bytes / MIB:,.0f} MB"
 
 
 def compare(point: Point, other: Point) -> str:
@@ -42,18 +47,23 @@ def why_fastest(point: Point, others: list[Point]) -> list[str]:
 
 def why(answer: Answer, filters: Filters, horizon: Horizon) -> list[str]:
     """Lines of a goal's file: the goal, what was asked beside it, why, and the next best."""
-    lines = [f"goal {answer.goal}: {answer.goal.sentence}"]
-    if asked := filters.describe():
-        lines.append(f"asked: {asked}")
-    lines.append(f"why: {_reason(answer, horizon)}")
-    if answer.next_best is None:
-        lines.append("next best: nothing else fits")
-    else:
-        other = answer.next_best
-        lines.append(f"next best: {other.candidate.describe()}: {compare(answer.point, other)}")
+    told = ": ".join
+    return [f"goal {answer.goal}: {answer.goal.sentence}", *map(told, reasons(answer, filters, horizon))]
+
+
+def reasons(answer: Answer, filters: Filters, horizon: Horizon) -> list[tuple[str, str]]:
+    """What is said of an answer below its goal, each with its name: what was asked, why, the next best."""
+    found = [("asked", asked)] if (asked := filters.describe()) else []
+    found.append(("why", _reason(answer, horizon)))
+    other = answer.next_best
+    found.append(
+        ("next best", "nothing else fits")
+        if other is None
+        else ("next best", f"{other.candidate.describe()}: {compare(answer.point, other)}")
+    )
     if answer.beaten_by:
-        lines.append(_explain(answer))
-    return lines
+        found.append(("not on the frontier", _explain(answer)))
+    return found
 
 
 def caveats(answer: Answer, horizon: Horizon) -> list[str]:
@@ -96,7 +106,7 @@ def _reason(answer: Answer, horizon: Horizon) -> str:
     if answer.goal is Goal.MODEL_SIZE:
         return f"{point.body_parameters:,} parameters are the most"
     if answer.goal is Goal.CONTEXT:
-        word = length_word([point.candidate]) or "item"
+        word = length_word([point.candidate])
         return f"{point.candidate.length} {items_of([point])} are the longest {word}"
     if answer.goal is Goal.MEMORY:
         return f"{point.peak_bytes / MIB:,.0f} MB are the least"
@@ -104,12 +114,12 @@ def _reason(answer: Answer, horizon: Horizon) -> str:
     after = format_duration(horizon.train_time_s)
     if answer.goal is Goal.COMPUTE_OPTIMAL:
         return f"the lowest expected loss after {after}; within {BAND:.0%}: {band}"
-    name = recommendation_name(point.candidate)
-    return (
-        f"{name} is the smallest within {BAND:.0%} of the best expected loss after {after} ({band}), and "
-        f"{point.candidate.length} the longest {length_word([point.candidate]) or 'item'} that keeps "
-        f"{KEPT:.0%} of its {rate_of(point)}"
-    )
+    name, word = recommendation_name(point.candidate), length_word([point.candidate])
+    said = f"{name} is the smallest within {BAND:.0%} of the best expected loss after {after} ({band})"
+    if not word:
+        return said
+    kept = f"{KEPT:.0%} of its {rate_of(point)}"
+    return f"{said}, and {point.candidate.length} the longest {word} that keeps {kept}"
 
 
 def _explain(answer: Answer) -> str:
@@ -121,7 +131,7 @@ def _explain(answer: Answer) -> str:
         reason = "a shorter sequence"
     else:
         reason = "a longer sequence, which keeps less of the model's tokens/s"
-    return f"not on the frontier: {best.describe()} has at least the tokens/s in no more memory, for {reason}"
+    return f"{best.describe()} has at least the tokens/s in no more memory, for {reason}"
 
 
 def _rate(point: Point) -> str:

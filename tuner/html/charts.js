@@ -47,6 +47,37 @@ function unit() {
   return plain(page.data.unit.replace(/^./, (first) => first.toUpperCase()));
 }
 
+/* One of what a row's rate counts, such as a token. */
+function itemOf(row) {
+  return row.unit.replace(/s?\/s$/, "");
+}
+
+/* What is plotted for itself: a model, of one of several runs. */
+function labelOf(row) {
+  return row.run ? `${row.model} (${row.run})` : row.model;
+}
+
+function runOf(row) {
+  return page.data.runs.find((run) => run.name === row.run);
+}
+
+/* Shapes and dashes tell versions apart, and runs: never a colour alone. */
+function styleOf(row) {
+  return page.versions.indexOf(row.version) + page.versions.length * page.data.runs.indexOf(runOf(row));
+}
+
+function symbolOf(row) {
+  return SHAPES[styleOf(row) % SHAPES.length] + (row.predicted ? "-open" : "");
+}
+
+function cellTitle() {
+  return $("filters").elements.cell.parentElement.firstChild.textContent.trim();
+}
+
+function shapeOf(row) {
+  return row.length === null ? `${row.batch}${row.cell && `, ${cellTitle().toLowerCase()} ${row.cell}`}` : `${row.batch}×${row.length}`;
+}
+
 function settingsOf(row) {
   return [row.version, row.others, row.precision, row.checkpointing ? "checkpointing" : ""].filter(Boolean).join(", ");
 }
@@ -55,14 +86,14 @@ function rateOf(row) {
   if (row.rate === null) return "no throughput";
   const interval = `${narrow.format(row.low)} to ${narrow.format(row.high)}`;
   return row.predicted
-    ? `~${wide.format(row.rate)} ${page.data.unit} (nine of ten: ${interval})`
-    : `${wide.format(row.rate)} ${page.data.unit} (±${narrow.format((row.high - row.low) / 2)})`;
+    ? `~${wide.format(row.rate)} ${row.unit} (nine of ten: ${interval})`
+    : `${wide.format(row.rate)} ${row.unit} (±${narrow.format((row.high - row.low) / 2)})`;
 }
 
 function hoverOf(row) {
   return [
-    `<b>${plain(row.model)}</b>, ${row.parameters === null ? "?" : narrow.format(row.parameters)} parameters`,
-    `batch ${row.batch} × sequence ${row.sequence}, ${plain(row.mode)}`,
+    `<b>${plain(labelOf(row))}</b>, ${row.parameters === null ? "?" : narrow.format(row.parameters)} parameters`,
+    plain([`batch ${row.batch}`, row.cell && `${cellTitle().toLowerCase()} ${row.cell}`, row.mode].filter(Boolean).join(", ")),
     plain(settingsOf(row)),
     plain(rateOf(row)),
     row.peak_mb === null ? "peak not known" : `${wide.format(row.peak_mb)} MB${row.predicted ? ", predicted" : ""}`,
@@ -93,13 +124,13 @@ function title(text) {
 }
 
 function sizeOf(row) {
-  const [least, most] = page.sequences;
-  return most > least ? 7 + (11 * Math.log(row.sequence / least)) / Math.log(most / least) : 11;
+  const [least, most] = page.lengths;
+  return most > least && row.length !== null ? 7 + (11 * Math.log(row.length / least)) / Math.log(most / least) : 11;
 }
 
 function markers(rows) {
   return {
-    symbol: rows.map((r) => SHAPES[page.versions.indexOf(r.version) % SHAPES.length] + (r.predicted ? "-open" : "")),
+    symbol: rows.map(symbolOf),
     size: rows.map(sizeOf),
     opacity: rows.map((r) => (r.needs_mb > page.budget_mb ? 0.18 : r.frontier ? 0.95 : 0.6)),
     line: { width: rows.some((r) => r.predicted) ? 1.8 : 0.6, color: rows[0].predicted ? undefined : colour("--paper") },
@@ -107,7 +138,7 @@ function markers(rows) {
 }
 
 /* The main plot: one trace a model; shapes, sizes and hollow points are told by entries without points. */
-function mainPlot(rows, unfit, kept) {
+function mainPlot(rows, unfit, kept, answering) {
   const traces = [];
   for (const [model, own] of groups(rows, (r) => r.model)) {
     traces.push({
@@ -121,7 +152,7 @@ function mainPlot(rows, unfit, kept) {
   if (unfit.length) {
     traces.push({
       type: "scatter", mode: "markers", name: "did not fit, or failed", customdata: unfit.map((r) => r.index),
-      x: unfit.map((r) => r.peak_mb ?? page.data.budget_mb), y: unfit.map(() => (Number.isFinite(floor) ? floor : 1)),
+      x: unfit.map((r) => r.peak_mb ?? runOf(r).budget_mb), y: unfit.map(() => (Number.isFinite(floor) ? floor : 1)),
       hoverinfo: "text", hovertext: unfit.map(hoverOf), legendrank: 900,
       marker: { symbol: "x-thin", size: 10, line: { width: 2, color: colour("--warn") }, color: colour("--warn") },
     });
@@ -132,63 +163,76 @@ function mainPlot(rows, unfit, kept) {
       marker: { symbol: "circle-open", size: sizeOf(kept) + 12, color: colour("--ink"), line: { width: 2.5 } },
     });
   }
+  const marked = answering.filter((r) => rows.includes(r));
+  if (marked.length) {
+    traces.push({
+      type: "scatter", mode: "markers", x: marked.map((r) => r.peak_mb), y: marked.map((r) => r.rate), hoverinfo: "skip",
+      name: `ring: ${plain(page.goal)}`, legendrank: 700,
+      marker: { symbol: "circle-open", size: marked.map((r) => sizeOf(r) + 9), color: colour("--mark"), line: { width: 2.5 } },
+    });
+  }
   const entry = (name, symbol, legendrank, size = 10) => traces.push({
     type: "scatter", mode: "markers", x: [null], y: [null], name, hoverinfo: "skip", legendrank,
     marker: { symbol, size, color: colour("--soft"), line: { width: 1.5 } },
   });
-  for (const [index, version] of page.versions.entries()) {
-    const some = rows.filter((r) => r.version === version);
-    if (some.length) entry(`${plain(version)} kernels`, SHAPES[index % SHAPES.length] + (some[0].predicted ? "-open" : ""), 500 + index);
+  for (const [style, some] of groups(rows, styleOf)) {
+    const [{ version, run }] = some;
+    const said = [run, version && `${version} kernels`].filter(Boolean).join(", ");
+    if (said) entry(plain(said), symbolOf(some[0]), 500 + style);
   }
   if (rows.some((r) => r.predicted) && rows.some((r) => !r.predicted)) entry("hollow: predicted", "circle-open", 600);
-  const most = Math.max(page.data.budget_mb, page.budget_mb, ...rows.map((r) => r.peak_mb), ...unfit.map((r) => r.peak_mb ?? 0));
+  const most = Math.max(page.largest_mb, page.budget_mb, ...rows.map((r) => r.peak_mb), ...unfit.map((r) => r.peak_mb ?? 0));
   const least = Math.min(page.budget_mb, ...rows.map((r) => r.peak_mb));
   const room = Math.max((most - least) * 0.05, most * 0.01);
   return [traces, layout({
     xaxis: { ...title("Peak memory (MB)"), range: [least - room, most + room] },
     yaxis: { ...title(`${unit()}, larger is better`), type: "log", dtick: "D2", tickformat: "~s", exponentformat: "none" },
-    shapes: [{ type: "line", x0: page.budget_mb, x1: page.budget_mb, y0: 0, y1: 1, yref: "paper", line: { color: colour("--warn"), width: 3, dash: "dash" } }],
+    // The first is the one that is dragged; runs of other budgets have lines that stand.
+    shapes: [page.budget_mb, ...(page.budgets.length > 1 ? page.budgets : [])].map((mb, index) => ({
+      type: "line", x0: mb, x1: mb, y0: 0, y1: 1, yref: "paper", editable: index === 0,
+      line: { color: colour("--warn"), width: index ? 1 : 3, dash: index ? "dot" : "dash" },
+    })),
     uirevision: "main",
     margin: { l: 10, r: 40, t: 12, b: 10 },
   })];
 }
 
 function heatMap(rows) {
-  const models = page.models.filter((m) => rows.some((r) => r.model === m));
-  const sequences = [...new Set(rows.map((r) => r.sequence))].sort((a, b) => a - b);
-  const cells = new Map([...groups(rows, (r) => `${r.model}\n${r.sequence}`)].map(([key, own]) => [key, best(own)]));
-  const table = (value) => models.map((m) => sequences.map((s) => { const r = cells.get(`${m}\n${s}`); return r ? value(r) : null; }));
+  const labels = [...groups(rows, labelOf).keys()];
+  const columns = page.cells.filter((cell) => rows.some((r) => r.cell === cell));
+  const cells = new Map([...groups(rows, (r) => `${labelOf(r)}\n${r.cell}`)].map(([key, own]) => [key, best(own)]));
+  const table = (value) => labels.map((m) => columns.map((c) => { const r = cells.get(`${m}\n${c}`); return r ? value(r) : null; }));
   return [[{
-    type: "heatmap", x: sequences.map(String), y: models.map(plain), z: table((r) => Math.log10(r.rate)), xgap: 2, ygap: 2,
+    type: "heatmap", x: columns.map((c) => plain(c) || "all"), y: labels.map(plain), z: table((r) => Math.log10(r.rate)), xgap: 2, ygap: 2,
     customdata: table((r) => r.index), hoverinfo: "text", hovertext: table(hoverOf), hoverongaps: false,
     text: table((r) => (r.predicted ? "~" : "") + narrow.format(r.rate)).map((line) => line.map((text) => text ?? "")),
     texttemplate: "%{text}", colorscale: "Cividis", showscale: false,
-  }], layout({ xaxis: { ...title("Sequence"), type: "category", showgrid: false }, yaxis: { type: "category", showgrid: false } })];
+  }], layout({ xaxis: { ...title(plain(cellTitle())), type: "category", showgrid: false }, yaxis: { type: "category", showgrid: false } })];
 }
 
 const MOST_LINES = 10;
 
 function batchPlot(rows) {
-  const key = (r) => [r.model, r.sequence, r.version, r.precision, r.checkpointing, r.others].join("\n");
+  const key = (r) => [labelOf(r), r.cell, r.version, r.precision, r.checkpointing, r.others].join("\n");
   const lines = [...groups(rows, key).values()].filter((own) => new Set(own.map((r) => r.batch)).size > 1);
   lines.sort((a, b) => b.length - a.length);
   const traces = lines.slice(0, MOST_LINES).map((own) => {
     own.sort((a, b) => a.batch - b.batch);
     const first = own[0];
     return {
-      type: "scatter", mode: "lines+markers", name: plain(`${first.model}, ${first.sequence}, ${settingsOf(first)}`),
+      type: "scatter", mode: "lines+markers", name: plain([labelOf(first), first.cell, settingsOf(first)].filter(Boolean).join(", ")),
       x: own.map((r) => r.batch), y: own.map((r) => r.rate), customdata: own.map((r) => r.index),
       error_y: { type: "data", symmetric: false, array: own.map((r) => r.high - r.rate), arrayminus: own.map((r) => r.rate - r.low), thickness: 1, width: 3 },
       hoverinfo: "text", hovertext: own.map(hoverOf),
-      line: { color: modelColour(first.model), dash: LINES[page.versions.indexOf(first.version) % LINES.length], width: 1.6 },
-      marker: { symbol: SHAPES[page.versions.indexOf(first.version) % SHAPES.length] + (first.predicted ? "-open" : ""), size: 7 },
+      line: { color: modelColour(first.model), dash: LINES[styleOf(first) % LINES.length], width: 1.6 },
+      marker: { symbol: symbolOf(first), size: 7 },
     };
   });
   return [traces, layout({ xaxis: { ...title("Batch"), type: "log", dtick: "D2" }, yaxis: { ...title(unit()), type: "log", dtick: "D2", tickformat: "~s" } }), lines.length];
 }
 
 function versionPlot(rows) {
-  const cells = [...groups(rows, (r) => `${r.model}, ${r.sequence}`)].filter(([, own]) => new Set(own.map((r) => r.version)).size > 1).slice(0, 16);
+  const cells = [...groups(rows, (r) => [labelOf(r), r.cell].filter(Boolean).join(", "))].filter(([, own]) => new Set(own.map((r) => r.version)).size > 1).slice(0, 16);
   const traces = page.versions.map((version, index) => {
     const found = cells.map(([name, own]) => [name, own.filter((r) => r.version === version)]).filter(([, own]) => own.length).map(([name, own]) => [name, best(own)]);
     return {
@@ -208,44 +252,48 @@ function ledgerPlot(rows) {
   const traces = parts.map((part, index) => {
     const sizes = rows.map((r) => r.ledger.find(([name]) => name === part)?.[1] ?? 0);
     return {
-      type: "bar", orientation: "h", name: plain(part), y: rows.map((r) => plain(r.model)), x: sizes, customdata: rows.map((r) => r.index),
+      type: "bar", orientation: "h", name: plain(part), y: rows.map((r) => plain(labelOf(r))), x: sizes, customdata: rows.map((r) => r.index),
       hoverinfo: "text", hovertext: sizes.map((mb) => `${plain(part)}: ${fine.format(mb)} MB`),
       marker: { color: COLOURS[index % COLOURS.length], pattern: { shape: ["", "/", "."][Math.floor(index / COLOURS.length) % 3] } },
     };
   }).filter((trace) => trace.x.some((mb) => mb > 0));
   return [traces, layout({
     barmode: "stack", xaxis: title("MB, up to the budget"), yaxis: { type: "category" },
-    shapes: [{ type: "line", x0: page.data.budget_mb, x1: page.data.budget_mb, y0: 0, y1: 1, yref: "paper", line: { color: colour("--warn"), width: 2, dash: "dash" } }],
+    shapes: [...new Set(rows.map((r) => runOf(r).budget_mb))].map((mb) => ({
+      type: "line", x0: mb, x1: mb, y0: 0, y1: 1, yref: "paper", line: { color: colour("--warn"), width: 2, dash: "dash" },
+    })),
   })];
 }
 
 /* The share of the volume that the frontier dominates in the end, and what each model's best was by then. */
 function progressPlot(rows) {
   const timed = rows.filter((r) => r.minutes !== null && !r.predicted).sort((a, b) => a.minutes - b.minutes);
-  const end = Math.max(0, ...page.data.progress.map(([minutes]) => minutes), ...timed.map((r) => r.minutes));
+  const ends = [...page.data.runs.flatMap((run) => run.progress.map(([minutes]) => minutes)), ...timed.map((r) => r.minutes)];
+  const end = Math.max(0, ...ends), traces = [];
   if (!end) return [[]];
-  const traces = [...groups(timed, (r) => r.model)].map(([model, own]) => {
+  const line = (name, steps, look) => traces.push({
+    type: "scatter", mode: "lines", name: plain(name), line: { shape: "hv", ...look }, hovertemplate: "%{y:.1f} % at %{x:.1f} min",
+    x: [steps[0][0], ...steps.map(([minutes]) => minutes), end], y: [0, ...steps.map(([, share]) => 100 * share), 100],
+  });
+  for (const [index, run] of page.data.runs.entries()) {
+    if (run.progress.length) {
+      line(["frontier of all", run.name].filter(Boolean).join(", "), [[0, 0], ...run.progress], { color: colour("--ink"), width: 3, dash: LINES[index] });
+    }
+  }
+  for (const [label, own] of groups(timed, labelOf)) {
     own.sort((a, b) => a.minutes - b.minutes);
     const most = best(own).rate;
     let reached = 0;
-    const shares = own.map((r) => (100 * (reached = Math.max(reached, r.rate))) / most);
-    return {
-      type: "scatter", mode: "lines", name: plain(model), line: { shape: "hv", color: modelColour(model), width: 1.5 },
-      x: [own[0].minutes, ...own.map((r) => r.minutes), end], y: [0, ...shares, 100], hovertemplate: "%{y:.1f} % at %{x:.1f} min",
-    };
-  });
-  traces.unshift({
-    type: "scatter", mode: "lines", name: "frontier of all", line: { shape: "hv", color: colour("--ink"), width: 3 },
-    x: [0, ...page.data.progress.map(([minutes]) => minutes), end], y: [0, ...page.data.progress.map(([, share]) => 100 * share), 100],
-    hovertemplate: "%{y:.1f} % at %{x:.1f} min",
-  });
+    const steps = own.map((r) => [r.minutes, (reached = Math.max(reached, r.rate)) / most]);
+    line(label, steps, { color: modelColour(own[0].model), width: 1.5, dash: LINES[page.data.runs.indexOf(runOf(own[0]))] });
+  }
   return [traces, layout({ xaxis: title("Minutes since the first began"), yaxis: title("% of what it came to") })];
 }
 
 function energyPlot(rows) {
   const traces = [...groups(rows.filter((r) => r.energy_mj !== null), (r) => r.model)].map(([model, own]) => ({
     type: "scatter", mode: "markers", name: plain(model), x: own.map((r) => r.rate), y: own.map((r) => r.energy_mj), customdata: own.map((r) => r.index),
-    hoverinfo: "text", hovertext: own.map((r) => `${hoverOf(r)}<br>${fine.format(r.energy_mj)} mJ a token`), marker: { ...markers(own), color: modelColour(model) },
+    hoverinfo: "text", hovertext: own.map((r) => `${hoverOf(r)}<br>${fine.format(r.energy_mj)} mJ/${plain(itemOf(r))}`), marker: { ...markers(own), color: modelColour(model) },
   }));
-  return [traces, layout({ xaxis: { ...title(unit()), type: "log", dtick: "D2", tickformat: "~s" }, yaxis: { ...title("mJ a token"), type: "log", dtick: "D2", tickformat: "~g" } })];
+  return [traces, layout({ xaxis: { ...title(unit()), type: "log", dtick: "D2", tickformat: "~s" }, yaxis: { ...title(`mJ/${plain(itemOf({ unit: page.data.unit }))}`), type: "log", dtick: "D2", tickformat: "~g" } })];
 }

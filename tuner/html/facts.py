@@ -1,8 +1,10 @@
-"""What a page is told besides the results: its words, which the report has put together."""
+"""What a page is told: the runs that it shows, and its words, which the report has put together."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from ..records.results import Results
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,16 +23,45 @@ class Section:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PageFacts:
-    """The words of a page. device: as comments of settings name it, for example `NVIDIA H200 (device: cuda)`.
+class GoalWords:
+    """The answer to a goal: a configuration of a run, named by its digest, with its figures.
 
-    answer: what a reader came for, on the first screen. sections: what follows the plots. commands: what was
-    typed for this run, a line each.
+    run: the name of the run, empty where the page has one. said: what is said of it, each with its name: what
+    the goal means, why, the next best. notes: what has to be known of that.
+    """
+
+    goal: str
+    digest: str
+    configuration: str
+    figures: str
+    said: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...] = ()
+    run: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PageRun:
+    """A run that a page shows. name: empty of one alone. device: as comments of settings name it, for example
+    `NVIDIA H200 (device: cuda)`."""
+
+    results: Results
+    device: str
+    budget_bytes: int
+    name: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PageFacts:
+    """The words of a page.
+
+    lead: what a reader came for, on the first screen, with the answers to `goals` below it. models: what is
+    told of every model, below the plot. sections: what follows. commands: what was typed for this, a line
+    each.
     """
 
     title: str
-    device: str
-    budget_bytes: int
-    answer: Section
+    lead: Section
+    goals: tuple[GoalWords, ...]
+    models: Section
     sections: tuple[Section, ...]
     commands: tuple[str, ...]

@@ -12,64 +12,72 @@ from ..records.results import Results
 from ..records.wording import rate_unit
 from ..values.sizes import MIB, format_budget
 from .escaping import escape, inline, script_json
-from .facts import PageFacts, Section
-from .rows import Row, began_at, minutes_until, pack, to_rows
-from .selection import select_records
+from .facts import GoalWords, PageFacts, PageRun, Section
+from .rows import Row, began_at, cell_axes, minutes_until, pack, to_rows
+from .selection import LARGEST, select_records
+from .table import Headings, render_table
 
 # Nothing is loaded from anywhere: a browser refuses it, whatever a text on the page has come to be.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
     "base-uri 'none'; form-action 'none'"
 )
+_SCRIPTS = ("charts.js", "table.js", "configuration.js", "page.js")
 _STEPS = 400
-_HEADINGS = (
-    ("model", "Model"),
-    ("parameters", "Parameters"),
-    ("sequence", "Sequence"),
-    ("batch", "Batch"),
-    ("version", "Kernels"),
-    ("precision", "Precision"),
-    ("checkpointing", "Checkpointing"),
-    ("mode", "Mode"),
-    ("rate", "Tokens/s"),
-    ("low", "Interval"),
-    ("peak_mb", "Peak (MB)"),
-    ("energy_mj", "mJ/token"),
-    ("outcome", "Outcome"),
-)
-_NUMBERS = frozenset({"parameters", "sequence", "batch", "rate", "low", "peak_mb", "energy_mj"})
 
 
-def render_html(results: Results, facts: PageFacts) -> str:
-    """The whole page. A pure function: the same results and facts give the same text.
+def render_html(runs: Sequence[PageRun], facts: PageFacts) -> str:
+    """The whole page of a run, or of several side by side. A pure function: the same give the same text.
 
     Of more records than a page can hold, which `select_records` says, the page shows a part and tells so.
     """
-    rows = to_rows(select_records(results), results)
+    largest = LARGEST // max(len(runs), 1)
+    rows = [row for run in runs for row in _rows(run, largest)]
+    settled = [record for run in runs for record in run.results.settled]
+    candidates = [point.candidate for run in runs for point in run.results.points]
+    cells = dict.fromkeys(axis.heading for c in candidates for axis in cell_axes(c))
+    unit = rate_unit(candidates) if candidates else "tokens/s"
+    headings = Headings(cell=" / ".join(cells) or "Cell", unit=unit)
     data = {
-        "budget_mb": round(facts.budget_bytes / MIB, 1),
-        "budget": format_budget(facts.budget_bytes),
-        "device": facts.device,
-        "unit": rate_unit(point.candidate for point in results.points) if results.points else "tokens/s",
-        "progress": _progress(results, facts.budget_bytes),
+        "runs": [
+            {
+                "name": run.name,
+                "budget_mb": round(run.budget_bytes / MIB, 1),
+                "budget": format_budget(run.budget_bytes),
+                "device": run.device,
+                "progress": _progress(run.results, run.budget_bytes),
+            }
+            for run in runs
+        ],
+        "unit": unit,
         **pack(rows),
     }
     values = {
         "title": escape(facts.title),
         "policy": escape(_POLICY),
         "style": _own("page.css"),
-        "answer": _section(facts.answer, "p"),
-        "shown": escape(_said(len(rows), len(results.settled))),
-        "table": _table(rows),
+        "numbers": headings.numbers(rows),
+        "lead": _section(facts.lead, "p"),
+        "choices": "".join(map(_choice, dict.fromkeys(words.goal for words in facts.goals))),
+        "goals": "\n".join(map(_goal, facts.goals)),
+        "models": _section(facts.models, "p"),
+        "cell": escape(headings.cell),
+        "cell_words": escape(headings.cell.lower()),
+        "item": escape(headings.item),
+        "shown": escape(_said(len(rows), len(settled), len(runs))),
+        "table": render_table(rows, headings),
         "sections": "\n".join(f"<section>{_section(section, 'li')}</section>" for section in facts.sections),
         "commands": escape("\n".join(facts.commands)),
         "data": script_json(data),
         "plotly": get_plotlyjs() if rows else "",
-        "charts": _own("charts.js"),
-        "script": _own("page.js"),
+        "script": "\n".join(map(_own, _SCRIPTS)),
     }
     parts = _own("page.html").split("@@")  # text, name, text, name …
     return "".join(values[part] if index % 2 else part for index, part in enumerate(parts))
+
+
+def _rows(run: PageRun, largest: int) -> list[Row]:
+    return to_rows(select_records(run.results, largest), run.results, run.name)
 
 
 def _progress(results: Results, budget_bytes: int) -> list[tuple[float, float]]:
@@ -97,9 +105,9 @@ def _own(name: str) -> str:
     return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
-def _said(shown: int, settled: int) -> str:
+def _said(shown: int, settled: int, runs: int) -> str:
     if shown == settled:
-        return f"All {settled:,} configurations of the run."
+        return f"All {settled:,} configurations of {'the run' if runs == 1 else 'these runs'}."
     return (
         f"{shown:,} of {settled:,} configurations: the frontier, what was measured and what comes nearest to "
         "the best are all here, of the rest a sample; trials.csv has every one."
@@ -113,53 +121,33 @@ def _section(section: Section, tag: str) -> str:
     rows = ""
     if section.rows:
         head, *body = section.rows
+        sides = [" class=n" if side == "r" else "" for side in section.align.ljust(len(head), "l")]
         rows = (
             f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(section.title)}"><table><tr>'
-            + "".join(f"<th>{inline(cell)}" for cell in head)
-            + "".join("<tr>" + "".join(f"<td>{inline(cell)}" for cell in row) for row in body)
+            + "".join(f"<th{side}>{inline(cell)}" for cell, side in zip(head, sides, strict=True))
+            + "".join(
+                "<tr>" + "".join(f"<td{side}>{inline(cell)}" for cell, side in zip(row, sides, strict=True))
+                for row in body
+            )
             + "</table></div>"
         )
-    return f"<h2>{inline(section.title)}</h2>\n{lines if tag == 'p' else rows}{rows if tag == 'p' else lines}"
+    title = f"<h{section.level}>{inline(section.title)}</h{section.level}>\n" if section.title else ""
+    return f"{title}{lines}{rows}" if tag == "p" else f"{title}{rows}{lines}"
 
 
-def _table(rows: Sequence[Row]) -> str:
-    heads = "".join(
-        f'<th scope="col" data-key="{key}"{" class=n" if key in _NUMBERS else ""}>{name}'
-        for key, name in _HEADINGS
+def _choice(goal: str) -> str:
+    name = escape(goal)
+    return f'<label><input type="radio" name="goal" value="{name}"><span>{name}</span></label>'
+
+
+def _goal(words: GoalWords) -> str:
+    """An answer in words; all of them stand below each other where no script shows the one that is chosen."""
+    of_run = f" <small>{escape(words.run)}</small>" if words.run else ""
+    said = "".join(f"<p><b>{escape(name)}</b> {escape(text)}</p>" for name, text in words.said)
+    notes = "".join(f'<p class="note">{escape(text)}</p>' for text in words.notes)
+    return (
+        f'<article data-goal="{escape(words.goal)}" data-run="{escape(words.run)}" '
+        f'data-digest="{escape(words.digest)}">'
+        f'<p class="what"><strong>{escape(words.configuration)}</strong>{of_run}<br>{escape(words.figures)} '
+        f'<button type="button" class="scripted">its settings</button></p>{said}{notes}</article>'
     )
-    body = "".join(_table_row(index, row) for index, row in enumerate(rows))
-    return f"<thead><tr>{heads}</thead>\n<tbody>{body}</tbody>"
-
-
-def _table_row(index: int, row: Row) -> str:
-    """Cells end where the next begins, as HTML allows: a third of the bytes of a huge table."""
-    mark = "★ " if row.recommended else "◆ " if row.frontier else ""
-    wave = "~" if row.predicted else ""
-    interval = "" if row.low is None or row.high is None else f"{_number(row.low)}–{_number(row.high)}"
-    outcome = ("predicted to fit" if row.predicted else "measured") if row.fits else row.outcome
-    note = "" if row.fits and row.predicted else row.note  # which would say the row once more
-    cells = (
-        mark + escape(row.model),
-        _number(row.parameters),
-        str(row.sequence),
-        str(row.batch),
-        escape(", ".join(filter(None, (row.version, row.others)))),
-        escape(row.precision),
-        "yes" if row.checkpointing else "no",
-        escape(row.mode),
-        wave + _number(row.rate) if row.rate is not None else "",
-        interval,
-        _number(row.peak_mb),
-        _number(row.energy_mj),
-        escape(outcome.replace("_", " ") + (f": {note}" if note else "")),
-    )
-    return f"<tr data-i={index}>" + "".join(f"<td>{cell}" for cell in cells) + "\n"
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, int):
-        return f"{value:,}"
-    digits = 0 if value >= 100 else 1 if value >= 10 else 3
-    return f"{value:,.{digits}f}"

@@ -9,8 +9,9 @@ from datetime import datetime
 
 from ..records.frontier import Point
 from ..records.results import Results
-from ..records.wording import setting_axes
+from ..records.wording import rate_unit, setting_axes
 from ..training.recommended import settings_of, to_yaml
+from ..values.axes import Axis
 from ..values.candidate import DEFAULT_WORKLOAD, Candidate
 from ..values.outcome import Outcome
 from ..values.record import Record
@@ -23,8 +24,12 @@ _PRECISION, _CHECKPOINTING = "mixed_precision", "gradient_checkpointing"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """A record in the units in which it is shown: MB of 2^20 bytes, millijoules a token, minutes.
+    """A record in the units in which it is shown: MB of 2^20 bytes, millijoules an item, minutes.
 
+    run: the name of its run, empty where there is one. length: what its batch is multiplied by, such as the
+    tokens of a sequence; None where the batch counts. cell: what beside the model throughput is compared
+    within, such as that length, as a text. unit: of its rate.
+    checkpointing: None of a workload without it.
     low, high: of the tokens a second, a standard deviation around the mean where measured, else the interval
     that should hold nine of ten. minutes: from the beginning of the run to its end. needs_mb:
     what the budget has to hold. ledger: names and MB, in turn.
@@ -32,16 +37,19 @@ class Row:
     settings: the settings file, whose batch is `{}`; "" where nothing trains by it.
     """
 
+    run: str
     digest: str
     workload: str
     mode: str
     model: str
-    sequence: int
+    length: int | None
+    cell: str
     batch: int
     version: str
     precision: str
-    checkpointing: bool
+    checkpointing: bool | None
     others: str
+    unit: str
     parameters: int | None
     rate: float | None
     low: float | None
@@ -60,8 +68,11 @@ class Row:
     settings: str
 
 
-def to_rows(records: Sequence[Record], results: Results) -> list[Row]:
-    """The rows of records, which are settled ones of the results."""
+def to_rows(records: Sequence[Record], results: Results, run: str = "") -> list[Row]:
+    """The rows of records, which are settled ones of the results of a run.
+
+    They are ordered by mode, size of the model and cell; there the fastest first, and what does not fit last.
+    """
     points = {point.record.digest: point for point in results.points}
     front = {point.record.digest for point in results.frontier}
     chosen = {point.record.digest for point in results.recommended}
@@ -76,16 +87,19 @@ def to_rows(records: Sequence[Record], results: Results) -> list[Row]:
         low, high = _interval(point)
         rows.append(
             Row(
+                run=run,
                 digest=record.digest,
-                workload=candidate.workload,
+                workload=candidate.spec.title,
                 mode=candidate.mode,
                 model=_model(candidate),
-                sequence=candidate.length,
+                length=candidate.length if candidate.spec.items_axis else None,
+                cell=_cell(candidate),
                 batch=candidate.batch_size,
                 version=candidate.version,
                 precision=candidate.precision,
-                checkpointing=candidate.axes.get(_CHECKPOINTING) is True,
+                checkpointing=_flag(candidate, _CHECKPOINTING),
                 others=_others(candidate),
+                unit=rate_unit([candidate]),
                 parameters=measurement.parameters,
                 rate=_short(point.tokens_per_s) if point else None,
                 low=low,
@@ -112,7 +126,6 @@ def to_rows(records: Sequence[Record], results: Results) -> list[Row]:
 
 
 def _ordered(rows: Sequence[Row]) -> list[Row]:
-    """By mode, size of the model, sequence; there the fastest first, and what does not fit last."""
     sizes: dict[str, float] = {}
     for row in rows:
         sizes[row.model] = min(sizes.get(row.model, math.inf), row.parameters or math.inf)
@@ -122,7 +135,8 @@ def _ordered(rows: Sequence[Row]) -> list[Row]:
             row.mode != "train",
             sizes[row.model],
             row.model,
-            row.sequence,
+            row.length or 0,
+            row.cell,
             -(row.rate or 0),
             row.batch,
         ),
@@ -194,6 +208,21 @@ def _model(candidate: Candidate) -> str:
     """Plots tell rows apart by it: a model of another workload than the usual one says of which."""
     of_other = () if candidate.workload == DEFAULT_WORKLOAD else (candidate.spec.title,)
     return " ".join((*of_other, *candidate.model_words))
+
+
+def cell_axes(candidate: Candidate) -> list[Axis]:
+    """The axes by which the cells of a model are told apart, such as the sequence."""
+    return [axis for axis in candidate.spec.axes if axis.is_cell_key and not axis.is_of_model]
+
+
+def _cell(candidate: Candidate) -> str:
+    said = (axis.say(candidate.axes[axis.name]) for axis in cell_axes(candidate))
+    return " ".join(filter(None, said))
+
+
+def _flag(candidate: Candidate, name: str) -> bool | None:
+    value = candidate.axes.get(name)
+    return value if isinstance(value, bool) else None
 
 
 def _others(candidate: Candidate) -> str:

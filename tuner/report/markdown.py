@@ -5,7 +5,8 @@ from __future__ import annotations
 from ..html.facts import Section
 from ..records.results import Results
 from .facts import RunFacts
-from .sections import ALL_PREDICTED, answer, commands, environment, sections_after_the_answer, title
+from .goals import answer_section, goals_section
+from .sections import ALL_PREDICTED, commands, environment, models, sections_after_the_models, title
 from .tables import markdown_table
 
 
@@ -17,14 +18,18 @@ def render_report(results: Results, facts: RunFacts) -> str:
         "" if facts.plan is None else f"{ALL_PREDICTED}\n",
         "Every configuration is in `report.html`, to be opened in a browser, and in `trials.csv`.\n",
         _section(environment(results, facts)),
-        _section(answer(results, facts), is_paragraph=True),
-        *(_section(section) for section in sections_after_the_answer(results, facts)),
+        _section(answer_section(results, facts), is_paragraph=True),
+        _section(goals_section(results)),
+        _section(models(results, facts), is_paragraph=True),
+        *(_section(section) for section in sections_after_the_models(results, facts)),
         f"## Reproduce\n\n```bash\n{again}\n```\n",
     ]
     return "\n".join(section for section in sections if section)
 
 
 def _section(section: Section, *, is_paragraph: bool = False) -> str:
+    if not section.lines and not section.rows:
+        return ""
     parts = [f"{'#' * section.level} {section.title}\n"]
     if section.lines:
         lines = [line if is_paragraph else f"- {line}\n" for line in section.lines]

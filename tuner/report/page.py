@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from ..html.facts import PageFacts
+from ..html.facts import PageFacts, PageRun, Section
 from ..html.page import render_html
 from ..records.results import Results
+from ..values.sizes import format_budget
 from .facts import RunFacts
-from .sections import ALL_PREDICTED, answer, commands, environment, sections_after_the_answer, title
+from .goals import goal_words
+from .recommendations import run_answers
+from .sections import ALL_PREDICTED, commands, environment, models, sections_after_the_models, title
 
 
 def render_page(results: Results, facts: RunFacts) -> str:
     """The page of a run. A pure function: the same results and facts give the same text."""
-    first = answer(results, facts)
-    if facts.plan is not None:
-        first = replace(first, lines=(f"**{ALL_PREDICTED}**", *first.lines))
+    run = PageRun(
+        results=results,
+        device=f"{facts.device.name} (device: {facts.device.kind})",
+        budget_bytes=facts.budget_bytes,
+    )
+    answers = run_answers(results)
+    which = "was measured" if facts.plan is None else "is in the study"
+    lead = [] if facts.plan is None else [f"**{ALL_PREDICTED}**"]
+    lead += [] if answers else [f"No training configuration that {which} fits the budget."]
     return render_html(
-        results,
+        [run],
         PageFacts(
             title=title(facts),
-            device=f"{facts.device.name} (device: {facts.device.kind})",
-            budget_bytes=facts.budget_bytes,
-            answer=first,
-            sections=(*sections_after_the_answer(results, facts), environment(results, facts)),
+            lead=Section(title=f"The answer for {format_budget(facts.budget_bytes)}", lines=tuple(lead)),
+            goals=goal_words(answers),
+            models=models(results, facts),
+            sections=(*sections_after_the_models(results, facts), environment(results, facts)),
             commands=commands(facts),
         ),
     )

@@ -49,8 +49,8 @@ def commands(facts: RunFacts) -> tuple[str, ...]:
     return facts.command, f"phase8-tune frontier {shell_path(facts.run_root)}"
 
 
-def sections_after_the_answer(results: Results, facts: RunFacts) -> list[Section]:
-    """All parts below environment and answer, in order, without those that have nothing to say."""
+def sections_after_the_models(results: Results, facts: RunFacts) -> list[Section]:
+    """All parts below what is recommended, in order, without those that have nothing to say."""
     found = [
         *_bests(results, facts),
         *([versions_section(results.points)] if facts.plan is None else []),
@@ -88,13 +88,12 @@ def environment(results: Results, facts: RunFacts) -> Section:
     return Section(title="Environment", rows=tuple(rows))
 
 
-def answer(results: Results, facts: RunFacts) -> Section:
-    """What a reader came for: how many models train within the budget, and the fastest settings of each."""
+def models(results: Results, facts: RunFacts) -> Section:
+    """How many models train within the budget, and the fastest settings of each."""
     title = f"Recommended settings for {format_budget(facts.budget_bytes)} (device: {facts.device.kind})"
     chosen = results.recommended
     if not chosen:
-        which = "that was measured" if facts.plan is None else "of the study"
-        return Section(title=title, lines=(f"No training configuration {which} fits the budget.",))
+        return Section(title=title)
     headers, rows, align = frontier_table(chosen)
     return Section(
         title=title,
@@ -108,7 +107,7 @@ def answer(results: Results, facts: RunFacts) -> Section:
             (*headers, "File"),
             *((*row, _file(point)) for row, point in zip(rows, chosen, strict=True)),
         ),
-        align=align,
+        align=f"{align}l",
     )
 
 
