@@ -28,12 +28,29 @@ class Compiler:
         raise AssertionError("one that is ready is enough")
 
     def first_ready(self, candidates: Sequence[Candidate], timeout_s: float) -> Candidate | None:
+        assert candidates, "none of nothing is ever ready: that is waited for in vain"
         found = next((candidate for candidate in candidates if candidate in self.ready), None)
         self.waited += found is None
         return found or candidates[0]  # which becomes ready while it is waited for
 
     def wait_for_check(self, candidate: Candidate, timeout_s: float) -> bool:
         return True
+
+
+class Late(Foresight):
+    """The first outlooks come when the search waits for them."""
+
+    def wait_for_more(self, than: int) -> None:
+        for outlook in EVERY:
+            self.add(outlook)
+        self.complete()
+
+
+def test_a_search_that_is_there_before_the_first_outlook_waits_for_outlooks_and_for_no_compiler() -> None:
+    compiler, knowledge = Compiler(), Knowledge()
+    late = Late(outlook.line for outlook in EVERY)
+    strategy = GuidedSearch(late, Nothing(), preparation=compiler, budget_bytes=BUDGET_BYTES)
+    assert strategy.propose(knowledge, knowledge.is_available) == compiler.asked[0][0]
 
 
 def test_what_is_ready_is_measured_before_what_is_more_pressing() -> None:

@@ -155,8 +155,8 @@ class KernelCompiler:
         return self._wait(self._asked(candidate)[:1], timeout_s)
 
     def first_ready(self, candidates: Sequence[Candidate], timeout_s: float) -> Candidate | None:
-        """Wait until nothing is left to be done for one of these: the first of them; None where that took
-        longer."""
+        """Wait until nothing is left to be done for one of these, of which there is one at least: the first
+        of them; None where that took longer."""
         asked = [(candidate, self._asked(candidate)) for candidate in candidates]
 
         def found() -> Candidate | None:

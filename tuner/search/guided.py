@@ -104,14 +104,16 @@ class GuidedSearch(Strategy):
         if self._preparation is None:
             return next(iter(pressing), None)
         candidates = list(pressing)
+        if not candidates:
+            return None
         self._preparation.compile_ahead(candidates)
-        if candidates and not self._has_begun:
+        if not self._has_begun:
             # What is left of it is compiled while its version is checked and a new worker started.
             self._has_begun = True
             if self._preparation.wait_for_check(candidates[0], _WAIT_S):
                 return candidates[0]
         # Where it takes too long the worker does what is missing.
-        return self._preparation.first_ready(candidates, _WAIT_S) or next(iter(candidates), None)
+        return self._preparation.first_ready(candidates, _WAIT_S) or candidates[0]
 
     def _untold_apart(self, knowledge: Knowledge) -> Candidate | None:
         """Of the fastest of a model's best cell that cannot be told apart yet the one measured least often;
