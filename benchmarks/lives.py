@@ -23,11 +23,11 @@ import yaml
 from tabulate import tabulate
 
 from ..phase8.config import PRESETS
+from ..tuner.builtin.phase8.settings import config_of
 from ..tuner.predict.fits import RECOMMEND
 from ..tuner.predict.prediction import LARGEST_BATCH, Predictor
 from ..tuner.predict.rate.calibration import present_profile
 from ..tuner.predict.store import PredictionStore
-from ..tuner.training.recommended import to_config
 from ..tuner.training.verification import life_request, live
 from ..tuner.values.candidate import Candidate
 from ..tuner.values.errors import Phase8TuneError
@@ -77,7 +77,7 @@ def draw(predictor: Predictor, budget_bytes: int, count: int, seed: int) -> list
 
 def run(candidate: Candidate, predicted_bytes: int, budget_bytes: int, steps: int) -> dict[str, Any]:
     """One configuration's life; what failed is told in `error`."""
-    config = to_config(candidate)
+    config = config_of(candidate)
     settings = {
         "d_model": config.d_model,
         "n_layers": config.n_layers,

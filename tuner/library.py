@@ -20,12 +20,10 @@ from .goals.loss import DAY_S, DEFAULT_LAW, LAWS, Horizon, LawName
 from .goals.wording import caveats, why
 from .html.escaping import escape
 from .records.frontier import Point
-from .records.recommend import has_settings
 from .report.answers import render_answer
 from .report.run import Environment, Run, read_run
 from .study.model_names import known_or_same
-from .training.recommended import to_settings
-from .training.settings import TrainingSettings
+from .training.recommended import settings_of
 from .training.settings import load_settings as read_settings
 from .training.verification import STEADY_S, STEPS, Verification
 from .training.verification import verify as verify_one
@@ -34,6 +32,7 @@ from .values.candidate import DEFAULT_WORKLOAD, Mode
 from .values.errors import DeviceError, NothingFitsError, Phase8TuneError, UserInputError
 from .values.nearest import one_of
 from .values.sizes import parse_size
+from .workloads.settings import TrainingSettings
 from .workloads.spec import spec_of
 
 if TYPE_CHECKING:
@@ -132,7 +131,7 @@ def recommend(
         point=answer.point,
         next_best=answer.next_best,
         why=(*why(answer, filters, horizon), *caveats(answer, horizon)),
-        settings=to_settings(answer.point) if has_settings(answer.point) else None,
+        settings=settings_of(answer.point),
         text=render_answer(answer, filters, horizon).rstrip("\n"),
     )
 

@@ -275,10 +275,10 @@ def test_settings_of_a_later_version_are_refused(
     earlier: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = earlier / "settings.yaml"
-    settings.write_text(settings.read_text() + "format_version: 3\nnew_key: 1\n")
+    settings.write_text(settings.read_text() + "format_version: 4\nnew_key: 1\n")
     assert train_on(settings, 1, tmp_path / "new.safetensors", earlier / "text.txt") == 2
     told = capsys.readouterr().err
-    assert re.fullmatch(f"phase8-train: .*settings.yaml: {LATER.format(3, 2)}", told)
+    assert re.fullmatch(f"phase8-train: .*settings.yaml: {LATER.format(4, 3)}", told)
 
 
 def test_a_checkpoint_of_a_later_version_is_refused(
@@ -288,12 +288,12 @@ def test_a_checkpoint_of_a_later_version_is_refused(
     train_on(earlier / "settings.yaml", 4, output, earlier / "text.txt")
     path = earlier / "checkpoint.resume.safetensors"
     with safetensors.safe_open(path, framework="np") as file:
-        metadata = json.loads(file.metadata()["phase8_tune"]) | {"format_version": 4}
+        metadata = json.loads(file.metadata()["phase8_tune"]) | {"format_version": 5}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     safetensors.numpy.save_file(tensors, path, metadata={"phase8_tune": json.dumps(metadata)})
     before = path.read_bytes()
     capsys.readouterr()
     assert train_on(earlier / "settings.yaml", 5, output, earlier / "text.txt") == 2
     told = capsys.readouterr().err
-    assert re.fullmatch(f"phase8-train: .*resume.safetensors: {LATER.format(4, 3)}", told)
+    assert re.fullmatch(f"phase8-train: .*resume.safetensors: {LATER.format(5, 4)}", told)
     assert path.read_bytes() == before

@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from phase8_tune.phase8.model import Phase8Model
+from phase8_tune.tuner.builtin.phase8.settings import Phase8Settings
 from phase8_tune.tuner.commands.generate import main
 from phase8_tune.tuner.training.checkpoint import Checkpoint, Progress, Tokenization, write_weights
-from phase8_tune.tuner.training.settings import TrainingSettings
 
-SETTINGS = TrainingSettings(
+SETTINGS = Phase8Settings(
     d_model=32, n_layers=2, n_seq=32, batch_size=2, n_heads=2, htt_rank=4, vocab_size=256, window=8
 )
 
 
-def model_of(settings: TrainingSettings, seed: int = 0) -> Phase8Model:
+def model_of(settings: Phase8Settings, seed: int = 0) -> Phase8Model:
     """A model that is sure of what it says: an untrained one's logits are all nearly 0."""
     torch.manual_seed(seed)
     model = Phase8Model(settings.to_config())
@@ -30,7 +30,7 @@ def model_of(settings: TrainingSettings, seed: int = 0) -> Phase8Model:
 
 def write(
     path: Path,
-    settings: TrainingSettings = SETTINGS,
+    settings: Phase8Settings = SETTINGS,
     model: Phase8Model | None = None,
     tokenizer: Tokenization | None = None,
 ) -> Path:

@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from phase8_tune.phase8 import decoding
 from phase8_tune.phase8.decoding import Decoder, DecodingState
 from phase8_tune.phase8.model import Phase8Model
+from phase8_tune.tuner.builtin import drawing
 from phase8_tune.tuner.commands.generate import main
 from phase8_tune.tuner.training.checkpoint import Tokenization
 
@@ -52,7 +52,7 @@ def say(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[int]], None]:
 
     def install(ids: Sequence[int]) -> None:
         draws = itertools.cycle(ids)
-        monkeypatch.setattr(decoding, "sample", lambda logits, **choices: torch.tensor([next(draws)]))
+        monkeypatch.setattr(drawing, "sample", lambda logits, **choices: torch.tensor([next(draws)]))
 
     return install
 

@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phase8_tune.phase8.config import PRESETS, preset
-from phase8_tune.tuner.training.settings import TrainingSettings, load_settings
+from phase8_tune.tuner.builtin.phase8.settings import Phase8Settings
+from phase8_tune.tuner.training.settings import load_settings
 from phase8_tune.tuner.values.errors import UserInputError
+from phase8_tune.tuner.workloads.settings import TrainingSettings
 
 SEED = {"d_model": 512, "n_layers": 8, "n_seq": 512, "batch_size": 4}
 MEASURED: dict[str, Any] = {
@@ -133,7 +135,7 @@ _VALUES = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from(list(TrainingSettings.model_fields)), _VALUES, max_size=5))
+@given(st.dictionaries(st.sampled_from(list(Phase8Settings.model_fields)), _VALUES, max_size=5))
 def test_any_edit_loads_or_is_one_line(
     tmp_path_factory: pytest.TempPathFactory, edit: dict[str, Any]
 ) -> None:

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
+from phase8_tune.tuner.builtin.phase8.settings import Phase8Settings
 from phase8_tune.tuner.cli import main
 from phase8_tune.tuner.training import verification
 from phase8_tune.tuner.training.recommended import to_yaml
 from phase8_tune.tuner.training.session import Request
-from phase8_tune.tuner.training.settings import Measured, Predicted, TrainingSettings, load_settings
+from phase8_tune.tuner.training.settings import load_settings
 from phase8_tune.tuner.training.verification import Life, life_request
 from phase8_tune.tuner.values.errors import UserInputError
+from phase8_tune.tuner.workloads.settings import Measured, Predicted
 
 from .training_runs import Result
 
@@ -50,7 +52,7 @@ PREDICTED = Predicted(
     device_kind="predicted",
     **PROMISED,
 )
-SETTINGS = TrainingSettings(d_model=128, n_layers=4, n_seq=64, batch_size=2, n_heads=4, htt_rank=16)
+SETTINGS = Phase8Settings(d_model=128, n_layers=4, n_seq=64, batch_size=2, n_heads=4, htt_rank=16)
 
 
 @dataclass

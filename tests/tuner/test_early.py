@@ -15,13 +15,14 @@ from phase8_tune.tuner.predict.rate.profiles import gpu_profile
 from phase8_tune.tuner.report.early import EarlyOutputs, Expected
 from phase8_tune.tuner.report.facts import RunFacts
 from phase8_tune.tuner.training import recommended
-from phase8_tune.tuner.training.settings import TrainingSettings, load_settings
+from phase8_tune.tuner.training.settings import load_settings
 from phase8_tune.tuner.values.atomic_write import write_atomically
 from phase8_tune.tuner.values.candidate import Candidate
 from phase8_tune.tuner.values.measurement import LedgerLine
 from phase8_tune.tuner.values.outcome import Outcome
 from phase8_tune.tuner.values.record import Record
 from phase8_tune.tuner.values.timing import Timing
+from phase8_tune.tuner.workloads.settings import TrainingSettings
 
 from .report_records import BUDGET_BYTES, GPU, VERSIONS, make_candidate, make_record
 

@@ -14,7 +14,7 @@ from phase8_tune.kernels import gate
 from phase8_tune.kernels.gate import GateFailure, GateResult
 from phase8_tune.kernels.gate_draws import DEVICE_SHAPES, ODD_SHAPES
 from phase8_tune.kernels.versions import OPERATIONS, implementation
-from phase8_tune.tuner.builtin import phase8
+from phase8_tune.tuner.builtin.phase8 import workload as phase8
 from phase8_tune.tuner.measuring.protocol import Checked, CheckRequest, decode_reply, encode
 from phase8_tune.tuner.values.candidate import Candidate
 from phase8_tune.tuner.values.outcome import Outcome

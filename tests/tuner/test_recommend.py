@@ -10,7 +10,7 @@ import pytest
 from phase8_tune.phase8.config import PRESETS, preset
 from phase8_tune.tuner.records.frontier import to_points
 from phase8_tune.tuner.records.recommend import recommend
-from phase8_tune.tuner.training.recommended import to_settings, to_yaml, write_recommendations
+from phase8_tune.tuner.training.recommended import settings_of, to_yaml, write_recommendations
 from phase8_tune.tuner.training.settings import load_settings
 from phase8_tune.tuner.values.errors import UserInputError
 from phase8_tune.tuner.values.outcome import Outcome
@@ -21,7 +21,9 @@ from .report_records import BUDGET_BYTES, CPU, make_candidate, make_record
 
 def settings_text(record: Record) -> str:
     (point,) = recommend(to_points([record]))
-    return to_yaml(to_settings(point))
+    settings = settings_of(point)
+    assert settings is not None
+    return to_yaml(settings)
 
 
 def test_the_fastest_of_each_model_smallest_model_first() -> None:
@@ -82,7 +84,7 @@ def test_the_file_loads_back_to_the_same_model(tmp_path: Path, model: str, varia
     assert settings.measured is not None
     assert settings.measured.digest == record.digest
     assert settings.measured.mean_tokens_per_s == pytest.approx(1000)
-    assert settings == to_settings(recommend(to_points([record]))[0])
+    assert settings == settings_of(recommend(to_points([record]))[0])
 
 
 def test_files_of_models_without_a_record_go_and_others_stay(tmp_path: Path) -> None:

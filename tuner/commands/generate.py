@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from ...phase8.decoding import Decoder
     from ..training.checkpoint import Weights
     from ..training.tokenizer import Tokenizer
+    from ..workloads.trainer import Generator
 
 
 class StopTexts:
@@ -109,7 +109,7 @@ def generate(
             raise UserInputError(f"{option}: expected at least one character, got an empty text")
     import torch
 
-    from ...phase8.decoding import sample
+    from ..builtin.drawing import sample
 
     if device == "cuda" and not torch.cuda.is_available():
         raise UserInputError("--device cuda: no CUDA GPU is visible to PyTorch; use --device cpu or auto")
@@ -133,11 +133,11 @@ def generate(
         return sample(known, temperature=temperature, top_k=top_k, top_p=top_p, generator=generator)
 
     try:
-        decoder = _decoder(weights, where, checkpoint)
-        _print_until_stopped(_pieces(decoder, torch.tensor([ids]), draw, count, tokenizer), stops)
+        continued = _generator(weights, where, checkpoint)
+        _print_until_stopped(_pieces(continued, torch.tensor([ids]), draw, count, tokenizer), stops)
     except torch.OutOfMemoryError as error:
         raise DeviceError(
-            f"{where}: out of memory for a model of {weights.settings.to_config().parameter_count():,} "
+            f"{where}: out of memory for a model of {weights.settings.parameter_count():,} "
             "parameters; close other programs, or use --device cpu"
         ) from error
 
@@ -173,7 +173,7 @@ def _encoded(prompt: str, tokenizer: Tokenizer, weights: Weights) -> list[int]:
 
 def _count(max_tokens: int | None, prompted: int, weights: Weights) -> int:
     """Tokens to generate at most. Raises: UserInputError where n_seq has no room for them."""
-    from ...phase8.decoding import room_after
+    from ..builtin.drawing import room_after
 
     n_seq = weights.settings.n_seq
     room = room_after(n_seq, prompted)
@@ -190,24 +190,15 @@ def _count(max_tokens: int | None, prompted: int, weights: Weights) -> int:
     return room if max_tokens is None else max_tokens
 
 
-def _decoder(weights: Weights, device: torch.device, path: Path) -> Decoder:
-    """The model for decoding: in the precision it was trained for on a GPU, in float32 on a CPU.
+def _generator(weights: Weights, device: torch.device, path: Path) -> Generator:
+    """The model, ready to continue texts.
 
     Raises: UserInputError where the tensors are not those of the settings.
     """
     import torch
 
-    from ...phase8.decoding import Decoder
-    from ...phase8.model import Phase8Model
-
-    settings = weights.settings
-    with device:
-        model = Phase8Model(
-            settings.to_config(),
-            mixed_precision=settings.mixed_precision if device.type == "cuda" else "none",
-        )
     try:
-        model.load_state_dict(weights.tensors)
+        return weights.settings.make_generator(weights.tensors, device)
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
@@ -215,18 +206,20 @@ def _decoder(weights: Weights, device: torch.device, path: Path) -> Decoder:
             f"{path}: expected the weights of the model that its settings describe, got others; "
             "take another checkpoint"
         ) from error
-    return Decoder(model)
 
 
 def _pieces(
-    decoder: Decoder, prompt: Tensor, draw: Callable[[Tensor], Tensor], count: int, tokenizer: Tokenizer
+    generate_tokens: Generator,
+    prompt: Tensor,
+    draw: Callable[[Tensor], Tensor],
+    count: int,
+    tokenizer: Tokenizer,
 ) -> Iterator[str]:
     """The continuation of prompt [1, N], whole characters at a time, until the end of the text."""
-    from ...phase8.decoding import generate as generate_tokens
     from ..training.tokenizer import decode_stream
 
     stream = decode_stream(tokenizer)
-    for tokens in generate_tokens(decoder, prompt, draw, max_tokens=count):
+    for tokens in generate_tokens(prompt, draw, max_tokens=count):
         token = int(tokens[0])
         if token == tokenizer.end_of_text:
             break

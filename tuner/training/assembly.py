@@ -11,7 +11,7 @@ import click
 import torch
 from torch import Tensor
 
-from ...phase8.training import Trainer, TrainingOptions
+from ..workloads.trainer import Trainer
 from .batches import HostBatches, PinnedBatches
 from .card import HeldCard
 from .checkpoint import Checkpoint, Progress
@@ -74,14 +74,7 @@ def assemble(
     """
     settings, progress = asked.settings, start.progress
     device = torch.device("cpu") if card is None else torch.device("cuda", 0)
-    options = TrainingOptions(
-        kernel_version=settings.triton_kernel_version,
-        gradient_checkpointing=settings.gradient_checkpointing,
-        mixed_precision=settings.mixed_precision,
-        learning_rate=asked.schedule.peak,
-        seed=progress.seed,
-    )
-    trainer = Trainer(settings.to_config(), options, device=device)
+    trainer = settings.make_trainer(seed=progress.seed, learning_rate=asked.schedule.peak, device=device)
     sampler = WindowSampler(
         training_tokens, batch_size=settings.batch_size, n_seq=settings.n_seq, seed=progress.seed
     )
@@ -106,8 +99,8 @@ def assemble(
     )
     stack.callback(metrics.close)
     display.tell(
-        f"{settings.model}: {settings.to_config().parameter_count():,} parameters on {device.type}, "
-        f"{settings.batch_size} × {settings.n_seq} tokens a batch, {settings.triton_kernel_version} kernels; "
+        f"{settings.model}: {settings.parameter_count():,} parameters on {device.type}, "
+        f"{settings.batch_size} × {settings.n_seq} tokens a batch, {settings.computed_with}; "
         f"{len(training_tokens):,} tokens to train on (unigram entropy "
         f"{unigram_entropy(training_tokens):.3f})"
     )

@@ -15,16 +15,19 @@ from typing import Any, Final
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from ..values.atomic_write import replaced_whole
+from ..values.candidate import DEFAULT_WORKLOAD
 from ..values.errors import UserInputError
 from ..values.format_versions import FORMAT_KEY, later_format
 from ..values.sizes import format_mb
-from .settings import TrainingSettings
+from ..workloads.settings import TrainingSettings
+from .settings import to_settings
 
-FORMAT_VERSION: Final = 3
+FORMAT_VERSION: Final = 4
+_OF_PHASE8: Final = 3
+"""What is written where the workload is Phase 8: earlier versions read it, and know no other workload."""
 _MODEL = "model."
 _ANEW = "choose another --output, or start anew with --no-resume, which replaces it"
 
@@ -121,6 +124,7 @@ def read_checkpoint(path: Path, settings: TrainingSettings) -> Checkpoint:
         return _read_format_1(path, settings)
     tensors, metadata = _read(path, _ANEW)
     written = _settings(metadata, path)
+    _check_workload(written.workload, settings, path)
     _check_shape(shape_of(written), settings, path)
     if "progress" not in metadata:
         raise UserInputError(f"{path}: expected all that going on needs, got weights alone; {_ANEW}")
@@ -134,17 +138,14 @@ def read_checkpoint(path: Path, settings: TrainingSettings) -> Checkpoint:
 
 def shape_of(settings: TrainingSettings) -> dict[str, Any]:
     """What must agree for the weights to fit; the rest (batch, kernels, precision) may change on resuming."""
-    return settings.model_dump(
-        include={"d_model", "n_layers", "n_seq", "variant", "n_heads", "htt_rank", "ar_ssm_rank"}
-        | {"window", "vocab_size", "htt_dims", "low_rank_ffn"}
-    )
+    return settings.model_dump(include=set(settings.shape_keys))
 
 
 def _write(
     path: Path, tensors: Mapping[str, Tensor], checkpoint: Checkpoint, *, progress: Progress | None
 ) -> None:
     metadata = {
-        FORMAT_KEY: FORMAT_VERSION,
+        FORMAT_KEY: _OF_PHASE8 if checkpoint.settings.workload == DEFAULT_WORKLOAD else FORMAT_VERSION,
         "settings": checkpoint.settings.model_dump(mode="json", exclude_none=True),
         "tokenizer": asdict(checkpoint.tokenizer),
     }
@@ -185,10 +186,15 @@ def _weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _settings(metadata: Mapping[str, Any], path: Path) -> TrainingSettings:
-    try:
-        return TrainingSettings.model_validate(metadata["settings"])
-    except ValidationError as error:
-        raise UserInputError(f"{path}: the settings inside are not understood ({error.title})") from error
+    return to_settings(metadata["settings"], f"{path}: the settings inside")
+
+
+def _check_workload(found: str, settings: TrainingSettings, path: Path) -> None:
+    if found != settings.workload:
+        raise UserInputError(
+            f"{path}: workload: expected {settings.workload} as in the settings, got a checkpoint of "
+            f"{found}; {_ANEW}"
+        )
 
 
 def _check_shape(found: Mapping[str, Any], settings: TrainingSettings, path: Path) -> None:
@@ -215,6 +221,7 @@ def _read_format_1(path: Path, settings: TrainingSettings) -> Checkpoint:
         raise UserInputError(f"{path}: {later}")
     if not isinstance(state, dict) or not {"shape", "step", "trainer"} <= state.keys():
         raise UserInputError(f"{path}: expected a checkpoint of phase8-train, got another file; {_ANEW}")
+    _check_workload(DEFAULT_WORKLOAD, settings, path)
     _check_shape(state["shape"], settings, path)
     trainer = state["trainer"]
     tensors = {f"{_MODEL}{name}": tensor for name, tensor in trainer["model"].items()}

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...phase8.training import Trainer
 from ..values.errors import Phase8TuneError
 from ..values.interrupt import interrupt_deferred
+from ..workloads.trainer import Trainer
 from .batches import BatchSource
 from .card import HeldCard
 from .checkpoint import Checkpoint, Progress, write_checkpoint, write_weights

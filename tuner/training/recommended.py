@@ -12,7 +12,6 @@ from typing import Any
 
 import yaml
 
-from ...phase8.config import Phase8Config, Variant, preset
 from ..records.frontier import Point
 from ..records.recommend import recommendation_name
 from ..values.atomic_write import write_atomically
@@ -21,63 +20,23 @@ from ..values.errors import UserInputError
 from ..values.measurement import Measurement
 from ..values.sizes import MIB, format_budget
 from ..values.yaml_dialect import Dumper
-from .settings import Measured, Predicted, TrainingSettings, load_settings
+from ..workloads.settings import Measured, Predicted, TrainingSettings, settings_class
+from .settings import load_settings
 
 _REASON = "#: "
 """How a line begins that says why a file was chosen."""
 _GOAL = "goal-"
 
-VARIANTS: dict[str, Variant] = {"phase8": "phase8", "phase7": "phase7"}
-
-
-def to_config(candidate: Candidate) -> Phase8Config:
-    """The model that a candidate of the workload phase8 names.
-
-    Raises: ValueError, naming the field, for a model or variant that is none.
-    """
-    if candidate.variant not in VARIANTS:
-        raise ValueError(f"variant: expected one of {', '.join(VARIANTS)}, got {candidate.variant!r}")
-    return preset(
-        candidate.model,
-        n_seq=candidate.n_seq,
-        variant=VARIANTS[candidate.variant],
-        vocab_size=candidate.vocab_size,
-    )
-
 
 def settings_of(point: Point) -> TrainingSettings | None:
-    """The settings that reproduce a point, as its workload writes them; None where it has none."""
-    module, _, name = (point.candidate.spec.settings or "").partition(":")
-    if not module:
+    """The settings that reproduce a point, with where they come from; None where its workload has none."""
+    candidate = point.candidate
+    kind = settings_class(candidate.workload)
+    if kind is None:
         return None
-    found: TrainingSettings = getattr(importlib.import_module(module), name)(point)
-    return found
-
-
-def to_settings(point: Point) -> TrainingSettings:
-    """The settings that reproduce a point of Phase 8, with where they come from."""
-    candidate, measurement = point.candidate, point.record.measurement
-    config = to_config(candidate)
-    is_predicted = measurement.predicted is not None
-    return TrainingSettings(
-        d_model=config.d_model,
-        n_layers=config.n_layers,
-        n_seq=config.n_seq,
-        batch_size=candidate.batch_size,
-        workload="phase8",
-        model=candidate.model,
-        variant=config.variant,
-        n_heads=config.n_heads,
-        htt_rank=config.htt_rank,
-        ar_ssm_rank=config.ar_ssm_rank,
-        window=config.window,
-        vocab_size=config.vocab_size,
-        htt_dims=config.embedding_dims,
-        low_rank_ffn=config.low_rank_ffn,
-        use_triton_kernel=candidate.kernel_version != "reference",
-        triton_kernel_version=candidate.kernel_version,
-        gradient_checkpointing=candidate.gradient_checkpointing,
-        mixed_precision=candidate.mixed_precision,
+    is_predicted = point.record.measurement.predicted is not None
+    return kind.of_candidate(
+        candidate,
         measured=None if is_predicted else _measured(point),
         predicted=_predicted(point) if is_predicted else None,
     )

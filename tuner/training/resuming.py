@@ -8,12 +8,10 @@ from pathlib import Path
 import torch
 
 from ..values.errors import UserInputError
+from ..workloads.settings import TrainingSettings
 from .checkpoint import Checkpoint, Progress, Tokenization, read_checkpoint, read_weights, write_weights
 from .places import best_path, resume_path
 from .schedule import Schedule
-from .settings import TrainingSettings
-
-_MAY_DIFFER = ("batch_size", "triton_kernel_version", "gradient_checkpointing", "mixed_precision")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +86,7 @@ def agree(earlier: Checkpoint, asked: Asked) -> tuple[Progress, list[str]]:
         )
     told = [
         f"{key}: {getattr(earlier.settings, key)} until now, goes on with {getattr(asked.settings, key)}"
-        for key in _MAY_DIFFER
+        for key in asked.settings.may_differ
         if getattr(earlier.settings, key) != getattr(asked.settings, key)
     ]
     if progress.tokens_digest is not None and progress.tokens_digest != asked.tokens_digest:

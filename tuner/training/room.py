@@ -12,16 +12,12 @@ from ..predict.rate.profiles import DEFAULT_PROFILE, gpu_profile
 from ..predict.store import PredictionStore
 from ..values.errors import Phase8TuneError, UserInputError
 from ..values.sizes import format_mb
-from .settings import TrainingSettings
+from ..workloads.settings import TrainingSettings
 
 PEAK_TOLERANCE = 0.005
 """Of a measured peak memory, by which another training of the same settings may exceed it."""
 STATE_BYTES = 12
 """Of a parameter in a checkpoint: the weight and its two moments, float32 each."""
-_LEAST_BYTES = 2 * 4
-"""Of a token, layer and channel: a block keeps at least its input and one product, float32."""
-_MOST_BYTES = 64 * 4
-"""The reference keeps less than this; below half of the memory by this figure nothing is looked at closer."""
 
 
 def budget_of(vram_bytes: int | None, settings: TrainingSettings) -> int | None:
@@ -66,12 +62,12 @@ def check_host_memory(settings: TrainingSettings, available_bytes: int | None = 
     Raises: UserInputError, one line, with the largest batch that would fit.
     """
     available = host_memory_bytes() if available_bytes is None else available_bytes
-    elements = settings.batch_size * settings.n_seq * settings.n_layers * settings.d_model
-    if elements * _MOST_BYTES < available // 2:
+    least_bytes, most_bytes = settings.activation_bytes()
+    if most_bytes < available // 2:
         return
     largest = largest_batch(settings, available)
-    if largest is None and elements * _LEAST_BYTES > available:
-        largest = available * settings.batch_size // (elements * _LEAST_BYTES)
+    if largest is None and least_bytes > available:
+        largest = available * settings.batch_size // least_bytes
     if largest is not None and settings.batch_size > largest:
         raise UserInputError(
             f"batch_size: expected at most {largest} at n_seq {settings.n_seq} for this computer's "

@@ -18,12 +18,13 @@ from ..machine.lock import LockedError, ProcessLock
 from ..machine.process_memory import process_peak_bytes
 from ..values.errors import DeviceError, InterruptedStudyError, UserInputError
 from ..values.interrupt import interrupt_deferred
+from ..workloads.settings import TrainingSettings
 from .curve import draw_curve
 from .metrics import read_metrics
 from .places import curve_path, drafts, lock_path, metrics_path, resume_path
 from .room import budget_of, check_disk, check_host_memory, largest_batch, promised_peak_bytes
 from .schedule import Schedule
-from .settings import TrainingSettings, load_settings
+from .settings import load_settings
 from .sources import check_text, find_sources
 from .tokenizer import Tokenizer, load_tokenizer
 from .tokens import Tokens, check_vocabulary, open_tokens, split
@@ -89,7 +90,7 @@ def run_session(request: Request) -> SessionResult | None:
     for source in sources:
         check_text(source, force=request.force)
     tokenizer = load_tokenizer(request.tokenizer)
-    check_disk(request.output, settings.to_config().parameter_count())
+    check_disk(request.output, settings.parameter_count())
     with _alone_at(request.output):
         tokens = open_tokens(
             sources,
@@ -148,16 +149,18 @@ def _train(
 ) -> SessionResult | None:
     training_tokens, held_out = split(tokens, settings.n_seq)
 
-    def count_parameters(vocab_size: int) -> int:
-        return settings.model_copy(update={"vocab_size": vocab_size}).to_config().parameter_count()
-
-    notes = tokens.note, check_vocabulary(tokens.array, tokenizer, settings.vocab_size, count_parameters)
+    notes = (
+        tokens.note,
+        check_vocabulary(tokens.array, tokenizer, settings.vocab_size, settings.parameter_count),
+    )
     for note in notes:
         if note is not None:
             click.echo(note)
     on_gpu = _uses_gpu(request.device)
     if not on_gpu:
-        settings = _for_cpu(settings)
+        settings, note = settings.for_cpu()
+        if note is not None:
+            click.echo(note)
         check_host_memory(settings)
     from .assembly import assemble, find_start
     from .checkpoint import Tokenization
@@ -221,16 +224,6 @@ def _uses_gpu(choice: str) -> bool:
             "cpu, or see what `phase8-tune doctor` says"
         )
     return torch.cuda.is_available()
-
-
-def _for_cpu(settings: TrainingSettings) -> TrainingSettings:
-    if settings.triton_kernel_version == "reference":
-        return settings
-    click.echo(
-        f"the {settings.triton_kernel_version} kernels need a GPU: trains on this CPU with the reference "
-        "kernels, which compute the same"
-    )
-    return settings.model_copy(update={"use_triton_kernel": False, "triton_kernel_version": "reference"})
 
 
 def _parts(request: Request, settings: TrainingSettings) -> int:

@@ -15,8 +15,8 @@ from ..machine.environment import driver_versions, installed_version, processor_
 from ..machine.nvml import Card, open_nvml
 from ..measuring.monitor import CardMonitor
 from ..values.errors import DeviceError, Phase8TuneError, UserInputError
+from ..workloads.settings import Measured, Predicted, TrainingSettings, Verified
 from .room import PEAK_TOLERANCE
-from .settings import Measured, Predicted, TrainingSettings, Verified
 
 STEPS = 200
 STEADY_S = 60.0

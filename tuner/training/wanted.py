@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..workloads.settings import TrainingSettings
 from .checkpoint import Progress, Tokenization
 from .schedule import Schedule
-from .settings import TrainingSettings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -40,9 +40,9 @@ class WorkloadSpec:
     and axes, those that make it no larger; None: none.
     obstacle: why a model does not take such axes, in a line; None: it does, or nothing is known of that.
     needs: modules without which its models cannot be built; they come with the extra of its name.
-    settings: `module:function` from a point to a settings file; None: there is none. files: `module:function`
-    that writes other files of a recommended candidate: it is given a folder, how their names begin, and the
-    candidate; returns their paths.
+    settings: `module:class` of its settings files (tuner/workloads/settings.py); None: there are none.
+    files: `module:function` that writes other files of a recommended candidate: it is given a folder, how
+    their names begin, and the candidate; returns their paths.
     """
 
     name: str = ""

@@ -71,7 +71,7 @@ SPEC = WorkloadSpec(
     model_size=model_size,
     parameters=parameters,
     position_parameters=position_parameters,
-    settings="phase8_tune.tuner.training.recommended:to_settings",
+    settings="phase8_tune.tuner.builtin.phase8.settings:Phase8Settings",
     axes=(
         Axis(
             name="variant",

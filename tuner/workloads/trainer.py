@@ -1,0 +1,71 @@
+"""What a training needs of a model: its step and its state by name; and what continues texts with it.
+
+Torch is named for types only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+class Trainer(Protocol):
+    """A model of tokens, its optimizer and the step that trains it. Losses are detached and on the device."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def setup_calls(self) -> int:
+        """Calls of `step` with one shape of tokens that compile or capture something, before all are
+        alike."""
+        ...
+
+    def set_learning_rate(self, learning_rate: float) -> None: ...
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """One step on tokens [B, N + 1] int64: predict each next token. Returns the loss, a scalar."""
+        ...
+
+    def accumulate(self, tokens: Tensor, parts: int) -> Tensor:
+        """Gradients of one of `parts` equal parts of a step; `update` then takes the step. Returns the
+        loss."""
+        ...
+
+    def update(self) -> None:
+        """Take the step that the gradients accumulated so far say."""
+        ...
+
+    def evaluate(self, tokens: Tensor) -> Tensor:
+        """The loss on tokens [B, N + 1] int64 without training."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that a later process needs to go on, by name, on the device: `model.…`, `optimizer.KIND.…`,
+        `scaler.…`."""
+        ...
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Overwrite what `tensors` gives, which may lie in host memory. A step must have been taken.
+
+        Raises: KeyError for a tensor that is missing; RuntimeError (torch's) for one of another shape.
+        """
+        ...
+
+
+class Generator(Protocol):
+    """A trained model that continues texts."""
+
+    def __call__(
+        self, prompt: Tensor, draw: Callable[[Tensor], Tensor], *, max_tokens: int
+    ) -> Iterator[Tensor]:
+        """Continue prompts token by token: prompt [B, N] int64 → max_tokens times tokens [B] int64.
+
+        draw: logits [B, V] → tokens [B]. A token is read when the next is asked for.
+        Raises: ValueError where prompt and continuation do not fit the model's positions.
+        """
+        ...
