@@ -14,9 +14,13 @@ from phase8_tune.tuner.machine.nvml import open_nvml
 from .search_bench import BUDGET_BYTES, TINY
 
 
-def _looked(kind: Literal["cuda", "cpu"], root: Path) -> ahead.Ahead | None:
-    with ahead.working_ahead(TINY, kind, (), budget_bytes=BUDGET_BYTES, reserve_bytes=0, root=root) as found:
-        return found
+def _looked(kind: Literal["cuda", "cpu"], root: Path) -> tuple[ahead.Ahead | None, list[str]]:
+    """What is worked with, and what was told."""
+    told: list[str] = []
+    with ahead.working_ahead(
+        TINY, kind, (), budget_bytes=BUDGET_BYTES, reserve_bytes=0, root=root, tell=told.append
+    ) as found:
+        return found, told
 
 
 @pytest.mark.parametrize(
@@ -32,18 +36,16 @@ def test_a_card_without_figures_is_told_and_nothing_is_foreseen(
     called: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("PHASE8_TUNE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(ahead, "open_nvml", lambda: open_nvml(card))
     monkeypatch.setattr(ahead, "device_uuids", lambda gpus: ("GPU-fake",))
-    assert _looked("cuda", tmp_path) is None
-    (told,) = capsys.readouterr().err.splitlines()
-    assert told.startswith(f"phase8-tune: no figures of {called}, so nothing is predicted; ")
+    found, (told,) = _looked("cuda", tmp_path)
+    assert found is None
+    assert told.startswith(f"no figures of {called}, so nothing is predicted; ")
     assert "`phase8-tune predict --calibrate`" in told
     assert not (tmp_path / ahead.COMPILER_LOG).exists()
 
 
-def test_of_a_cpu_nothing_is_foreseen_nor_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _looked("cpu", tmp_path) is None
-    assert capsys.readouterr().err == ""
+def test_of_a_cpu_nothing_is_foreseen_nor_told(tmp_path: Path) -> None:
+    assert _looked("cpu", tmp_path) == (None, [])

@@ -144,42 +144,37 @@ def settled(
     *,
     asked: int | None = None,
     earlier: Sequence[Record] = (),
-) -> int:
-    """What a run on a card of 8 GiB is told to leave of a budget of all of it."""
+) -> tuple[int, list[str]]:
+    """What a run on a card of 8 GiB is told to leave of a budget of all of it, and what is told."""
+    told: list[str] = []
     monkeypatch.setattr(request_module, "open_nvml", lambda: open_nvml(library))
     request = RunRequest(vram_bytes=8 * GIB, command="", reserve_bytes=asked)
-    return settle_reserve(request, 8 * GIB, [library.uuid], earlier)
+    return settle_reserve(request, 8 * GIB, [library.uuid], earlier, told.append), told
 
 
-def test_a_run_says_what_it_leaves_and_why(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert settled(monkeypatch, laptop()) == 1500 * MIB
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("phase8-tune: --reserve auto: 1,500.00 MB of the budget: others hold 700.00 MB")
-    assert settled(monkeypatch, laptop(display=0, used=200 * MIB)) == 0
-    assert capsys.readouterr().err == ""
+def test_a_run_says_what_it_leaves_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    size_bytes, (line,) = settled(monkeypatch, laptop())
+    assert size_bytes == 1500 * MIB
+    assert line.startswith("--reserve auto: 1,500.00 MB of the budget: others hold 700.00 MB")
+    assert settled(monkeypatch, laptop(display=0, used=200 * MIB)) == (0, [])
 
 
 @pytest.mark.parametrize("asked", [0, 64 * MIB])
-def test_a_size_of_ones_own_is_taken_as_it_is(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], asked: int
-) -> None:
-    assert settled(monkeypatch, laptop(), asked=asked) == asked
-    assert capsys.readouterr().err == ""
+def test_a_size_of_ones_own_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch, asked: int) -> None:
+    assert settled(monkeypatch, laptop(), asked=asked) == (asked, [])
 
 
-def test_a_run_that_is_gone_on_with_keeps_its_reserve(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_that_is_gone_on_with_keeps_its_reserve(monkeypatch: pytest.MonkeyPatch) -> None:
     record = make_record()
     line = LedgerLine(name="margin", size_bytes=1700 * MIB, source="--reserve")
     measurement = record.measurement.model_copy(update={"ledger": (line,)})
     earlier = [make_record(), record.model_copy(update={"measurement": measurement})]
-    assert settled(monkeypatch, laptop(), earlier=earlier) == 1700 * MIB
-    assert "1,700.00 MB of the budget, as earlier in this run" in capsys.readouterr().err
-    assert settled(monkeypatch, laptop(used=2 * GIB), earlier=earlier) == 2 * GIB + DISPLAY_MARGIN_BYTES
-    assert settled(monkeypatch, laptop(), asked=0, earlier=earlier) == 0
+    size_bytes, (told,) = settled(monkeypatch, laptop(), earlier=earlier)
+    assert size_bytes == 1700 * MIB
+    assert "1,700.00 MB of the budget, as earlier in this run" in told
+    size_bytes, _ = settled(monkeypatch, laptop(used=2 * GIB), earlier=earlier)
+    assert size_bytes == 2 * GIB + DISPLAY_MARGIN_BYTES
+    assert settled(monkeypatch, laptop(), asked=0, earlier=earlier) == (0, [])
 
 
 def test_a_card_that_others_fill_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

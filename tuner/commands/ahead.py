@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +14,10 @@ from ..machine.devices import device_uuids
 from ..machine.nvml import open_nvml
 from ..predict.rate.calibration import known_profile
 from ..predict.rate.profiles import GpuProfile
+from ..predict.tracers import LocalTracers
 from ..search.foresight import Foresight, LookingAhead
 from ..study.definition import StudyDefinition
 from ..study.space import SearchSpace
-from .request import tell
 
 _LEFT_TO_MEASURING = 2
 """Cores that are left to the driver and the worker: steps that wait for the host are timed meanwhile."""
@@ -43,10 +43,11 @@ def working_ahead(
     budget_bytes: int,
     reserve_bytes: int,
     root: Path,
+    tell: Callable[[str], None],
 ) -> Iterator[Ahead | None]:
-    """Predict and compile while the block runs; None, told to the user, for a GPU without figures.
+    """Predict and compile while the block runs; None, told in a line, for a GPU without figures.
 
-    gpus: UUIDs; none: the first visible. root: the run's folder.
+    gpus: UUIDs; none: the first visible. root: the run's folder. tell: called from another thread too.
     """
     if kind != "cuda":
         yield None
@@ -68,7 +69,7 @@ def working_ahead(
         profile,
         budget_bytes=budget_bytes,
         reserve_bytes=reserve_bytes,
-        processes=processes,
+        tracers=LocalTracers(processes),
         on_problem=lambda problem: tell(f"not predicted, so measured without: {problem}"),
     )
     with KernelCompiler(profile, processes=processes, log=root / COMPILER_LOG) as compiler, looking as ahead:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ...kernels.versions import KERNEL_VERSIONS
 from ..predict.rate.abilities import WITHOUT_TRITON, lacking
 from ..predict.rate.profiles import GpuProfile
 from ..study.changes import without
 from ..study.definition import StudyDefinition
 from ..values.errors import UserInputError
-from .request import tell
 
 _PRECISIONS = ("bf16", "fp16", "none")
 
 
-def for_card(definition: StudyDefinition, text: str, profile: GpuProfile) -> tuple[StudyDefinition, str]:
+def for_card(
+    definition: StudyDefinition, text: str, profile: GpuProfile, tell: Callable[[str], None]
+) -> tuple[StudyDefinition, str]:
     """The study without what does not run on the card, which is told in a line, and its text.
 
     Raises: UserInputError where nothing of it runs there.

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Literal
 
 from ..machine.devices import device_total_bytes, device_uuids, resolve_device
 from ..machine.gpus import select_gpus
+from ..machine.nvml import open_nvml
+from ..measuring.gauge import Gauge, card_gauge, worker_gauge
 from ..measuring.pool import LocalExecutor
 from ..measuring.worker_measurer import WorkerMeasurer
 from ..predict.rate.calibration import present_profile
@@ -20,12 +21,10 @@ from ..records.journal import read_records
 from ..records.results import Results
 from ..records.run_directory import RunPaths, check_run_directory
 from ..records.samplers import check_sampler
-from ..report.answers import render_end
+from ..report.display import Beginning, Display, Ending
 from ..report.early import EarlyOutputs, Expected
 from ..report.facts import RunFacts
 from ..report.outputs import write_outputs
-from ..report.progress_bar import ProgressDisplay
-from ..report.terminal import render_outcomes
 from ..search.foresight import Foresight
 from ..search.progress import SearchEvent, StopReason
 from ..search.search import run_search
@@ -40,20 +39,25 @@ from ..values.errors import (
 from ..values.interrupt import interrupt_deferred
 from ..values.record import Record
 from ..values.sizes import format_budget
-from ..values.terminal import fill, terminal_width
 from ..values.timing import Timing
 from .ahead import Ahead, working_ahead
 from .planned_run import plan
-from .request import RunRequest, read_study, run_root, settle_budget, settle_reserve, tell
+from .request import RunRequest, read_study, run_root, settle_budget, settle_reserve
 
 _DEFAULT_STUDIES = {"cuda": "default", "cpu": "cpu"}
 _OWNERS = {"cuda": "this GPU has", "cpu": "this computer's memory holds"}
 
 
-def execute(request: RunRequest) -> list[Path]:
-    """Search, or go on with a search, then write and print what was found; without a GPU, plan for one.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DoneRun:
+    """A run that has come to its end; recommended: the files that were measured, none of a plan."""
 
-    Returns the recommended files that were measured, none of a plan.
+    root: Path
+    recommended: tuple[Path, ...] = ()
+
+
+def execute(request: RunRequest, display: Display) -> DoneRun:
+    """Search, or go on with a search, then write and show what was found; without a GPU, plan for one.
 
     Raises: UserInputError, NothingFitsError, DeviceError, InterruptedStudyError; files are written before.
     """
@@ -65,29 +69,34 @@ def execute(request: RunRequest) -> list[Path]:
                 f"{option}: plans for a card, got --device {request.device} too, which measures; "
                 "leave out one"
             )
-        plan(request, asked)
-        return []
+        return DoneRun(root=plan(request, asked, display))
     chosen = None if request.study is None else read_study(request.study, request)
     gpus = () if request.gpus is None else select_gpus(request.gpus)
     kind = resolve_device(request.device, gpus)
     if kind == "predicted":
-        plan(request, present_profile())
-        return []
+        return DoneRun(root=plan(request, present_profile(), display))
     definition, text = chosen or read_study(_DEFAULT_STUDIES[kind], request)
     check_sampler(definition.search.sampler)
-    budget_bytes = settle_budget(request, device_total_bytes(kind, gpus), _OWNERS[kind])
+    budget_bytes = settle_budget(request, device_total_bytes(kind, gpus), _OWNERS[kind], display.tell)
     root = run_root(request, definition, kind)
     check_run_directory(root, definition, budget_bytes)
     timing = definition.timing
     if request.timeout_s is not None:
         timing = timing.model_copy(update={"timeout_s": request.timeout_s})
-    device = f"{kind} ({len(gpus)} GPUs)" if len(gpus) > 1 else kind
-    tell(f"study {definition.name}, budget {format_budget(budget_bytes)}, device: {device}, run {root}")
-    if definition.missing_versions:
-        tell(f"not in this installation, left out: kernels {', '.join(definition.missing_versions)}")
     earlier = read_records(RunPaths(root=root).journal)
+    beginning = Beginning(
+        study=definition.name,
+        budget_bytes=budget_bytes,
+        device=f"{kind} ({len(gpus)} GPUs)" if len(gpus) > 1 else kind,
+        run_root=root,
+        is_plan=False,
+        earlier=earlier,
+    )
+    display.begin(beginning)
+    if definition.missing_versions:
+        display.tell(f"not in this installation, left out: kernels {', '.join(definition.missing_versions)}")
     uuids = device_uuids(gpus) if kind == "cuda" else ()
-    reserve_bytes = settle_reserve(request, budget_bytes, uuids, earlier if uuids else ())
+    reserve_bytes = settle_reserve(request, budget_bytes, uuids, earlier if uuids else (), display.tell)
     problem: Phase8TuneError | None = None
     reason: StopReason | None = None
     facts: RunFacts | None = None
@@ -95,12 +104,18 @@ def execute(request: RunRequest) -> list[Path]:
     expected: Expected | None = None
     try:
         with (
-            ProgressDisplay(sys.stderr) as progress,
+            display,
             working_ahead(
-                definition, kind, gpus, budget_bytes=budget_bytes, reserve_bytes=reserve_bytes, root=root
+                definition,
+                kind,
+                gpus,
+                budget_bytes=budget_bytes,
+                reserve_bytes=reserve_bytes,
+                root=root,
+                tell=display.tell,
             ) as ahead,
             LocalExecutor(
-                _make_measurers(
+                measurers := _make_measurers(
                     kind,
                     gpus,
                     budget_bytes=budget_bytes,
@@ -110,9 +125,10 @@ def execute(request: RunRequest) -> list[Path]:
                     earlier=earlier,
                     outside_bytes=0 if ahead is None else ahead.profile.outside_bytes,
                 ),
-                on_loss=lambda text: progress.tell(f"phase8-tune: {text}"),
+                on_loss=display.tell,
             ) as pool,
         ):
+            display.watch(_gauges(kind, uuids, measurers))
             facts = RunFacts(
                 run_root=root,
                 study_name=definition.name,
@@ -129,13 +145,13 @@ def execute(request: RunRequest) -> list[Path]:
                 now = datetime.now(UTC).isoformat(timespec="seconds")
                 expected = Expected(ahead.profile, budget_bytes, now)
             foresight = None if ahead is None else ahead.foresight
-            early = EarlyOutputs(facts, earlier, expected, progress.tell)
+            early = EarlyOutputs(facts, earlier, expected, display.tell)
             reason = run_search(
                 definition,
                 pool,
                 root,
                 budget_bytes=budget_bytes,
-                on_event=_Follower(progress, early, foresight),
+                on_event=_Follower(display, early, foresight),
                 definition_text=text,
                 foresight=foresight,
                 preparation=None if ahead is None else ahead.compiler,
@@ -159,10 +175,36 @@ def execute(request: RunRequest) -> list[Path]:
         except UserInputError as error:
             raise problem or error from None
         problem = problem or _judge(results, reason, root)
-        _print_results(results, facts, recommended, reason, sys.stdout)
+        display.end(
+            Ending(
+                results=results,
+                run_root=root,
+                recommended=recommended,
+                reason=reason,
+                problem=None if problem is None else str(problem),
+            )
+        )
     if problem is not None:
         raise problem
-    return recommended
+    return DoneRun(root=root, recommended=tuple(recommended))
+
+
+def _gauges(
+    kind: Literal["cuda", "cpu"], uuids: Sequence[str], measurers: Mapping[str, WorkerMeasurer]
+) -> dict[str, Gauge]:
+    """What each device shows, as far as NVML or the operating system tells it.
+
+    uuids: of the GPUs, in the order of the measurers.
+    """
+    if kind == "cpu":
+        return {name: worker_gauge(measurer.worker_pid) for name, measurer in measurers.items()}
+    nvml = open_nvml().nvml
+    cards = {} if nvml is None else {uuid: nvml.find(uuid) for uuid in uuids}
+    return {
+        name: card_gauge(card)
+        for name, uuid in zip(measurers, uuids, strict=False)
+        if (card := cards.get(uuid)) is not None
+    }
 
 
 def _make_measurers(
@@ -196,28 +238,15 @@ def _make_measurers(
 class _Follower:
     """What a search's events lead to: they are shown, and the run's files kept up to date."""
 
-    def __init__(self, progress: ProgressDisplay, early: EarlyOutputs, foresight: Foresight | None) -> None:
-        self._progress, self._early, self._foresight = progress, early, foresight
+    def __init__(self, display: Display, early: EarlyOutputs, foresight: Foresight | None) -> None:
+        self._display, self._early, self._foresight = display, early, foresight
         self._seen = 0
 
     def __call__(self, event: SearchEvent) -> None:
-        self._progress(event)
+        self._display.show(event)
         known = () if self._foresight is None else self._foresight.known
         self._early(event.last, known[self._seen :])
         self._seen = len(known)
-
-
-def _print_results(
-    results: Results,
-    facts: RunFacts,
-    recommended: Sequence[Path],
-    reason: StopReason | None,
-    stream: TextIO,
-) -> None:
-    ended = "it failed; what was measured is kept" if reason is None else reason.sentence
-    width = terminal_width(stream)
-    print(fill(f"\nSearch ended: {ended}.\n{render_outcomes(results.settled)}", width), file=stream)
-    print(render_end(results, facts.run_root, recommended, width=width), end="", file=stream, flush=True)
 
 
 def _judge(results: Results, reason: StopReason | None, root: Path) -> Phase8TuneError | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,12 +15,10 @@ from ..records.journal import Journal, read_records
 from ..records.knowledge import Knowledge
 from ..records.results import Results
 from ..records.run_directory import RunDirectory, check_run_directory
-from ..report.answers import render_end
+from ..report.display import Beginning, Display, Ending
 from ..report.early import Expected
 from ..report.facts import RunFacts
 from ..report.outputs import write_outputs
-from ..report.progress_bar import PredictionProgress
-from ..report.terminal import render_plan
 from ..search.decisions import decide, planned_device, to_records
 from ..search.plan_summary import PlanSummary, basis_of, read_summary, write_summary
 from ..search.progress import StopReason
@@ -33,9 +30,8 @@ from ..values.errors import InterruptedStudyError, NothingFitsError, UserInputEr
 from ..values.interrupt import interrupt_deferred
 from ..values.record import Record
 from ..values.sizes import format_budget
-from ..values.terminal import fill, terminal_width
 from .card_study import for_card
-from .request import RunRequest, read_study, run_root, settle_budget, tell
+from .request import RunRequest, read_study, run_root, settle_budget
 
 DEFAULT_STUDY = "default"
 _MEASURING_ONLY = {
@@ -49,9 +45,10 @@ _MEASURING_ONLY = {
 }
 
 
-def plan(request: RunRequest, profile: GpuProfile) -> None:
-    """Predict a whole study for a card, then write and print what was found; nothing is measured.
+def plan(request: RunRequest, profile: GpuProfile, display: Display) -> Path:
+    """Predict a whole study for a card, then write and show what was found; nothing is measured.
 
+    Returns the run's folder.
     Raises: UserInputError, NothingFitsError (after files are written), InterruptedStudyError.
     """
     for option, field in _MEASURING_ONLY.items():
@@ -60,20 +57,24 @@ def plan(request: RunRequest, profile: GpuProfile) -> None:
                 f"{option}: expected where something is measured, got it for a plan, which predicts the "
                 "whole study; leave it out, or measure on this computer with --device cpu"
             )
-    definition, text = for_card(*read_study(request.study or DEFAULT_STUDY, request), profile)
-    budget_bytes = settle_budget(request, profile.capacity_bytes, f"the {profile.title} has")
+    definition, text = for_card(*read_study(request.study or DEFAULT_STUDY, request), profile, display.tell)
+    budget_bytes = settle_budget(request, profile.capacity_bytes, f"the {profile.title} has", display.tell)
     root = run_root(request, definition, profile.name)
     check_run_directory(root, definition, budget_bytes)
-    tell(
-        f"study {definition.name}, budget {format_budget(budget_bytes)}, predicted for {profile.title} "
-        f"(nothing is measured), run {root}"
+    beginning = Beginning(
+        study=definition.name,
+        budget_bytes=budget_bytes,
+        device=profile.title,
+        run_root=root,
+        is_plan=True,
     )
+    display.begin(beginning)
     if definition.missing_versions:
-        tell(f"not in this installation, left out: kernels {', '.join(definition.missing_versions)}")
-    with PredictionStore() as store:
+        display.tell(f"not in this installation, left out: kernels {', '.join(definition.missing_versions)}")
+    with display, PredictionStore() as store:
         predictor = Predictor(profile=profile, store=store, reserve_bytes=request.reserve_bytes or 0)
         try:
-            summary, records = plan_in(root, definition, text, predictor, budget_bytes)
+            summary, records = plan_in(root, definition, text, predictor, budget_bytes, display)
         except KeyboardInterrupt:
             raise InterruptedStudyError(
                 "interrupted; what was predicted is kept: run the same command to go on"
@@ -94,14 +95,24 @@ def plan(request: RunRequest, profile: GpuProfile) -> None:
     results = Results.of(records)
     with interrupt_deferred():
         recommended = write_outputs(results, facts)
-    width = terminal_width(sys.stdout)
-    print(f"\n{fill(render_plan(summary, len(records)), width)}")
-    print(render_end(results, root, recommended, width=width), end="", flush=True)
+    problem = None
     if not results.frontier:
-        raise NothingFitsError(
+        problem = NothingFitsError(
             f"no configuration is predicted to fit {format_budget(budget_bytes)} on {profile.title}; raise "
             f"--vram, or plan smaller models, sequences or batches with --study; see {root / 'report.md'}"
         )
+    display.end(
+        Ending(
+            results=results,
+            run_root=root,
+            recommended=recommended,
+            plan=summary,
+            problem=None if problem is None else str(problem),
+        )
+    )
+    if problem is not None:
+        raise problem
+    return root
 
 
 class _EarlyFiles:
@@ -117,7 +128,12 @@ class _EarlyFiles:
 
 
 def plan_in(
-    root: Path, definition: StudyDefinition, definition_text: str, predictor: Predictor, budget_bytes: int
+    root: Path,
+    definition: StudyDefinition,
+    definition_text: str,
+    predictor: Predictor,
+    budget_bytes: int,
+    display: Display,
 ) -> tuple[PlanSummary, tuple[Record, ...]]:
     """Plan a study in a run directory, or take the plan that is there already.
 
@@ -142,15 +158,15 @@ def plan_in(
         if summary is None:
             now = datetime.now(UTC).isoformat(timespec="seconds")
             early = _EarlyFiles(Expected(predictor.profile, budget_bytes, now), root)
-            with PredictionProgress(sys.stderr) as progress:
-                problems: dict[str, int] = {}
+            problems: dict[str, int] = {}
 
-                def count(line: Candidate, problem: str) -> None:
-                    problems[problem] = problems.get(problem, 0) + 1
+            def count(line: Candidate, problem: str) -> None:
+                problems[problem] = problems.get(problem, 0) + 1
 
-                found = decide(definition, predictor, budget_bytes, early, progress, count)
+            found = decide(definition, predictor, budget_bytes, early, display.show_predicted, count)
+            display.close()
             for problem, lines in problems.items():
-                tell(f"not predicted, so left out of the plan, {lines} lines: {problem}")
+                display.tell(f"not predicted, so left out of the plan, {lines} lines: {problem}")
             made = to_records(found, predictor.profile, budget_bytes=budget_bytes, started_at=now)
             summary = found.summary
             kept = {record.digest for record in read_records(paths.journal)}

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -100,9 +99,10 @@ def run_root(request: RunRequest, definition: StudyDefinition, device: str) -> P
     return request.runs_dir / name
 
 
-def settle_budget(request: RunRequest, total_bytes: int, owner: str) -> int:
+def settle_budget(request: RunRequest, total_bytes: int, owner: str, tell: Callable[[str], None]) -> int:
     """The budget asked for, or the device's size where that is smaller. owner: "this GPU has", for the user.
 
+    tell: told in a line where it is.
     Raises: UserInputError where the reserve takes all of it.
     """
     budget_bytes = request.vram_bytes
@@ -121,11 +121,16 @@ def settle_budget(request: RunRequest, total_bytes: int, owner: str) -> int:
 
 
 def settle_reserve(
-    request: RunRequest, budget_bytes: int, gpus: Sequence[str], earlier: Sequence[Record]
+    request: RunRequest,
+    budget_bytes: int,
+    gpus: Sequence[str],
+    earlier: Sequence[Record],
+    tell: Callable[[str], None],
 ) -> int:
     """What of the budget is left to others: as asked for, or for auto what they need of these GPUs now.
 
-    gpus: UUIDs. earlier: the run's records, so that a run that is gone on with keeps to one reserve.
+    gpus: UUIDs. earlier: the run's records, so that a run that is gone on with keeps to one reserve. tell:
+    told how much, and why.
     Raises: UserInputError where others leave nothing of the budget.
     """
     if request.reserve_bytes is not None:
@@ -148,8 +153,3 @@ def settle_reserve(
     if found.told is not None:
         tell(found.told)
     return found.size_bytes
-
-
-def tell(text: str) -> None:
-    """A line for the user that is not a result."""
-    print(f"phase8-tune: {text}", file=sys.stderr, flush=True)

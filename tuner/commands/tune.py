@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -66,6 +67,8 @@ from .entry import command_line
 @click.option(
     "--verify", "is_verified", is_flag=True, help="Then train with each recommended file for a while."
 )
+@click.option("--quiet", "is_quiet", is_flag=True, help="Print the answer alone, and what goes wrong.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line for each event.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the sampler. [by study]")
 @click.option(
     "--sampler",
@@ -82,6 +85,8 @@ def tune(
     /,
     vram_bytes: int | None,
     is_verified: bool,
+    is_quiet: bool,
+    as_json: bool,
     **asked: Any,
 ) -> None:
     """Find training settings for the Phase 8 model that fit your GPU, by measuring them.
@@ -99,12 +104,18 @@ def tune(
         return
     if vram_bytes is None:
         raise UserInputError("--vram: expected the memory budget, for example --vram 8GB, got nothing")
+    if is_quiet and as_json:
+        raise UserInputError("--quiet: expected it or --json, got both; leave out one")
+    from ..report.displays import choose_display
     from .measured_run import execute
     from .request import RunRequest
 
-    recommended = execute(RunRequest(vram_bytes=vram_bytes, command=command_line(context), **asked))
+    display = choose_display(sys.stdout, sys.stderr, is_quiet=is_quiet, as_json=as_json)
+    done = execute(RunRequest(vram_bytes=vram_bytes, command=command_line(context), **asked), display)
     if is_verified:
-        from .verify import report_verified, verify_files
+        from .verify import check_held, verify_files
 
-        settings = [path for path in recommended if path.suffix == ".yaml"]
-        report_verified(verify_files(settings, write=True), as_json=False)
+        settings = [path for path in done.recommended if path.suffix == ".yaml"]
+        found = verify_files(settings, display.tell, write=True)
+        display.show_verified(found)
+        check_held(found)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
 from ..values.errors import PromiseBrokenError, UserInputError
-from ..values.shell_words import shell_path
-from ..values.terminal import fill, terminal_width
+from ..values.terminal import terminal_width
 from . import options
 
 if TYPE_CHECKING:
@@ -57,20 +56,19 @@ def verify(
     paths = list(files) if run is None else [*files, *recommended_files(run, runs_dir)]
     if not paths:
         raise UserInputError("FILE.yaml: expected a recommended file, or --all RUN, got neither")
-    found = verify_files(paths, data=data, steps=steps, seconds=seconds, device=device, write=write)
-    report_verified(found, as_json=as_json)
+    from ..report.verified import render_verified, verified_to_dict
 
-
-def report_verified(found: Sequence[Verification], *, as_json: bool) -> None:
-    """Print what was found.
-
-    Raises: PromiseBrokenError where a promise did not hold.
-    """
+    tell = functools.partial(click.echo, err=True)
+    found = verify_files(paths, tell, data=data, steps=steps, seconds=seconds, device=device, write=write)
     if as_json:
-        rows = [asdict(one) | {"path": str(one.path), "held": one.held} for one in found]
-        click.echo(json.dumps(rows, indent=2))
+        click.echo(json.dumps([verified_to_dict(one) for one in found], indent=2))
     else:
-        click.echo(render(found, width=terminal_width(sys.stdout)))
+        click.echo(render_verified(found, width=terminal_width(sys.stdout)), nl=False)
+    check_held(found)
+
+
+def check_held(found: Sequence[Verification]) -> None:
+    """Raises: PromiseBrokenError where a promise did not hold."""
     broken = [str(one.path) for one in found if not one.held]
     if broken:
         raise PromiseBrokenError(f"{', '.join(broken)}: what was promised did not hold; see above")
@@ -100,6 +98,7 @@ def recommended_files(run: str, runs_dir: Path) -> list[Path]:
 
 def verify_files(
     paths: Sequence[Path],
+    tell: Callable[[str], None],
     *,
     data: str | None = None,
     steps: int = 200,
@@ -107,7 +106,7 @@ def verify_files(
     device: Literal["auto", "cuda", "cpu"] = "auto",
     write: bool = False,
 ) -> list[Verification]:
-    """Verify one file after the other; `write` adds to each what was found.
+    """Verify one file after the other; `write` adds to each what was found. tell: told of each in lines.
 
     Raises: as `verification.verify`.
     """
@@ -122,52 +121,13 @@ def verify_files(
     found = []
     for path in paths:
         settings = load_settings(path)
-        click.echo(f"verifying {path}: {steps} steps, evaluation, checkpoint, {seconds:g} s more", err=True)
+        tell(f"verifying {path}: {steps} steps, evaluation, checkpoint, {seconds:g} s more")
         one = verify_one(path, settings, data=data, steps=steps, steady_s=seconds, device=device)
         found.append(one)
         verdict = "holds" if one.held else "; ".join(one.problems)
-        click.echo(
-            f"{path.stem}: {one.tokens_per_s:,.0f} tokens/s, {format_mb(one.peak_bytes)} MB: {verdict}",
-            err=True,
-        )
+        tell(f"{path.stem}: {one.tokens_per_s:,.0f} tokens/s, {format_mb(one.peak_bytes)} MB: {verdict}")
         if write:
             verified = to_verified(one, steps=steps, steady_s=seconds)
             reasons = read_reasons(read_text_file(path, "settings file"))
             write_atomically(path, to_yaml(settings.model_copy(update={"verified": verified}), reasons))
     return found
-
-
-def render(found: Sequence[Verification], *, width: int | None = None) -> str:
-    """A table, and a line for each thing that did not hold or differs from the file's machine.
-
-    width: columns of the terminal; None: no limit.
-    """
-    from ..report.fitted_table import fit_table
-    from ..values.sizes import format_mb
-
-    rows = [
-        (
-            one.path.stem,
-            f"{one.tokens_per_s:,.0f}",
-            f"{one.promised_tokens_per_s[0]:,.0f}–{one.promised_tokens_per_s[1]:,.0f}",
-            format_mb(one.peak_bytes),
-            format_mb(one.promised_peak_bytes),
-            format_mb(one.budget_bytes),
-            "holds" if one.held else "does not hold",
-        )
-        for one in found
-    ]
-    headers = ("file", "tokens/s", "promised", "peak (MB)", "promised (MB)", "budget (MB)", "promise")
-    table = fit_table(
-        headers,
-        rows,
-        align="lrrrrrl",
-        width=width,
-        order=("budget (MB)", "promised (MB)", "promised"),
-        shows_all=f"phase8-tune verify {' '.join(shell_path(one.path) for one in found)} --json",
-    )
-    lines = []
-    for one in found:
-        lines += [f"{one.path}: {problem}" for problem in one.problems]
-        lines += [f"{one.path}: differs: {difference}" for difference in one.differences]
-    return "\n".join([table, *(fill(line, width) for line in lines)])

@@ -19,7 +19,7 @@ from ..predict.store import PredictionStore
 from ..records.frontier import Point, find_frontier
 from ..records.run_directory import RunInfo, RunPaths
 from ..report.answers import point_to_dict
-from ..report.progress_bar import PredictionProgress
+from ..report.displays import display_for_people
 from ..report.tables import markdown_table
 from ..search.budgets import predict_under
 from ..study.definition import parse_definition
@@ -124,9 +124,10 @@ def find_changes(
         path = RunPaths(root=root).definition
         definition = parse_definition(read_text_file(path, "study"), str(path))
         near = (budget_bytes, budget_bytes + GIB)
-        with PredictionStore() as store, PredictionProgress(sys.stderr) as progress:
+        with PredictionStore() as store, display_for_people(sys.stdout, sys.stderr) as display:
             predictor = Predictor(profile=profile, store=store)
-            found = predict_under(definition, predictor, sorted({*BUDGETS_BYTES, *near}), progress)
+            budgets = sorted({*BUDGETS_BYTES, *near})
+            found = predict_under(definition, predictor, budgets, display.show_predicted)
         before, after = (_answer(found[size], answer, filters, horizon) for size in near)
         more = before, after
         frontiers = {size: find_frontier(found[size]) for size in BUDGETS_BYTES}

@@ -102,7 +102,6 @@ class WorkerMeasurer:
     def versions(self) -> Versions:
         return self._identify().versions
 
-    @property
     def worker_pid(self) -> int | None:
         """Of the process that measures now, or waits to; may be asked from other threads."""
         return None if (worker := self._worker) is None else worker.process.pid

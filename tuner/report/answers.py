@@ -7,21 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from ..goals.filters import Filters
-from ..goals.goals import Answer, Goal
+from ..goals.goals import Answer
 from ..goals.loss import Horizon
 from ..goals.wording import caveats, describe_point, why
 from ..records.frontier import Point
-from ..records.recommend import has_settings
-from ..records.results import Results
 from ..records.wording import rate_unit
-from ..training.recommended import goal_path
 from ..values.shell_words import shell_path
 from ..values.sizes import MIB, format_budget
 from ..values.terminal import fill
 from .facts import describe_device, describe_rate
 from .fitted_table import SPREAD, fit_table
-from .recommendations import run_answers
-from .terminal import render_files, render_frontier
 
 _INDENT = "  "
 
@@ -37,21 +32,6 @@ def render_answer(answer: Answer, filters: Filters, horizon: Horizon, *, width: 
     lines += [_INDENT + line for line in why(answer, filters, horizon)[1:]]
     lines += [_INDENT + line for line in caveats(answer, horizon)]
     return fill("\n".join(lines), width) + "\n"
-
-
-def _render_balanced(answers: Sequence[Answer], frontier: int, run_root: Path, *, width: int | None) -> str:
-    """The answer for `balanced` of a run that has some, and the commands that show all else.
-
-    frontier: how many configurations are on it.
-    """
-    answer = next(answer for answer in answers if answer.goal is Goal.BALANCED)
-    run = shell_path(run_root)
-    pointers = (
-        f"All {frontier} configurations of the frontier: phase8-tune frontier {run}\n"
-        f"The answers to {', '.join(goal for goal in Goal if goal is not Goal.BALANCED)}: "
-        f"phase8-tune recommend {run}"
-    )
-    return f"{render_answer(answer, Filters(), Horizon(), width=width)}\n{fill(pointers, width)}\n"
 
 
 def render_table(
@@ -134,21 +114,3 @@ def point_to_dict(point: Point) -> dict[str, Any]:
         "body_parameters": point.body_parameters,
         "is_predicted": point.record.measurement.predicted is not None,
     }
-
-
-def render_end(results: Results, run_root: Path, recommended: Sequence[Path], *, width: int | None) -> str:
-    """What a run ends with: the answer for `balanced`, or the frontier where nothing of it trains; its files.
-
-    recommended: the files that were written. width: columns of the terminal; None: no limit.
-    """
-    answers = run_answers(results)
-    balanced = next((answer for answer in answers if answer.goal is Goal.BALANCED), None)
-    has_file = balanced is not None and has_settings(balanced.point)
-    files = render_files(
-        run_root, recommended, goal_path(run_root / "recommended", Goal.BALANCED) if has_file else None
-    )
-    if balanced is not None:
-        return f"{_render_balanced(answers, len(results.frontier), run_root, width=width)}\n{files}"
-    if results.frontier:
-        return f"{render_frontier(results.frontier, run_root, is_short=True, width=width)}\n{files}"
-    return files
