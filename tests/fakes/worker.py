@@ -3,7 +3,8 @@
 `--start=…` names one at the start. `--device=cuda` makes it claim the card that its driver chose, else that
 of the fake NVML. Two options are about its second request: `--breaks=FILE --card=UUID`, it breaks that card,
 if it is its own, so that no worker starts there; `--waits=FOLDER`, it writes its pid to the FIFO `here` and
-opens the FIFO `go`. Imports only the standard library, so that it starts in no time.
+opens the FIFO `go`. `--takes=SECONDS`,
+every measurement takes so long. Imports only the standard library, so that it starts in no time.
 """
 
 from __future__ import annotations
@@ -195,6 +196,7 @@ def main() -> None:
                 announce.write(f"{os.getpid()}\n")
             open(f"{options['waits']}/go").close()
         request = json.loads(line)
+        threading.Event().wait(float(options.get("takes", 0)))
         if request["type"] == "check":
             check(request)
         else:

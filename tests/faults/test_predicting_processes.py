@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from phase8_tune.tuner.predict import store as module
+from phase8_tune.tuner.predict import tracers as module
 from phase8_tune.tuner.predict.lines import Key, Question, line_key
 from phase8_tune.tuner.predict.rate.profiles import gpu_profile
 from phase8_tune.tuner.predict.store import PredictionStore

@@ -13,6 +13,7 @@ from phase8_tune.tuner.predict.lines import ForeignKey, is_predictable, line_key
 from phase8_tune.tuner.predict.prediction import Predictor
 from phase8_tune.tuner.predict.rate.profiles import gpu_profile
 from phase8_tune.tuner.predict.store import PredictionStore
+from phase8_tune.tuner.predict.tracers import LocalTracers
 from phase8_tune.tuner.search.foresight import LookingAhead
 from phase8_tune.tuner.study.definition import parse_definition
 from phase8_tune.tuner.study.space import SearchSpace
@@ -63,7 +64,7 @@ def test_what_is_kept_is_asked_no_process_again(tmp_path: Path, monkeypatch: pyt
         before = predictor.predict(TINY, 4 * GIB)
         with pytest.raises(UserInputError, match=r"no such layer.*; measure it instead"):
             predictor.predict(broken, 4 * GIB)
-    monkeypatch.setattr(PredictionStore, "_submit", lambda *_: pytest.fail("a process was asked"))
+    monkeypatch.setattr(LocalTracers, "submit", lambda *_: pytest.fail("a process was asked"))
     with PredictionStore(tmp_path) as store:
         predictor = Predictor(profile=PROFILE, store=store)
         assert predictor.predict(TINY, 4 * GIB) == before
@@ -96,7 +97,7 @@ def test_a_search_measures_them_without(tmp_path: Path, monkeypatch: pytest.Monk
     space = SearchSpace(parse_definition(STUDY, "tiny"))
     told: list[str] = []
     with LookingAhead(
-        space, PROFILE, budget_bytes=4 * GIB, reserve_bytes=0, processes=1, on_problem=told.append
+        space, PROFILE, budget_bytes=4 * GIB, reserve_bytes=0, tracers=LocalTracers(1), on_problem=told.append
     ) as looking:
         outlooks = {line.version: looking.foresight.outlook(line) for line in space.lines}
     assert outlooks["eager"] is not None

@@ -17,6 +17,7 @@ from phase8_tune.tuner.predict.outlook import Outlook
 from phase8_tune.tuner.predict.prediction import Predictor
 from phase8_tune.tuner.predict.rate.profiles import gpu_profile
 from phase8_tune.tuner.predict.store import PredictionStore
+from phase8_tune.tuner.predict.tracers import LocalTracers
 from phase8_tune.tuner.values.candidate import Candidate
 
 BUDGET_BYTES = 6 << 30
@@ -123,17 +124,17 @@ def test_where_nothing_fits_the_smallest_is_known_all_the_same(predictor: Predic
     assert predictor.largest_batch(line, budget) == 0
 
 
-class Refusing(PredictionStore):
-    """Knows what is kept, and no more."""
+class Refusing(LocalTracers):
+    """For a store that knows what is kept, and no more."""
 
-    def _processes_ready(self):
+    def submit(self, job):
         raise AssertionError("a process was asked for what is known")
 
 
 def test_outlooks_are_kept_and_told_one_by_one(folder: Path, predictor: Predictor) -> None:
     before = [ahead(predictor, line) for line in LINES.values()]
     told: list[Outlook] = []
-    kept = Predictor(profile=predictor.profile, store=Refusing(folder))
+    kept = Predictor(profile=predictor.profile, store=PredictionStore(folder, tracers=Refusing()))
     asked = [(line, ALLOWED) for line in LINES.values()]
     assert kept.look_ahead(asked, BUDGET_BYTES, LAUNCH, told.append) == told == before
     with pytest.raises(AssertionError, match="a process was asked"):

@@ -16,6 +16,7 @@ from phase8_tune.tuner.predict.outlook import Prediction
 from phase8_tune.tuner.predict.prediction import Predictor
 from phase8_tune.tuner.predict.rate.profiles import gpu_profile
 from phase8_tune.tuner.predict.store import PredictionStore
+from phase8_tune.tuner.predict.tracers import LocalTracers
 from phase8_tune.tuner.values.candidate import Candidate
 from phase8_tune.tuner.values.errors import NothingFitsError, UserInputError
 
@@ -102,10 +103,10 @@ def test_a_survey_calls_a_fit_only_what_fits_with_less_room(predictor):
     assert forecasts[-1].is_over
 
 
-class Refusing(PredictionStore):
-    """Knows what is kept, and no more."""
+class Refusing(LocalTracers):
+    """For a store that knows what is kept, and no more."""
 
-    def _processes_ready(self):
+    def submit(self, job):
         raise AssertionError("a process was asked for what is known")
 
 
@@ -143,7 +144,7 @@ def replace_capacity(predictor: Predictor, capacity_bytes: int) -> Predictor:
 
 def test_answers_are_kept(folder, predictor, prediction):
     largest = predictor.largest_batch(CANDIDATE, 2 * GIB)
-    kept = Predictor(profile=PROFILE, store=Refusing(folder))
+    kept = Predictor(profile=PROFILE, store=PredictionStore(folder, tracers=Refusing()))
     assert kept.predict(CANDIDATE, 8 * GIB) == prediction
     assert kept.largest_batch(CANDIDATE, 2 * GIB) == largest
 
@@ -168,7 +169,9 @@ def test_answers_of_another_format_or_damaged_are_asked_again(folder, store, pre
     for path in (folder / "predictions").glob("*.json"):
         path.write_text(text)
     with pytest.raises(AssertionError, match="a process was asked"):
-        Predictor(profile=PROFILE, store=Refusing(folder)).predict(CANDIDATE, 8 * GIB)
+        Predictor(profile=PROFILE, store=PredictionStore(folder, tracers=Refusing())).predict(
+            CANDIDATE, 8 * GIB
+        )
     assert Predictor(profile=PROFILE, store=store).predict(CANDIDATE, 8 * GIB) == prediction
 
 

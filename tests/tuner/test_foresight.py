@@ -14,6 +14,7 @@ from phase8_tune.tuner.predict.outlook import Outlook
 from phase8_tune.tuner.predict.prediction import Predictor
 from phase8_tune.tuner.predict.rate.profiles import gpu_profile
 from phase8_tune.tuner.predict.store import PredictionStore
+from phase8_tune.tuner.predict.tracers import LocalTracers
 from phase8_tune.tuner.records.knowledge import Knowledge
 from phase8_tune.tuner.search.foresight import Foresight, LookingAhead, in_order
 from phase8_tune.tuner.search.guided import GuidedSearch
@@ -157,7 +158,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def ahead(definition_space: SearchSpace) -> LookingAhead:
     return LookingAhead(
-        definition_space, gpu_profile("h200"), budget_bytes=BUDGET_BYTES, reserve_bytes=0, processes=2
+        definition_space,
+        gpu_profile("h200"),
+        budget_bytes=BUDGET_BYTES,
+        reserve_bytes=0,
+        tracers=LocalTracers(2),
     )
 
 

@@ -1,4 +1,4 @@
-"""Answers about lines: asked of a pool of processes, kept in the user's cache folder.
+"""Answers about lines: asked of whoever traces them, kept in the user's cache folder.
 
 A line has two files: what was traced of it (`fit/line_files.py`), and the answers about it by question. Their
 name depends on the line and the version of the code: the sources that are traced and those that trace, and
@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, as_completed
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -20,12 +18,11 @@ from typing import Self
 
 from ..machine.cache_folder import warn_not_kept, writable_cache_folder
 from ..machine.sources import sources_digest
-from ..machine.started import RecordingContext
 from ..values.errors import DeviceError, UserInputError
-from ..values.interrupt import interrupt_deferred
-from .jobs import Answers, LineJob, answer, prepare_process
+from .jobs import Answers, LineJob
 from .kept_answers import KeptAnswers, read_answers, write_answers
 from .lines import Answer, Key, Ladder, Question, Rungs, answer_for, rungs_for, traced_key
+from .tracers import LocalTracers, TracerLostError, Tracers
 
 MODEL_ROOMS = (
     "kernels",
@@ -46,15 +43,18 @@ def code_version() -> str:
 class PredictionStore:
     """Answers questions, from the folder where it can. Use as a context: it ends its processes.
 
-    processes: how many trace at once; None: one a core.
+    processes: how many of this computer trace at once, None: one a core; or else who traces.
     """
 
-    def __init__(self, folder: Path | None = None, processes: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path | None = None,
+        processes: int | None = None,
+        tracers: Tracers | None = None,
+    ) -> None:
         self._folder = writable_cache_folder(_NAME) if folder is None else folder / _NAME
-        self._processes = processes or os.cpu_count() or 1
-        self._context = RecordingContext()
-        self._pool: ProcessPoolExecutor | None = None
-        self._is_warned = self._is_abandoned = False
+        self._tracers = LocalTracers(processes) if tracers is None else tracers
+        self._is_warned = False
         self._parameters: dict[Key, int] = {}
 
     def __enter__(self) -> Self:
@@ -65,15 +65,11 @@ class PredictionStore:
     ) -> None:
         if error is not None:
             self.abandon()
-        if self._pool is not None:
-            with interrupt_deferred():
-                self._pool.shutdown(wait=True, cancel_futures=True)
-        self._pool = None
+        self._tracers.close()
 
     def abandon(self) -> None:
         """End what is being traced: nobody waits for an answer any more. Whoever asks gets a DeviceError."""
-        self._is_abandoned = True
-        self._context.kill_started()
+        self._tracers.abandon()
 
     def ask(
         self,
@@ -142,7 +138,7 @@ class PredictionStore:
         for job in jobs:
             missing = known[job.key].missing(job)
             if missing.questions or missing.ladders:
-                waiting[self._submit(missing)] = missing
+                waiting[self._tracers.submit(missing)] = missing
             else:
                 yield job, self._noted(job, known[job.key])
         if waiting:
@@ -155,7 +151,7 @@ class PredictionStore:
                 self._keep(asked.key, kept)
                 on_progress(done, len(waiting))
                 yield whole[asked.key], self._noted(whole[asked.key], kept)
-        except BrokenProcessPool as error:
+        except TracerLostError as error:
             raise DeviceError(
                 "a process that predicts was ended from outside, for want of memory perhaps; close other "
                 "programs and run the same command again: what was predicted is kept"
@@ -181,22 +177,6 @@ class PredictionStore:
             if not self._is_warned:
                 warn_not_kept(self._folder, error)
             self._is_warned = True
-
-    def _submit(self, job: LineJob) -> Future[Answers]:
-        if self._is_abandoned:
-            raise DeviceError("the predictions were given up")
-        try:
-            return self._processes_ready().submit(answer, job)
-        except OSError as error:  # their semaphores are files in /dev/shm
-            raise UserInputError(
-                f"the processes that predict cannot be started ({error.strerror}): expected /dev/shm to be a "
-                "file system in memory that this user may write; mount one there, with `chmod 1777 /dev/shm`"
-            ) from error
-
-    def _processes_ready(self) -> ProcessPoolExecutor:
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(self._processes, self._context, initializer=prepare_process)
-        return self._pool
 
     def _path(self, key: Key, suffix: str) -> Path:
         return self._folder / f"{key.digest(code_version())}.{suffix}"

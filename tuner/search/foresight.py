@@ -17,6 +17,7 @@ from ..predict.outlook import Outlook
 from ..predict.prediction import Predictor
 from ..predict.rate.profiles import GpuProfile
 from ..predict.store import PredictionStore
+from ..predict.tracers import Tracers
 from ..study.space import SearchSpace
 from ..values.candidate import Candidate
 
@@ -111,9 +112,9 @@ class Foresight:
 class LookingAhead:
     """Predicts a study's lines in a thread of its own. Use as a context: it ends its processes.
 
-    processes: how many trace at once, beside what is measured; None: one a core. on_progress: as in
-    `PredictionStore.ask`, called in that thread. on_problem: has each reason once for which lines cannot be
-    followed, in that thread too.
+    tracers: who traces, beside what is measured; None: processes of this computer, one a core. on_progress:
+    as in `PredictionStore.ask`, called in that thread. on_problem: has each reason once for which lines
+    cannot be followed, in that thread too.
     """
 
     def __init__(
@@ -123,7 +124,7 @@ class LookingAhead:
         *,
         budget_bytes: int,
         reserve_bytes: int,
-        processes: int | None = None,
+        tracers: Tracers | None = None,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
         on_problem: Callable[[str], None] = lambda problem: None,
     ) -> None:
@@ -131,7 +132,7 @@ class LookingAhead:
         self.foresight = Foresight(lines)
         self._asked = [(line, space.batches(line)) for line in in_order(lines)]
         self._profile, self._budget_bytes, self._reserve_bytes = profile, budget_bytes, reserve_bytes
-        self._store = PredictionStore(processes=processes)
+        self._store = PredictionStore(tracers=tracers)
         self._on_progress, self._on_problem = on_progress, on_problem
         self._problems: set[str] = set()
         self._is_left = False
