@@ -1,0 +1,35 @@
+"""Which place is meant: the one branch between this computer and a cluster."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ..values.errors import UserInputError
+from .cluster import Cluster
+from .here import Here
+from .place import Place
+
+
+def choose_place(
+    *,
+    cluster: str | None,
+    gpu_model: str | None,
+    gpus: str | None,
+    device: Literal["auto", "cuda", "cpu"],
+) -> Place:
+    """This computer, or the cluster at an address, where options name one.
+
+    Raises: UserInputError for options that do not go together, and what `Here` raises.
+    """
+    if cluster is None:
+        if gpu_model is not None:
+            raise UserInputError("--gpu-model: chooses among the GPUs of a cluster; expected --cluster too")
+        return Here(gpus, device)
+    if gpus is not None:
+        raise UserInputError(
+            "--gpus: names GPUs of this computer, got --cluster too; leave out one, and say with --gpu-model "
+            "which of the cluster's are meant"
+        )
+    if device == "cpu":
+        raise UserInputError("--device: expected cuda or auto beside --cluster, which has GPUs, got cpu")
+    return Cluster(cluster, gpu_model)
