@@ -99,6 +99,15 @@ def test_attention(
     assert attention_backend(q, q, q, bias, capability) == chosen
 
 
+def test_only_packed_rows_are_fused() -> None:
+    q = torch.ones(2, 4, 16, 64, dtype=torch.bfloat16, device="meta")
+    table = torch.ones(16, 16, 4, dtype=torch.bfloat16, device="meta")
+    permuted = table.permute(2, 0, 1)[None]  # T5's learnt bias: on an H200 its scores are kept whole
+    assert attention_backend(q, q, q, permuted, HOPPER) == "math"
+    assert attention_backend(q, q, q, permuted.contiguous(), HOPPER) == "cudnn"
+    assert attention_backend(q.transpose(2, 3), q, q, None, ADA) == "math"
+
+
 def test_cudnn_drops_in_sixteenths() -> None:
     q = half(2, 4, 16, 64)
     assert attention_backend(q, q, q, None, HOPPER, dropout=0.1) == "flash"

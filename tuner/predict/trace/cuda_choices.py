@@ -59,7 +59,9 @@ def attention_backend(
     has_ones = 0 in query.shape or 0 in key.shape or key.shape[-1] == 0
     is_half = query.dtype in _HALVES and key.dtype == query.dtype and value.dtype == query.dtype
     learns_mask = mask is not None and mask.requires_grad
-    if not is_dense or has_ones:
+    # As torch's check_last_dim_stride_equals_1_dense: T5's learnt bias is a permuted table, for one.
+    is_packed = all(t.stride(-1) == 1 for t in (query, key, value, *(() if mask is None else (mask,))))
+    if not is_dense or has_ones or not is_packed:
         return "math"
     if (
         enabled.cudnn_sdp_enabled()

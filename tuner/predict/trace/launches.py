@@ -114,6 +114,7 @@ _VECTOR: dict[str, Amount] = {
 }
 _TRAFFIC_ALONE = frozenset(
     {
+        "adamw.tiles.update_kernel",
         "ar_ssm_scan.decayed.decayed_sum",
         "ar_ssm_scan.decayed.gated_backward",
         "ar_ssm_scan.decayed.gated_forward",

@@ -1,4 +1,5 @@
-"""What libraries take inside one operation of a model that is not ours: attention's backward passes.
+"""What libraries take inside one operation of a model that is not ours: attention's backward passes, and
+convolutions (`convolution_scratch.py`).
 
 Accumulators of fused attention, in float32, as PyTorch allocates them around the kernels. cuDNN's own
 workspaces are not published: what is assumed of them is said with each.
@@ -10,6 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
+
+from .convolution_scratch import convolution, convolution_backward
 
 Bytes = list[int]
 _FLOAT32_BYTES = 4
@@ -58,6 +61,8 @@ LIBRARY_SCRATCH: dict[str, Callable[[Sequence[Any]], Bytes]] = {
     "_scaled_dot_product_flash_attention_backward": _flash_backward,
     "_scaled_dot_product_efficient_attention_backward": _efficient_backward,
     "_scaled_dot_product_cudnn_attention_backward": _cudnn_backward,
+    "convolution": convolution,
+    "convolution_backward": convolution_backward,
 }
 """Operation of ATen → bytes held while it runs, beside inputs and outputs."""
 
