@@ -22,7 +22,8 @@ FACTS = PageFacts(
     lead=Section(title="The answer", lines=(f"**small** and `{EVIL}` fit.",)),
     goals=(),
     models=Section(title="Models", rows=(("Model", "Rate"), (EVIL, "5")), align="lr"),
-    sections=(Section(title="Environment", rows=(("Property", "Value"), ("GPU", EVIL))),),
+    before=(),
+    after=(Section(title="Environment", rows=(("Property", "Value"), ("GPU", EVIL))),),
     commands=(f"phase8-tune --study '{EVIL}'",),
 )
 

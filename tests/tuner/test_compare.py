@@ -15,7 +15,8 @@ from phase8_tune.tuner.records.compare import Comparison, Pair, compare_runs, ra
 from phase8_tune.tuner.records.frontier import Point, to_points
 from phase8_tune.tuner.records.journal import Journal, read_records
 from phase8_tune.tuner.records.run_directory import RunInfo, RunPaths, read_run_info
-from phase8_tune.tuner.report.comparison import ComparedRun, render_comparison
+from phase8_tune.tuner.report.comparison import render_comparison
+from phase8_tune.tuner.report.comparison_tables import ComparedRun
 from phase8_tune.tuner.values.measurement import PredictedFigures
 from phase8_tune.tuner.values.outcome import Outcome
 from phase8_tune.tuner.values.record import Record
@@ -236,6 +237,23 @@ def test_the_command_says_what_changed(folder: Path, capsys: pytest.CaptureFixtu
     every = capsys.readouterr().out
     assert "--all" not in every
     assert len(every.splitlines()) == len(shown.splitlines()) + 2
+
+
+def test_the_page_is_written_beside_the_second_run_or_where_it_is_asked_for(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare("before", "after") == 0
+    assert capsys.readouterr().out.endswith("To explore:   runs/after/compared-with-before.html\n")
+    page = (folder / "runs" / "after" / "compared-with-before.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+    assert compare("before", "after", "--json", "--page", "mine.html") == 0
+    json.loads(capsys.readouterr().out)
+    assert (folder / "mine.html").read_text(encoding="utf-8") == page
+    assert compare("before", "after", "--page", "mine.html/other.html") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("phase8-tune: mine.html/other.html: cannot be written: ")
+    assert error.endswith("; name another place with --page\n")
+    assert error.count("\n") == 1
 
 
 def test_json_has_everything(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

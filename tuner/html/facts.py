@@ -55,13 +55,15 @@ class PageFacts:
     """The words of a page.
 
     lead: what a reader came for, on the first screen, with the answers to `goals` below it. models: what is
-    told of every model, below the plot. sections: what follows. commands: what was typed for this, a line
-    each.
+    told of every model, below the plot; where scripts run its table is that of the budget that is tried.
+    before, after: sections before and after the other plots and the table. commands: what was typed for this,
+    a line each.
     """
 
     title: str
     lead: Section
     goals: tuple[GoalWords, ...]
     models: Section
-    sections: tuple[Section, ...]
+    before: tuple[Section, ...]
+    after: tuple[Section, ...]
     commands: tuple[str, ...]

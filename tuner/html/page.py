@@ -66,7 +66,8 @@ def render_html(runs: Sequence[PageRun], facts: PageFacts) -> str:
         "item": escape(headings.item),
         "shown": escape(_said(len(rows), len(settled), len(runs))),
         "table": render_table(rows, headings),
-        "sections": "\n".join(f"<section>{_section(section, 'li')}</section>" for section in facts.sections),
+        "before": _sections(facts.before),
+        "after": _sections(facts.after),
         "commands": escape("\n".join(facts.commands)),
         "data": script_json(data),
         "plotly": get_plotlyjs() if rows else "",
@@ -112,6 +113,10 @@ def _said(shown: int, settled: int, runs: int) -> str:
         f"{shown:,} of {settled:,} configurations: the frontier, what was measured and what comes nearest to "
         "the best are all here, of the rest a sample; trials.csv has every one."
     )
+
+
+def _sections(sections: Sequence[Section]) -> str:
+    return "\n".join(f"<section>{_section(section, 'li')}</section>" for section in sections)
 
 
 def _section(section: Section, tag: str) -> str:

@@ -30,7 +30,8 @@ def render_page(results: Results, facts: RunFacts) -> str:
             lead=Section(title=f"The answer for {format_budget(facts.budget_bytes)}", lines=tuple(lead)),
             goals=goal_words(answers),
             models=models(results, facts),
-            sections=(*sections_after_the_models(results, facts), environment(results, facts)),
+            before=(),
+            after=(*sections_after_the_models(results, facts), environment(results, facts)),
             commands=commands(facts),
         ),
     )
