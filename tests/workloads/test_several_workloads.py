@@ -251,6 +251,7 @@ def test_what_is_recommended_is_written_as_its_workload_does(tmp_path: Path) -> 
         "hf-gpt2-lora8.model_arguments.json",
         "hf-gpt2-lora8.training_arguments.json",
         "small.yaml",
+        "transformer-small.yaml",
     ]
     assert sorted(tmp_path.iterdir()) == sorted(written)
 

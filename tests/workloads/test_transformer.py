@@ -118,9 +118,7 @@ def test_a_shape_that_cannot_be_is_named(changes, named):
 
 
 def test_shared_heads_that_do_not_divide_are_named():
-    with pytest.raises(
-        ValueError, match=r"^queries_per_kv: expected a divisor of the 2 heads of nano, got 4"
-    ):
+    with pytest.raises(ValueError, match=r"^queries_per_kv: expected a divisor of the 2 heads, got 4"):
         transformer_config("nano", n_seq=64, queries_per_kv=4)
 
 

@@ -14,8 +14,8 @@ from .training import Training
 class TrainingStepper:
     """Takes the steps of a `Training`. device: its type, "cuda" or "cpu", for autocast and the scaler.
 
-    A step is: the loss, under autocast where that is asked for; its backward pass; the steps of the
-    optimizers; gradients set to None. float16 has the loss scaled.
+    A step is: the loss, under autocast where that is asked for; its backward pass; the gradients clipped,
+    where that is; the steps of the optimizers; gradients set to None. float16 has the loss scaled.
     """
 
     def __init__(self, training: Training, device: str) -> None:
@@ -25,17 +25,30 @@ class TrainingStepper:
 
     def step(self, batch: Any) -> Tensor:
         """One training step; its loss, without its graph."""
-        training = self._training
-        if training.step is not None:
-            return training.step(batch).detach()
+        if self._training.step is not None:
+            return self._training.step(batch).detach()
+        loss = self.accumulate(batch)
+        self.update()
+        return loss
+
+    def accumulate(self, batch: Any, parts: int = 1) -> Tensor:
+        """The gradients of one of the equal parts of a step; the part's loss, without its graph."""
         loss = self._loss(batch)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(loss if parts == 1 else loss / parts).backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def update(self) -> None:
+        """The step that the gradients say which are there."""
+        training = self._training
+        if training.max_gradient_norm is not None:
+            for optimizer in training.optimizers:
+                self.scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(self._parameters(), training.max_gradient_norm)
         for optimizer in training.optimizers:
             self.scaler.step(optimizer)
         self.scaler.update()
         for optimizer in training.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        return loss.detach()
 
     @torch.no_grad()
     def evaluate(self, batch: Any) -> Tensor | None:
@@ -49,6 +62,10 @@ class TrainingStepper:
         finally:
             for module in self._training.modules:
                 module.train()
+
+    def _parameters(self) -> list[torch.nn.Parameter]:
+        """Of all modules, each once."""
+        return list(dict.fromkeys(p for module in self._training.modules for p in module.parameters()))
 
     def _loss(self, batch: Any) -> Tensor:
         training = self._training

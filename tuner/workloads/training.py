@@ -38,7 +38,11 @@ class Training:
     nesting of tensors on the device. loss: of a batch, a scalar tensor; backward pass and optimizers' steps
     follow. step: all of a step instead, where a loss and a backward pass are not enough (two
     optimizers that take turns); it returns a scalar tensor and does not synchronise. autocast: the loss is
-    computed under torch.autocast with this dtype; float16 brings a gradient scaler.
+    computed under torch.autocast with this dtype; float16 brings a gradient scaler. max_gradient_norm: to
+    which the gradients of all modules together are clipped, as by `torch.nn.utils.clip_grad_norm_`; of a
+    step, which clips by itself, none.
+
+    The loss is computed without gradients, too, on modules that evaluate: a training's life has evaluations.
     """
 
     modules: Sequence[torch.nn.Module]
@@ -47,12 +51,17 @@ class Training:
     loss: Callable[[Any], torch.Tensor] | None = None
     step: Callable[[Any], torch.Tensor] | None = None
     autocast: torch.dtype | None = None
+    max_gradient_norm: float | None = None
 
     def __post_init__(self) -> None:
         if (self.loss is None) == (self.step is None):
             raise ValueError(
                 "Training: expected either loss or step, got " + ("both" if self.loss else "none")
             )
+        norm = self.max_gradient_norm
+        if norm is not None and (self.step is not None or not norm > 0):
+            what = "none beside a step, which clips by itself" if self.step else "a number above 0"
+            raise ValueError(f"Training: max_gradient_norm: expected {what}, got {norm}")
 
 
 Factory = Callable[[Build], Training]

@@ -137,25 +137,48 @@ def transformer_config(
     Raises: ValueError for a name that is none, or, naming the field, for a shape that cannot be built.
     """
     size = preset(name, n_seq=n_seq, vocab_size=vocab_size)
-    if queries_per_kv < 1 or size.n_heads % queries_per_kv:
-        raise ValueError(
-            f"queries_per_kv: expected a divisor of the {size.n_heads} heads of {name}, got {queries_per_kv}"
-        )
+    return config_of_family(
+        family,
+        d_model=size.d_model,
+        n_layers=size.n_layers,
+        n_heads=size.n_heads,
+        n_seq=n_seq,
+        vocab_size=vocab_size,
+        queries_per_kv=queries_per_kv,
+    )
+
+
+def config_of_family(
+    family: Family,
+    *,
+    d_model: int,
+    n_layers: int,
+    n_heads: int,
+    n_seq: int,
+    vocab_size: int,
+    queries_per_kv: int,
+) -> TransformerConfig:
+    """As `transformer_config`, of a size that need not have a name.
+
+    Raises: ValueError, naming the field.
+    """
+    if queries_per_kv < 1 or n_heads % queries_per_kv:
+        raise ValueError(f"queries_per_kv: expected a divisor of the {n_heads} heads, got {queries_per_kv}")
     if family not in FAMILIES:
         raise ValueError(f"family: expected {' or '.join(FAMILIES)}, got {family!r}")
     is_gpt2 = family == "gpt2"
     return TransformerConfig(
-        d_model=size.d_model,
-        n_layers=size.n_layers,
-        n_heads=size.n_heads,
-        n_kv_heads=size.n_heads // queries_per_kv,
+        d_model=d_model,
+        n_layers=n_layers,
+        n_heads=n_heads,
+        n_kv_heads=n_heads // queries_per_kv,
         n_seq=n_seq,
         vocab_size=vocab_size,
         norm="layer" if is_gpt2 else "rms",
         positions="learned" if is_gpt2 else "rotary",
         ffn="gelu" if is_gpt2 else "swiglu",
         # Two thirds of GPT-2's, as SwiGLU has three matrices where GELU has two
-        ffn_dim=4 * size.d_model if is_gpt2 else _rounded_up(-(-8 * size.d_model // 3)),
+        ffn_dim=4 * d_model if is_gpt2 else _rounded_up(-(-8 * d_model // 3)),
         biases=is_gpt2,
     )
 

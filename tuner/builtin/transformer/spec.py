@@ -57,6 +57,7 @@ SPEC = WorkloadSpec(
     parameters=parameters,
     position_parameters=position_parameters,
     obstacle=obstacle,
+    settings="phase8_tune.tuner.builtin.transformer.settings:TransformerSettings",
     axes=(
         Axis(
             name="family",
