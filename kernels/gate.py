@@ -108,7 +108,7 @@ def check_operation(
     reference, candidate = implementation(operation, "reference"), implementation(operation, version)
     worst, failures = 0.0, []
     for shape in shapes:
-        pools: dict[str, _Pool] = {}
+        pools: dict[str, Pool] = {}
         for seed in range(draws):
             _draw(pools, operation, reference, candidate, device, dtype, shape, seed)
         if 1 < max(pool.ratio() for pool in pools.values()) < math.inf:
@@ -128,7 +128,7 @@ def check_operation(
     )
 
 
-class _Pool:
+class Pool:
     """Squares of the errors of one tensor over draws, of the reference's and of the version's."""
 
     def __init__(self) -> None:
@@ -162,7 +162,7 @@ class _Pool:
 
 
 def _draw(
-    pools: dict[str, _Pool],
+    pools: dict[str, Pool],
     operation: str,
     reference: Callable[..., Any],
     candidate: Callable[..., Any],
@@ -179,7 +179,7 @@ def _draw(
             got = _outputs_and_gradients(candidate, inputs, dtype, dtype, device, seed)
         for name, tensor in exact.items():
             label = f"{name} (form {form + 1})" if form else name
-            pools.setdefault(label, _Pool()).add(tensor, own[name], got.get(name))
+            pools.setdefault(label, Pool()).add(tensor, own[name], got.get(name))
 
 
 def _outputs_and_gradients(

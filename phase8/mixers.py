@@ -1,6 +1,7 @@
 """The parts that mix tokens: the block, the BK hyperbolic integration and the AR-SSM fusion of the head side.
 
-Master weights are float32; every product casts its weight to the compute dtype of its input. Scans and the
+Master weights are float32, product weights may be bfloat16; every product casts its weight to the compute
+dtype of its input. Scans and the
 hyperbolic distance run in float32 whatever the compute dtype.
 """
 
@@ -76,6 +77,10 @@ class Block(nn.Module):
         self.resolvent_bias = nn.Parameter(torch.zeros(d))
         self.ffn = LowRankFFN(d) if config.low_rank_ffn else None
 
+    def product_weights(self) -> list[nn.Parameter]:
+        """Matrices that are only multiplied by; without the low-rank feed-forward's."""
+        return [self.in_weight, self.out_weight]
+
     def energy_im(self) -> Tensor:
         """η of the energy z = γ + i·η, a scalar."""
         return F.softplus(self.epsilon) + _ENERGY_FLOOR
@@ -135,6 +140,10 @@ class LowRankFFN(nn.Module):
         self.down2 = normal(d_model, _FFN_RANK, std=_STD)
         self.down_bias = nn.Parameter(torch.zeros(d_model))
 
+    def product_weights(self) -> list[nn.Parameter]:
+        """Matrices that are only multiplied by."""
+        return [self.up1, self.up2, self.down1, self.down2]
+
     def forward(self, y: Tensor) -> Tensor:
         wide = F.gelu(linear(linear(y, self.up1), self.up2, self.up_bias))
         return y + linear(linear(wide, self.down1), self.down2, self.down_bias)
@@ -151,6 +160,10 @@ class HyperbolicIntegration(nn.Module):
         self.abc_bias = nn.Parameter(torch.zeros(3 * d))
         self.gate_weight = normal(2, std=_STD)
         self.gate_bias = nn.Parameter(torch.zeros(()))
+
+    def product_weights(self) -> list[nn.Parameter]:
+        """Matrices that are only multiplied by."""
+        return [self.abc_weight]
 
     def forward(self, h: Tensor) -> Tensor:
         """h [B, N, d] → [B, N, d]."""
@@ -196,6 +209,10 @@ class ARSSMFusion(nn.Module):
         self.out_weight = normal(d, state, std=_STD)
         self.out_bias = nn.Parameter(torch.zeros(d))
         self.skip = nn.Parameter(torch.zeros(d))
+
+    def product_weights(self) -> list[nn.Parameter]:
+        """Matrices that are only multiplied by."""
+        return [self.in_weight, self.out_weight]
 
     def rank_weight(self, h: Tensor, g_re: Tensor, g_im: Tensor) -> Tensor:
         """ω [B, N, 1] in float32 (float64 stays) from the hyperbolic radius of h and the last block's g."""

@@ -51,6 +51,11 @@ class Phase8Model(nn.Module):
     def compute_dtype(self) -> torch.dtype:
         return _COMPUTE_DTYPES.get(self.mixed_precision, self.embedding.core1.dtype)
 
+    def product_weights(self) -> list[nn.Parameter]:
+        """The large matrices, which are only multiplied by, in the compute dtype."""
+        parts = (self.integration, self.fusion, *self.blocks, *(block.ffn for block in self.blocks))
+        return [weight for part in parts if part is not None for weight in part.product_weights()]
+
     def hidden(self, tokens: Tensor) -> Tensor:
         """Hidden states before the output head. tokens [B, N] int64 → [B, N, d] in the compute dtype.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,15 +13,22 @@ from ..kernels.versions import CAPTURED_VERSIONS
 from .capture import EAGER_CALLS, CapturedFunction
 from .config import Phase8Config
 from .model import Phase8Model, Precision
+from .optimizer import CompactAdamW, MasterWeights, OptimizerState
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingOptions:
-    """How a model is trained; the first three are what the tuner chooses."""
+    """How a model is trained; the first three are what the tuner chooses.
+
+    optimizer_state: what both moments of AdamW are kept in. master_weights: float32, or bfloat16, rounded
+    stochastically, for the large matrices.
+    """
 
     kernel_version: str = "reference"
     gradient_checkpointing: bool = False
     mixed_precision: Precision = "bf16"
+    optimizer_state: OptimizerState = "fp32"
+    master_weights: MasterWeights = "fp32"
     learning_rate: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.1
@@ -31,7 +39,8 @@ class TrainingOptions:
 class Trainer:
     """A model, its optimizer and the step that trains it: forward, backward, clipping, fused AdamW.
 
-    Master weights, gradients and optimizer state are float32; fp16 compute uses dynamic loss scaling.
+    Master weights, gradients and optimizer state are float32 unless the options say otherwise; gradients are
+    of their weights' type. fp16 compute uses dynamic loss scaling.
     """
 
     def __init__(self, config: Phase8Config, options: TrainingOptions, *, device: torch.device) -> None:
@@ -45,24 +54,40 @@ class Trainer:
                 mixed_precision=options.mixed_precision,
                 gradient_checkpointing=options.gradient_checkpointing,
             )
-        matrices = [p for p in self.model.parameters() if p.dim() >= 2]
-        vectors = [p for p in self.model.parameters() if p.dim() < 2]
+        if options.master_weights == "bf16_sr":
+            for weight in self.model.product_weights():
+                weight.data = weight.data.to(torch.bfloat16)
         self.captures = options.kernel_version in CAPTURED_VERSIONS and device.type == "cuda"
-        # A captured step reads its learning rate from the device, where `set_learning_rate` puts it.
-        rate = torch.tensor(options.learning_rate, device=device) if self.captures else options.learning_rate
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": options.weight_decay},
-                {"params": vectors, "weight_decay": 0.0},
-            ],
-            lr=rate,
-            betas=options.betas,
-            fused=True,
-            capturable=self.captures,
-        )
+        self.optimizer = self._new_optimizer()
         self.scaler = torch.amp.GradScaler(device.type, enabled=options.mixed_precision == "fp16")
         self._captured: dict[tuple[str, torch.Size], CapturedFunction] = {}
         self._step_captured: CapturedFunction | None = None
+
+    def _new_optimizer(self) -> torch.optim.Optimizer:
+        options = self.options
+        matrices = [p for p in self.model.parameters() if p.dim() >= 2]
+        vectors = [p for p in self.model.parameters() if p.dim() < 2]
+        groups: list[dict[str, Any]] = [
+            {"params": matrices, "weight_decay": options.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
+        # A captured step reads its learning rate from the device, where `set_learning_rate` puts it.
+        rate: float | Tensor = options.learning_rate
+        if self.captures:
+            rate = torch.tensor(rate, device=self.device)
+        if (options.optimizer_state, options.master_weights) == ("fp32", "fp32"):
+            return torch.optim.AdamW(
+                groups, lr=rate, betas=options.betas, fused=True, capturable=self.captures
+            )
+        return CompactAdamW(
+            groups,
+            lr=rate,
+            betas=options.betas,
+            max_gradient_norm=options.max_gradient_norm,
+            is_8bit=options.optimizer_state == "8bit",
+            kernel_version=options.kernel_version,
+            seed=options.seed,
+        )
 
     @property
     def setup_calls(self) -> int:
@@ -138,7 +163,8 @@ class Trainer:
 
     def _apply_gradients(self) -> None:
         self.scaler.unscale_(self.optimizer)
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.max_gradient_norm)
+        if not isinstance(self.optimizer, CompactAdamW):  # which clips while it takes the step
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.max_gradient_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
 

@@ -2,8 +2,8 @@
 
 The kernels are those of the operations; what is saved is what lies between them. The gradient of the input
 product is one buffer that attention, scan and gate write their columns of, where autograd concatenates six
-tensors; gradients of n and x are added inside a product and a kernel; weights' gradients leave cuBLAS in
-float32.
+tensors; gradients of n and x are added inside a product and a kernel; gradients of weights that are float32
+leave cuBLAS so.
 
 A token keeps x, the product, heads, local, ranked and the gate's logits (6.7 KB at d = 512 in 16 bits), and
 attention's factors and some numbers a row (0.4 KB): n and the gate's hidden layer are computed again, 2 KB of
@@ -30,7 +30,7 @@ from ..window_attention.fast import SCRATCH, write_gradients
 from ..window_attention.operation import new_gradients, new_outputs
 from .composed import splits
 from .gate import hidden_gradient, hidden_layer
-from .tensors import Parameters, Saved
+from .tensors import PRODUCTS, Parameters, Saved
 
 _ops = torch.ops.phase8
 
@@ -76,7 +76,8 @@ def block(
         resolvent_bias,
     )  # fmt: skip
     require_supported("fast", x, x, x, decay)
-    require_float32("block", "fast", **parameters._asdict())
+    others = {name: p for name, p in parameters._asdict().items() if name not in PRODUCTS}
+    require_float32("block", "fast", **others)
     y, g_re, g_im, *_ = _forward(x, list(parameters), n_heads, window, with_residual)
     return y, g_re, g_im
 
@@ -139,7 +140,7 @@ def _backward(
     window: int,
     with_residual: bool,
 ) -> tuple[Tensor, ...]:
-    """Gradients of x, of the four matrices (float32), sums for the vectors: see `_differentiate`."""
+    """Gradients of x, of the four matrices, sums for the vectors: see `_differentiate`."""
     p, s, dtype, d = Parameters(*parameters), Saved(*saved), x.dtype, x.shape[2]
     n = _ops.norm_potential_fast(x, p.norm_weight, p.norm_bias, p.potential_weight, p.potential_bias)[0]
     by_local, by_total, by_n, by_re, by_im, by_mix, _ = _ops.mix_norm_fast_backward(
@@ -148,10 +149,10 @@ def _backward(
     )  # fmt: skip
     by_local, by_total = by_local.view(-1, d), by_total.view(-1, d)
     by_ranked = torch.mm(by_total, p.global_weight.to(dtype)).view(s.ranked.shape)
-    by_global_weight = _by_weight(by_total, s.ranked)
+    by_global_weight = _by_weight(by_total, s.ranked, p.global_weight)
     del by_total
     by_heads = torch.mm(by_local, p.out_weight.to(dtype)).view(s.heads.shape)
-    by_out_weight = _by_weight(by_local, s.heads.flatten(2))
+    by_out_weight = _by_weight(by_local, s.heads.flatten(2), p.out_weight)
     del by_local
 
     by_product = torch.empty_like(s.product)
@@ -165,12 +166,12 @@ def _backward(
     del by_heads, delta
     by_logits = scan_backward(by_ranked, s.gate_logits, u, v_ssm, p.decay, by_u, by_v_ssm)[0].flatten(0, 1)
     hidden = hidden_layer(gate, p.gate_bias)
-    by_gate_weight = _by_weight(by_logits, hidden)
+    by_gate_weight = _by_weight(by_logits, hidden, p.gate_weight)
     by_hidden = torch.mm(by_logits, p.gate_weight.to(dtype))
     by_gate_bias, by_gate_logit_bias = hidden_gradient(by_hidden, hidden, by_logits, by_gate)
     del hidden, by_hidden
 
-    by_in_weight = _by_weight(by_product, n)
+    by_in_weight = _by_weight(by_product, n, p.in_weight)
     total_n = by_n.view(-1, d)
     torch.addmm(total_n, as_rows(by_product), p.in_weight.to(dtype), out=total_n)
     for total, more in ((by_re, grad_re), (by_im, grad_im)):
@@ -188,12 +189,14 @@ def _backward(
     )  # fmt: skip
 
 
-def _by_weight(grad: Tensor, x: Tensor) -> Tensor:
-    """The gradient of a matrix, gradᵀ @ x over all tokens, in float32."""
+def _by_weight(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """The gradient of a matrix, gradᵀ @ x over all tokens, in its weight's type."""
     grad, x = as_rows(grad), as_rows(x)
+    if weight.dtype == x.dtype:
+        return torch.mm(grad.T, x)
     out = torch.empty((grad.shape[1], x.shape[1]), dtype=torch.float32, device=x.device)
     multiply(grad.T, x, out)
-    return out
+    return out.to(weight.dtype)
 
 
 @_forward.register_fake
@@ -232,7 +235,7 @@ def _(
     vectors = (3 * d + 1, 10 * d + 1, p.gate_bias.shape[0] + p.gate_logit_bias.shape[0], 3, 2)
     return (
         x.new_empty(x.shape),
-        *(x.new_empty(matrix.shape, dtype=torch.float32) for matrix in matrices),
+        *(torch.empty_like(matrix) for matrix in matrices),
         *(x.new_empty(size, dtype=torch.float32) for size in vectors),
     )
 

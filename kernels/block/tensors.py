@@ -36,6 +36,10 @@ class Parameters(NamedTuple):
     resolvent_bias: Tensor
 
 
+PRODUCTS = frozenset({"in_weight", "out_weight"})
+"""Parameters that are only multiplied by, in the compute dtype: they may be bfloat16 themselves."""
+
+
 class Saved(NamedTuple):
     """What a forward leaves for its backward, beside x and the parameters."""
 
