@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from phase8_tune.kernels.versions import KERNEL_VERSIONS
@@ -44,9 +46,11 @@ def test_the_seed_table_has_exactly_the_rows_of_the_seed() -> None:
     }  # fmt: skip
     definition = load_definition("seed_table")
     candidates = definition.row_candidates()
-    assert len(candidates) == 2 * len(rows)
-    for mode in ("train", "forward"):
-        assert {(c.model, c.n_seq, c.batch_size) for c in candidates if c.mode == mode} == rows
+    assert len(candidates) == 2 * 2 * len(rows)
+    for variant, mode in itertools.product(("phase8", "phase7"), ("train", "forward")):
+        of_one = [c for c in candidates if (c.variant, c.mode) == (variant, mode)]
+        assert {(c.model, c.n_seq, c.batch_size) for c in of_one} == rows
+    assert [c.variant for c in candidates] == ["phase8"] * 26 + ["phase7"] * 26  # the seed's come first
     assert {(c.kernel_version, c.gradient_checkpointing, c.mixed_precision) for c in candidates} == {
         ("reference", True, "fp16")
     }

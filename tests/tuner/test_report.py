@@ -149,6 +149,19 @@ def test_the_answers_to_every_goal_are_a_table(records: list[Record]) -> None:
     assert long["It would change"] == "sequence 256 for 512, tokens/s +72.1 %, memory −1,024 MB"
 
 
+def test_two_variants_stand_side_by_side_where_both_were_measured(records: list[Record]) -> None:
+    assert "Phase 7" not in render_report(Results.of(records), make_facts())
+    for batch, rate, number in ((1, 250.0, 4), (8, 1700.0, 5), (16, 9000.0, 6)):
+        old = make_candidate(n_seq=256, batch_size=batch, variant="phase7")
+        records.append(make_record(old, tokens_per_s=rate, peak_bytes=4 * GB, trial_number=number))
+    text = section(render_report(Results.of(records), make_facts()), "## Phase 7 and Phase 8")
+    assert table(text) == [
+        ["Model", "Configuration", *(f"{w} Phase {n}" for w in ("Tokens/s", "Peak (MB)") for n in (7, 8))],
+        ["small", "8×256 reference bf16 train", "1,700 (±0)", "1,959 (±0)", "4,096.00", "2,048.00"],
+    ]
+    assert "`phase8` has 1.12× (1.09–1.15) the tokens/s of `phase7` and 0.38× (0.25–0.50)" in text
+
+
 def test_nothing_measured_still_makes_a_report() -> None:
     failed = [make_record(outcome=Outcome.OOM, peak_bytes=None)]
     for records in ([], failed):

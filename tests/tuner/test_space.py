@@ -74,4 +74,4 @@ def test_rows_are_the_only_candidates_of_their_rectangle() -> None:
     space = SearchSpace(definition)
     assert space.is_rows
     assert tuple(space.enumerate()) == definition.row_candidates()
-    assert space.size() == 26
+    assert space.size() == 52

@@ -10,7 +10,7 @@ from ..records.cells import best_of_cells, describe_ties
 from ..records.frontier import Point
 from ..records.recommend import has_settings, recommendation_name
 from ..records.results import Results
-from ..records.wording import length_word, model_axes, model_order, namer, rate_of, rate_unit, setting_axes
+from ..records.wording import length_word, model_order, namer, rate_of, rate_unit, setting_axes
 from ..values.shell_words import shell_path
 from ..values.sizes import format_budget, format_mb
 from ..workloads.spec import spec_of
@@ -32,6 +32,7 @@ from .findings import (
 )
 from .method import method
 from .tables import frontier_table, shared_settings
+from .variants import variant_sections
 from .versions import versions_section
 
 ALL_PREDICTED = "Every figure in this report is predicted, none is measured."
@@ -55,8 +56,8 @@ def sections_after_the_models(results: Results, facts: RunFacts) -> list[Section
         *_bests(results, facts),
         *([versions_section(results.points)] if facts.plan is None else []),
         *_findings(results, facts),
+        *variant_sections(results.points),
         method(results.settled, facts),
-        *_model_comparisons(results),
         Section(title="Outcomes", lines=tuple(outcome_lines(results.settled))),
     ]
     return [section for section in found if section.lines or section.rows]
@@ -183,15 +184,6 @@ def _findings(results: Results, facts: RunFacts) -> Iterator[Section]:
         ("Correctness of the kernels", correctness_findings(results.records)),
     ):
         yield Section(title=title, lines=tuple(lines), level=3)
-
-
-def _model_comparisons(results: Results) -> Iterator[Section]:
-    """Models that differ in one word only, where a workload has such that are compared."""
-    for axis in model_axes(point.candidate for point in results.points):
-        if axis.plain is not None:
-            values = sorted(map(str, axis.values), key=lambda value: value != axis.plain)
-            lines = tuple(comparison_findings(results.points, axis))
-            yield Section(title=f"Comparison: {' and '.join(values)}", lines=lines)
 
 
 def _found_in_all(results: Results, facts: RunFacts) -> tuple[str, ...]:
