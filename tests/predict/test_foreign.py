@@ -25,6 +25,7 @@ from phase8_tune.tuner.workloads.training import Build, Training
 
 WIDTH, TOKENS, VOCABULARY = 32, 16, 64
 PROFILE = gpu_profile("rtx-4090")
+PHASES = ("backward", "optimizer")
 Loss = Callable[[nn.Module, Tensor], Tensor]
 
 
@@ -69,6 +70,7 @@ def factory(
     autocast: torch.dtype | None = torch.bfloat16,
     recomputes: bool | None = None,
     optimizer: Callable[[Any], torch.optim.Optimizer] = torch.optim.AdamW,
+    max_gradient_norm: float | None = None,
 ) -> Callable[[Build], Training]:
     def build(asked: Build) -> Training:
         with asked.device:
@@ -79,6 +81,7 @@ def factory(
             optimizers=[optimizer(model.parameters())],
             loss=lambda tokens: loss(model, tokens),
             autocast=autocast,
+            max_gradient_norm=max_gradient_norm,
         )
 
     return build
@@ -111,6 +114,21 @@ def test_a_cast_that_is_kept_is_freed_when_the_context_ends() -> None:
     traced = trace(factory())
     made = {e.slot for e in traced.repeat if e.op == "aten._to_copy" and e.size_bytes != FREE}
     assert made <= {e.slot for e in traced.repeat if e.size_bytes == FREE}
+
+
+@pytest.mark.parametrize("autocast", [torch.bfloat16, torch.float16])
+def test_clipping_is_traced_between_the_backward_pass_and_the_optimizer(autocast: torch.dtype) -> None:
+    """One norm of each gradient, their sum, and the factor; nothing of it stays."""
+    plain, clipped = (trace(factory(autocast=autocast, max_gradient_norm=norm)) for norm in (None, 1.0))
+    gradients = 2 * 6 + 1  # of two blocks, and the embedding
+    norms = [e for e in clipped.repeat if "foreach_norm" in e.op and e.size_bytes != FREE]
+    assert [e.size_bytes for e in norms] == [4] * gradients
+    assert not [e for e in plain.repeat if "foreach_norm" in e.op]
+    made = {e.slot for e in clipped.repeat if e.size_bytes != FREE}
+    freed = {e.slot for e in clipped.repeat if e.size_bytes == FREE}
+    assert made <= freed
+    places = {phase: [n for n, e in enumerate(clipped.repeat) if e.phase == phase] for phase in PHASES}
+    assert max(places["backward"]) < clipped.repeat.index(norms[0]) < min(places["optimizer"])
 
 
 def test_dropout_keeps_a_mask_of_bytes() -> None:

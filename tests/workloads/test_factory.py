@@ -16,6 +16,8 @@ from phase8_tune.tuner.workloads import PositionedRun, load_factory, load_worklo
 from phase8_tune.tuner.workloads.factory import FactoryRun, WorkloadError
 from phase8_tune.tuner.workloads.global_state import GlobalState
 from phase8_tune.tuner.workloads.spec import spec_of
+from phase8_tune.tuner.workloads.stepping import TrainingStepper
+from phase8_tune.tuner.workloads.training import Build, Training
 
 OWN = Path(__file__).with_name("own_model.py")
 CPU = torch.device("cpu")
@@ -46,6 +48,62 @@ def test_steps_train(precision: str) -> None:
     losses = [float(run.run_once()) for _ in range(5)]
     assert losses[-1] < losses[0]
     run.close()
+
+
+def test_gradients_are_clipped_as_by_hand() -> None:
+    """Those of all modules together, before the optimizer's step; a step clips by itself."""
+
+    def training(**clipping: Any) -> Training:
+        torch.manual_seed(0)
+        modules = [torch.nn.Linear(4, 4), torch.nn.Linear(4, 1)]
+        return Training(
+            modules=modules,
+            batch=lambda: torch.ones(2, 4),
+            optimizers=[torch.optim.SGD(module.parameters(), lr=1.0) for module in modules],
+            loss=lambda batch: 10 * modules[1](modules[0](batch)).sum(),
+            **clipping,
+        )
+
+    clipped, by_hand = training(max_gradient_norm=0.5), training()
+    TrainingStepper(clipped, "cpu").step(clipped.batch())
+    assert by_hand.loss is not None
+    by_hand.loss(by_hand.batch()).backward()
+    parameters = [p for module in by_hand.modules for p in module.parameters()]
+    assert float(torch.nn.utils.clip_grad_norm_(parameters, 0.5)) > 0.5
+    for optimizer in by_hand.optimizers:
+        optimizer.step()
+    for one, other in zip((p for m in clipped.modules for p in m.parameters()), parameters, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    for wrong in (0.0, float("nan")):
+        with pytest.raises(ValueError, match="max_gradient_norm: expected a number above 0"):
+            training(max_gradient_norm=wrong)
+    with pytest.raises(ValueError, match="max_gradient_norm: expected none beside a step"):
+        Training(modules=[], batch=list, step=lambda batch: torch.ones(()), max_gradient_norm=1.0)
+
+
+def test_a_candidate_s_life_ends_with_an_evaluation() -> None:
+    """Of the loss, without gradients, on modules that evaluate; of a forward pass, or a whole step, none."""
+    factory = load_factory(f"{OWN}:build")
+    assert factory is not None
+    training = factory(Build(model="narrow", batch_size=4, axes=dict(candidate_of().axes), device=CPU))
+    seen: list[tuple[bool, bool]] = []
+    plain_loss = training.loss
+    assert plain_loss is not None
+
+    def loss(batch: Any) -> torch.Tensor:
+        seen.append((torch.is_grad_enabled(), training.modules[0].training))
+        return plain_loss(batch)
+
+    training.loss = loss
+    for mode, expected in (("train", [(True, True), (False, False)]), ("forward", [(False, False)])):
+        seen.clear()
+        run = FactoryRun(training, candidate_of(mode=mode), CPU, GlobalState.now())
+        run.run_once()
+        run.finish()
+        assert seen == expected
+    training.loss, training.step = None, plain_loss
+    run = FactoryRun(training, candidate_of(), CPU, GlobalState.now())
+    run.finish()
 
 
 def test_a_forward_pass_changes_nothing() -> None:

@@ -12,7 +12,7 @@ import torch
 from ..values.candidate import Candidate
 from ..values.workload_spec import known_spec
 from .global_state import GlobalState
-from .stepping import TrainingStepper
+from .stepping import SETUP_CALLS, TrainingStepper
 from .training import Build, Factory, Training
 
 T = TypeVar("T")
@@ -25,7 +25,7 @@ class WorkloadError(RuntimeError):
 class FactoryRun:
     """The model that a factory made, with one batch."""
 
-    setup_calls = 1  # optimizers make their state in the first step, and what is compiled is compiled there
+    setup_calls = SETUP_CALLS
 
     def __init__(
         self, training: Training, candidate: Candidate, device: torch.device, before: GlobalState
@@ -40,12 +40,10 @@ class FactoryRun:
         positions = None if spec is None else spec.position_parameters
         of_table = 0 if positions is None else positions(candidate.model, candidate.axes)
         self.body_parameters = self.parameters - of_table
-        stepper = TrainingStepper(training, device.type)
+        self._stepper = TrainingStepper(training, device.type)
         if candidate.mode == "forward" and training.loss is None:
             raise WorkloadError("mode forward: expected a Training that has a loss, got one that has a step")
-        self._once: Callable[[Any], torch.Tensor | None] = (
-            stepper.step if candidate.mode == "train" else stepper.evaluate
-        )
+        self._is_training = candidate.mode == "train"
         self._batch = guarded(training.batch)
 
     def run_once(self) -> torch.Tensor:
@@ -53,16 +51,22 @@ class FactoryRun:
 
         Raises: WorkloadError where that is not one number; what the step raises.
         """
-        loss = guarded(lambda: self._once(self._batch))
+        once = self._stepper.step if self._is_training else self._stepper.evaluate
+        loss = guarded(lambda: once(self._batch))
         assert loss is not None  # there is a loss, or the mode is not forward
         return loss
 
     def finish(self) -> None:
-        """Nothing is known of what a training does beside its steps."""
+        """Evaluate once, as a training does, where a loss is known; of a whole step none is.
+
+        Raises: as `run_once`.
+        """
+        if self._is_training:
+            guarded(lambda: self._stepper.evaluate(self._batch))
 
     def close(self) -> None:
         """Let go of the model and its batch, and undo what its code has set for the whole process."""
-        del self._once, self._batch
+        del self._stepper, self._batch
         self._before.restore()
 
 

@@ -7,12 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from .stepping import TrainingStepper
+from .stepping import SETUP_CALLS, TrainingStepper
 from .training import Training
 
-SETUP_CALLS = 1
-"""Steps until all are alike: optimizers make their state in the first, and what is compiled is compiled
-there."""
 _SCALER = "scaler."
 
 

@@ -10,6 +10,10 @@ from torch import Tensor
 
 from .training import Training
 
+SETUP_CALLS = 1
+"""Steps until all are alike: optimizers make their state in the first, and what is compiled is compiled
+there."""
+
 
 class TrainingStepper:
     """Takes the steps of a `Training`. device: its type, "cuda" or "cpu", for autocast and the scaler.
