@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from ..tuner.cli import main as tune
-from ..tuner.commands import measured_run as run_module
 from ..tuner.measuring.worker_measurer import WorkerMeasurer
+from ..tuner.places import here
 from ..tuner.search import search as search_module
 from .fault_harness import FAKES, FaultyMeasurer, study_text
 
@@ -73,7 +73,7 @@ def main(given: Sequence[str] | None = None) -> None:
         inner = WorkerMeasurer(command=(sys.executable, str(FAKES / "worker.py")), **settings)
         return FaultyMeasurer(inner=inner, plan=plan, noted=folder / "noted")
 
-    run_module.WorkerMeasurer = make  # type: ignore[assignment, attr-defined]
+    here.WorkerMeasurer = make  # type: ignore[assignment, attr-defined]
     if arguments.step_clock:
         step_clock()
     study = folder / "faults.yaml"

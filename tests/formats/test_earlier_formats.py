@@ -29,9 +29,9 @@ import yaml
 from optuna.trial import TrialState
 
 from phase8_tune.tuner.cli import main
-from phase8_tune.tuner.commands import measured_run
 from phase8_tune.tuner.commands.train import main as train
 from phase8_tune.tuner.measuring.testing import FormulaMeasurer
+from phase8_tune.tuner.places import here
 from phase8_tune.tuner.records.journal import read_records
 from phase8_tune.tuner.records.run_directory import read_run_info
 from phase8_tune.tuner.training.checkpoint import read_checkpoint, read_weights
@@ -72,7 +72,7 @@ def devices(monkeypatch: pytest.MonkeyPatch) -> list[Device]:
         made.append(Device(budget_bytes, device=DeviceInfo(kind="cpu", name=name, total_bytes=2**40)))
         return made[-1]
 
-    monkeypatch.setattr(measured_run, "WorkerMeasurer", make)
+    monkeypatch.setattr(here, "WorkerMeasurer", make)
     return made
 
 

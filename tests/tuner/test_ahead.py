@@ -10,6 +10,7 @@ import pytest
 from phase8_tune.tests.fakes.nvml import FakeNvml
 from phase8_tune.tuner.commands import ahead
 from phase8_tune.tuner.machine.nvml import open_nvml
+from phase8_tune.tuner.places import here
 
 from .search_bench import BUDGET_BYTES, TINY
 
@@ -17,8 +18,9 @@ from .search_bench import BUDGET_BYTES, TINY
 def _looked(kind: Literal["cuda", "cpu"], root: Path) -> tuple[ahead.Ahead | None, list[str]]:
     """What is worked with, and what was told."""
     told: list[str] = []
+    devices = here.Cards(()) if kind == "cuda" else here.Processor()
     with ahead.working_ahead(
-        TINY, kind, (), budget_bytes=BUDGET_BYTES, reserve_bytes=0, root=root, tell=told.append
+        TINY, devices, budget_bytes=BUDGET_BYTES, reserve_bytes=0, root=root, tell=told.append
     ) as found:
         return found, told
 
@@ -38,8 +40,8 @@ def test_a_card_without_figures_is_told_and_nothing_is_foreseen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PHASE8_TUNE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(ahead, "open_nvml", lambda: open_nvml(card))
-    monkeypatch.setattr(ahead, "device_uuids", lambda gpus: ("GPU-fake",))
+    monkeypatch.setattr(here, "open_nvml", lambda: open_nvml(card))
+    monkeypatch.setattr(here, "device_uuids", lambda gpus: ("GPU-fake",))
     found, (told,) = _looked("cuda", tmp_path)
     assert found is None
     assert told.startswith(f"no figures of {called}, so nothing is predicted; ")

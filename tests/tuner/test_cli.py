@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from phase8_tune.tuner.cli import main
-from phase8_tune.tuner.commands import measured_run as run_module
 from phase8_tune.tuner.measuring.testing import FormulaMeasurer
+from phase8_tune.tuner.places import here
 from phase8_tune.tuner.study.definition import parse_definition
 from phase8_tune.tuner.study.space import SearchSpace
 from phase8_tune.tuner.training.recommended import read_reasons
@@ -77,7 +77,7 @@ def use_devices(monkeypatch: pytest.MonkeyPatch, prepare: Callable[[Device], Non
         made.append(device)
         return device
 
-    monkeypatch.setattr(run_module, "WorkerMeasurer", make)
+    monkeypatch.setattr(here, "WorkerMeasurer", make)
     return made
 
 

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from phase8_tune.tuner.cli import main
-from phase8_tune.tuner.commands import measured_run
 from phase8_tune.tuner.measuring.testing import FormulaMeasurer
+from phase8_tune.tuner.places import here
 from phase8_tune.tuner.records.journal import read_records
 from phase8_tune.tuner.study.changes import with_models, with_vocab_size
 from phase8_tune.tuner.study.definition import parse_definition
@@ -31,7 +31,7 @@ class Device(FormulaMeasurer):
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(measured_run, "WorkerMeasurer", lambda **given: Device(given["budget_bytes"]))
+    monkeypatch.setattr(here, "WorkerMeasurer", lambda **given: Device(given["budget_bytes"]))
     Path("s.yaml").write_text(yaml.safe_dump(STUDY))
     return tmp_path
 

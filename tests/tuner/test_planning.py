@@ -11,10 +11,10 @@ import optuna
 import pytest
 
 from phase8_tune.tuner.cli import main
-from phase8_tune.tuner.commands import measured_run as run_module
 from phase8_tune.tuner.commands import planned_run as planning
 from phase8_tune.tuner.machine import devices
 from phase8_tune.tuner.machine.devices import CudaProbe
+from phase8_tune.tuner.places import here
 from phase8_tune.tuner.records.journal import read_records
 from phase8_tune.tuner.training.settings import load_settings
 
@@ -129,7 +129,7 @@ def test_the_same_command_again_predicts_nothing(
 def test_a_named_card_is_planned_for_even_where_a_gpu_is_here(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(run_module, "resolve_device", refuse)
+    monkeypatch.setattr(here, "resolve_device", refuse)
     assert tune("--gpu", "rtx-4090") == 0
     assert "predicted for NVIDIA GeForce RTX 4090" in capsys.readouterr().out
     assert Path("runs/tiny-2GB-rtx-4090/report.md").exists()

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phase8_tune.tuner.commands import request as request_module
 from phase8_tune.tuner.commands.request import RunRequest, settle_reserve
 from phase8_tune.tuner.machine.nvml import Card, open_nvml
 from phase8_tune.tuner.measuring.memory import DRIFT_BYTES
@@ -19,6 +18,7 @@ from phase8_tune.tuner.measuring.reserve import (
     reserve_for_others,
     see_other_use,
 )
+from phase8_tune.tuner.places import here
 from phase8_tune.tuner.values.errors import UserInputError
 from phase8_tune.tuner.values.measurement import LedgerLine
 from phase8_tune.tuner.values.record import Record
@@ -147,9 +147,10 @@ def settled(
 ) -> tuple[int, list[str]]:
     """What a run on a card of 8 GiB is told to leave of a budget of all of it, and what is told."""
     told: list[str] = []
-    monkeypatch.setattr(request_module, "open_nvml", lambda: open_nvml(library))
+    monkeypatch.setattr(here, "open_nvml", lambda: open_nvml(library))
     request = RunRequest(vram_bytes=8 * GIB, command="", reserve_bytes=asked)
-    return settle_reserve(request, 8 * GIB, [library.uuid], earlier, told.append), told
+    uses = here.Cards((library.uuid,)).other_uses()
+    return settle_reserve(request, 8 * GIB, uses, earlier, told.append), told
 
 
 def test_a_run_says_what_it_leaves_and_why(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from ..compiling.ahead import KernelCompiler
-from ..machine.devices import device_uuids
-from ..machine.nvml import open_nvml
+from ..places.here import processes_ahead
+from ..places.place import Devices
 from ..predict.rate.calibration import known_profile
 from ..predict.rate.profiles import GpuProfile
-from ..predict.tracers import LocalTracers
 from ..search.foresight import Foresight, LookingAhead
 from ..study.definition import StudyDefinition
 from ..study.space import SearchSpace
 
-_LEFT_TO_MEASURING = 2
-"""Cores that are left to the driver and the worker: steps that wait for the host are timed meanwhile."""
 COMPILER_LOG = "compiler.log"
 """In the run's folder, beside the worker's."""
 
@@ -37,8 +32,7 @@ class Ahead:
 @contextmanager
 def working_ahead(
     definition: StudyDefinition,
-    kind: Literal["cuda", "cpu"],
-    gpus: tuple[str, ...],
+    devices: Devices,
     *,
     budget_bytes: int,
     reserve_bytes: int,
@@ -47,30 +41,28 @@ def working_ahead(
 ) -> Iterator[Ahead | None]:
     """Predict and compile while the block runs; None, told in a line, for a GPU without figures.
 
-    gpus: UUIDs; none: the first visible. root: the run's folder. tell: called from another thread too.
+    root: the run's folder. tell: called from another thread too.
     """
-    if kind != "cuda":
+    if devices.kind != "cuda":
         yield None
         return
-    nvml = open_nvml().nvml
-    cards = [] if nvml is None else [card for uuid in device_uuids(gpus) if (card := nvml.find(uuid))]
-    title, memory = (cards[0].name(), cards[0].memory()) if cards else (None, None)
-    profile = None if title is None else known_profile(title, None if memory is None else memory.total_bytes)
+    card = devices.card()
+    profile = None if card is None else known_profile(card.title, card.total_bytes)
     if profile is None:
         tell(
-            f"no figures of {title or 'this GPU'}, so nothing is predicted; "
+            f"no figures of {'this GPU' if card is None else card.title}, so nothing is predicted; "
             "`phase8-tune predict --calibrate` measures them for the next run"
         )
         yield None
         return
-    processes = max(((os.cpu_count() or 1) - _LEFT_TO_MEASURING) // 2, 1)  # of each kind
     looking = LookingAhead(
         SearchSpace(definition),
         profile,
         budget_bytes=budget_bytes,
         reserve_bytes=reserve_bytes,
-        tracers=LocalTracers(processes),
+        tracers=devices.tracers(),
         on_problem=lambda problem: tell(f"not predicted, so measured without: {problem}"),
     )
-    with KernelCompiler(profile, processes=processes, log=root / COMPILER_LOG) as compiler, looking as ahead:
+    compiling = KernelCompiler(profile, processes=processes_ahead(), log=root / COMPILER_LOG)
+    with compiling as compiler, looking as ahead:
         yield Ahead(profile=profile, foresight=ahead.foresight, compiler=compiler)

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
-from ..machine.devices import device_total_bytes, device_uuids, resolve_device
-from ..machine.gpus import select_gpus
-from ..machine.nvml import open_nvml
-from ..measuring.gauge import Gauge, card_gauge, worker_gauge
-from ..measuring.pool import LocalExecutor
-from ..measuring.worker_measurer import WorkerMeasurer
+from ..places.choice import choose_place
+from ..places.place import Devices, Job
 from ..predict.rate.calibration import present_profile
 from ..predict.rate.profiles import chosen_profile
 from ..records.journal import read_records
 from ..records.results import Results
-from ..records.run_directory import RunPaths, check_run_directory
+from ..records.run_directory import RunPaths, check_run_directory, read_run_info
 from ..records.samplers import check_sampler
 from ..report.display import Beginning, Display, Ending
 from ..report.early import EarlyOutputs, Expected
@@ -29,6 +23,7 @@ from ..search.foresight import Foresight
 from ..search.progress import SearchEvent, StopReason
 from ..search.search import run_search
 from ..search.skips import count_skips
+from ..study.definition import StudyDefinition
 from ..values.errors import (
     DeviceError,
     InterruptedStudyError,
@@ -37,15 +32,12 @@ from ..values.errors import (
     UserInputError,
 )
 from ..values.interrupt import interrupt_deferred
-from ..values.record import Record
 from ..values.sizes import format_budget
-from ..values.timing import Timing
 from .ahead import Ahead, working_ahead
 from .planned_run import plan
 from .request import RunRequest, read_study, run_root, settle_budget, settle_reserve
 
 _DEFAULT_STUDIES = {"cuda": "default", "cpu": "cpu"}
-_OWNERS = {"cuda": "this GPU has", "cpu": "this computer's memory holds"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,14 +63,29 @@ def execute(request: RunRequest, display: Display) -> DoneRun:
             )
         return DoneRun(root=plan(request, asked, display))
     chosen = None if request.study is None else read_study(request.study, request)
-    gpus = () if request.gpus is None else select_gpus(request.gpus)
-    kind = resolve_device(request.device, gpus)
-    if kind == "predicted":
+    place = choose_place(
+        cluster=request.cluster, gpu_model=request.gpu_model, gpus=request.gpus, device=request.device
+    )
+    if place.kind == "predicted":
         return DoneRun(root=plan(request, present_profile(), display))
-    definition, text = chosen or read_study(_DEFAULT_STUDIES[kind], request)
+    definition, text = chosen or read_study(_DEFAULT_STUDIES[place.kind], request)
     check_sampler(definition.search.sampler)
-    budget_bytes = settle_budget(request, device_total_bytes(kind, gpus), _OWNERS[kind], display.tell)
-    root = run_root(request, definition, kind)
+    root = run_root(request, definition, place.kind)
+    begun_on = read_run_info(root).device_name if RunPaths(root=root).info.exists() else None
+    with place.opened(definition, begun_on=begun_on, tell=display.tell) as devices:
+        return _measure(request, display, devices, definition, text, root)
+
+
+def _measure(
+    request: RunRequest,
+    display: Display,
+    devices: Devices,
+    definition: StudyDefinition,
+    text: str,
+    root: Path,
+) -> DoneRun:
+    """The search on devices that are there. text: of the study. Raises: as `execute`."""
+    budget_bytes = settle_budget(request, devices.total_bytes, devices.owner, display.tell)
     check_run_directory(root, definition, budget_bytes)
     timing = definition.timing
     if request.timeout_s is not None:
@@ -87,7 +94,7 @@ def execute(request: RunRequest, display: Display) -> DoneRun:
     beginning = Beginning(
         study=definition.name,
         budget_bytes=budget_bytes,
-        device=f"{kind} ({len(gpus)} GPUs)" if len(gpus) > 1 else kind,
+        device=devices.describe(),
         run_root=root,
         is_plan=False,
         earlier=earlier,
@@ -95,8 +102,8 @@ def execute(request: RunRequest, display: Display) -> DoneRun:
     display.begin(beginning)
     if definition.missing_versions:
         display.tell(f"not in this installation, left out: kernels {', '.join(definition.missing_versions)}")
-    uuids = device_uuids(gpus) if kind == "cuda" else ()
-    reserve_bytes = settle_reserve(request, budget_bytes, uuids, earlier if uuids else (), display.tell)
+    before = earlier if devices.kind == "cuda" else ()
+    reserve_bytes = settle_reserve(request, budget_bytes, devices.other_uses(), before, display.tell)
     problem: Phase8TuneError | None = None
     reason: StopReason | None = None
     facts: RunFacts | None = None
@@ -107,17 +114,14 @@ def execute(request: RunRequest, display: Display) -> DoneRun:
             display,
             working_ahead(
                 definition,
-                kind,
-                gpus,
+                devices,
                 budget_bytes=budget_bytes,
                 reserve_bytes=reserve_bytes,
                 root=root,
                 tell=display.tell,
             ) as ahead,
-            LocalExecutor(
-                measurers := _make_measurers(
-                    kind,
-                    gpus,
+            devices.executor(
+                Job(
                     budget_bytes=budget_bytes,
                     reserve_bytes=reserve_bytes,
                     root=root,
@@ -125,18 +129,18 @@ def execute(request: RunRequest, display: Display) -> DoneRun:
                     earlier=earlier,
                     outside_bytes=0 if ahead is None else ahead.profile.outside_bytes,
                 ),
-                on_loss=display.tell,
-            ) as pool,
+                display.tell,
+            ) as executor,
         ):
-            display.watch(_gauges(kind, uuids, measurers))
+            display.watch(devices.gauges())
             facts = RunFacts(
                 run_root=root,
                 study_name=definition.name,
                 workloads=definition.workloads,
                 budget_bytes=budget_bytes,
                 reserve_bytes=reserve_bytes,
-                device=pool.device,
-                versions=pool.versions,
+                device=executor.device,
+                versions=executor.versions,
                 timing=timing,
                 command=request.command,
                 missing_versions=definition.missing_versions,
@@ -148,7 +152,7 @@ def execute(request: RunRequest, display: Display) -> DoneRun:
             early = EarlyOutputs(facts, earlier, expected, display.tell)
             reason = run_search(
                 definition,
-                pool,
+                executor,
                 root,
                 budget_bytes=budget_bytes,
                 on_event=_Follower(display, early, foresight),
@@ -187,52 +191,6 @@ def execute(request: RunRequest, display: Display) -> DoneRun:
     if problem is not None:
         raise problem
     return DoneRun(root=root, recommended=tuple(recommended))
-
-
-def _gauges(
-    kind: Literal["cuda", "cpu"], uuids: Sequence[str], measurers: Mapping[str, WorkerMeasurer]
-) -> dict[str, Gauge]:
-    """What each device shows, as far as NVML or the operating system tells it.
-
-    uuids: of the GPUs, in the order of the measurers.
-    """
-    if kind == "cpu":
-        return {name: worker_gauge(measurer.worker_pid) for name, measurer in measurers.items()}
-    nvml = open_nvml().nvml
-    cards = {} if nvml is None else {uuid: nvml.find(uuid) for uuid in uuids}
-    return {
-        name: card_gauge(card)
-        for name, uuid in zip(measurers, uuids, strict=False)
-        if (card := cards.get(uuid)) is not None
-    }
-
-
-def _make_measurers(
-    kind: Literal["cuda", "cpu"],
-    gpus: tuple[str, ...],
-    *,
-    budget_bytes: int,
-    reserve_bytes: int,
-    root: Path,
-    timing: Timing,
-    earlier: Sequence[Record],
-    outside_bytes: int,
-) -> dict[str, WorkerMeasurer]:
-    """One for each GPU by its UUID, each with a log of its own; one for the device without any named."""
-    return {
-        uuid or kind: WorkerMeasurer(
-            device=kind,
-            budget_bytes=budget_bytes,
-            reserve_bytes=reserve_bytes,
-            log_dir=root,
-            log_name=f"worker-{uuid}.log" if len(gpus) > 1 else "worker.log",
-            timing=timing,
-            gpu_uuid=uuid,
-            earlier=earlier,
-            outside_bytes=outside_bytes,
-        )
-        for uuid in gpus or (None,)
-    }
 
 
 class _Follower:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..machine.nvml import open_nvml
 from ..measuring.memory import MARGIN
-from ..measuring.reserve import reserve_for_others, see_other_use
+from ..measuring.reserve import OtherUse, reserve_for_others
 from ..study.changes import with_models, with_vocab_size, with_workloads
 from ..study.definition import Sampler, StudyDefinition, parse_definition, read_definition_text
 from ..study.model_names import model_option
@@ -24,8 +23,8 @@ from ..workloads.spec import check_needs
 class RunRequest:
     """What the user asked for; None where the study or the device decides. `command` is the line typed.
 
-    gpu, gpu_file: plan for the card of this name, or in this file, instead of measuring. reserve_bytes: None
-    for auto.
+    gpu, gpu_file: plan for the card of this name, or in this file, instead of measuring. cluster: auto, or
+    the address of the Ray cluster that measures; gpu_model: which of its GPUs. reserve_bytes: None for auto.
     exhaustive: True for the whole space, without the study's own limit of trials.
     """
 
@@ -36,6 +35,8 @@ class RunRequest:
     gpu: str | None = None
     gpu_file: Path | None = None
     gpus: str | None = None
+    cluster: str | None = None
+    gpu_model: str | None = None
     models: tuple[str, ...] = ()
     workloads: tuple[str, ...] = ()
     vocab_size: int | None = None
@@ -123,20 +124,18 @@ def settle_budget(request: RunRequest, total_bytes: int, owner: str, tell: Calla
 def settle_reserve(
     request: RunRequest,
     budget_bytes: int,
-    gpus: Sequence[str],
+    uses: Sequence[OtherUse | None],
     earlier: Sequence[Record],
     tell: Callable[[str], None],
 ) -> int:
     """What of the budget is left to others: as asked for, or for auto what they need of these GPUs now.
 
-    gpus: UUIDs. earlier: the run's records, so that a run that is gone on with keeps to one reserve. tell:
-    told how much, and why.
+    uses: of each GPU. earlier: the run's records, so that a run that is gone on with keeps to one reserve.
+    tell: told how much, and why.
     Raises: UserInputError where others leave nothing of the budget.
     """
     if request.reserve_bytes is not None:
         return request.reserve_bytes
-    nvml = open_nvml().nvml
-    uses = [] if nvml is None else [see_other_use(nvml.find(uuid)) for uuid in gpus]
     found = reserve_for_others(uses, budget_bytes=budget_bytes)
     if found.size_bytes >= budget_bytes:
         raise UserInputError(

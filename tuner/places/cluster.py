@@ -58,6 +58,7 @@ class Cluster:
 class _Cards:
     """The GPUs of one model that nodes have."""
 
+    kind: Literal["cuda", "cpu"] = "cuda"
     owner = "a GPU of the cluster has"
 
     def __init__(self, name: str, nodes: ClusterNodes, model: Model, specs: str | None, sight: Sight) -> None:
@@ -83,7 +84,8 @@ class _Cards:
         from .ray_tracers import RayTracers
 
         left = _LEFT_A_GPU * self._nodes.gpus
-        return RayTracers(max(int(ray.cluster_resources().get("CPU", 1)) - left, 1))
+        cores = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]
+        return RayTracers(max(int(cores) - left, 1))
 
     @contextmanager
     def executor(self, job: Job, tell: Callable[[str], None]) -> Iterator[Executor]:

@@ -33,6 +33,11 @@ class Node:
     is_told: bool = False
 
 
+def _listed() -> list[dict[str, Any]]:
+    """All nodes that the cluster has had, as Ray tells them."""
+    return ray.nodes()  # type: ignore[no-untyped-call, no-any-return]
+
+
 def _look_around(sight: Sight, files: Sequence[str]) -> NodeFacts:
     return sight.node(files)
 
@@ -103,7 +108,7 @@ class ClusterNodes:
 
     def is_there(self, node: Node) -> bool:
         """Whether a node has not left by now."""
-        return any(each["NodeID"] == node.id and each["Alive"] for each in ray.nodes())
+        return any(each["NodeID"] == node.id and each["Alive"] for each in _listed())
 
     def serving(self, aside: Collection[str]) -> list[Node]:
         """Nodes that may serve, but for those set aside, and those that have not answered yet."""
@@ -115,7 +120,7 @@ class ClusterNodes:
 
     def _ask(self) -> None:
         """See who is there, and ask those that are new."""
-        alive = {each["NodeID"]: each for each in ray.nodes() if each["Alive"]}
+        alive = {each["NodeID"]: each for each in _listed() if each["Alive"]}
         for node in self._nodes.values():
             node.is_alive = node.id in alive
         for each in alive.values():

@@ -13,6 +13,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from ..values.errors import UserInputError
 from ..values.interrupt import ENDING_SIGNALS
@@ -45,12 +46,12 @@ def connected(address: str) -> Iterator[str]:
         ) from None
     worker.print_to_stdstream = lambda *args, **kwargs: None  # else its warnings go to standard output
     logging.getLogger("ray").setLevel(logging.ERROR)
-    common = {"log_to_driver": False, "configure_logging": False}
+    quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     handlers = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             try:
-                ray.init(address=address, **common)
+                ray.init(address=address, **quiet)
                 name = f"Ray cluster at {ray.get_runtime_context().gcs_address}"
             except (ConnectionError, RuntimeError, ValueError) as error:
                 if address != AUTO or not isinstance(error, ConnectionError):
@@ -63,7 +64,7 @@ def connected(address: str) -> Iterator[str]:
                     include_dashboard=False,
                     object_store_memory=_MESSAGES_BYTES,
                     _node_ip_address=_LOOPBACK,
-                    **common,
+                    **quiet,
                 )
                 name = "Ray on this computer"
         for number, handler in handlers.items():  # Ray has a handler of its own

@@ -20,8 +20,14 @@ from ..study.definition import StudyDefinition
 from ..values.measurement import DeviceKind
 from .place import CardName, Devices, Job
 
-LEFT_TO_MEASURING = 2
+_LEFT_TO_MEASURING = 2
 """Cores that are left to the driver and the worker: steps that wait for the host are timed meanwhile."""
+
+
+def processes_ahead() -> int:
+    """How many processes of a kind may work beside a worker here: of two kinds, as lines are predicted and
+    kernels compiled."""
+    return max(((os.cpu_count() or 1) - _LEFT_TO_MEASURING) // 2, 1)
 
 
 class Here:
@@ -39,12 +45,13 @@ class Here:
         self, definition: StudyDefinition, *, begun_on: str | None, tell: Callable[[str], None]
     ) -> Iterator[Devices]:
         """Whatever was asked for serves; a run that was begun on another refuses it."""
-        yield _Cards(self._gpus) if self.kind == "cuda" else _Processor()
+        yield Cards(self._gpus) if self.kind == "cuda" else Processor()
 
 
-class _Cards:
+class Cards:
     """GPUs by their UUIDs; none: the first visible."""
 
+    kind: Literal["cuda", "cpu"] = "cuda"
     owner = "this GPU has"
 
     def __init__(self, gpus: tuple[str, ...]) -> None:
@@ -69,7 +76,7 @@ class _Cards:
         return [see_other_use(card) for card in self._found()]
 
     def tracers(self) -> Tracers:
-        return LocalTracers(max(((os.cpu_count() or 1) - LEFT_TO_MEASURING) // 2, 1))
+        return LocalTracers(processes_ahead())
 
     @contextmanager
     def executor(self, job: Job, tell: Callable[[str], None]) -> Iterator[Executor]:
@@ -93,7 +100,10 @@ class _Cards:
         return [] if nvml is None else [nvml.find(uuid) for uuid in self._uuids]
 
 
-class _Processor:
+class Processor:
+    """The CPU as one device."""
+
+    kind: Literal["cuda", "cpu"] = "cpu"
     owner = "this computer's memory holds"
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from ..measuring.executor import Executor
 from ..measuring.gauge import Gauge
@@ -44,6 +44,9 @@ class CardName:
 
 class Devices(Protocol):
     """Devices of one kind that can be used."""
+
+    @property
+    def kind(self) -> Literal["cuda", "cpu"]: ...
 
     @property
     def total_bytes(self) -> int:

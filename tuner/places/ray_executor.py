@@ -206,7 +206,7 @@ class RayExecutor:
     def _start(self, node: Node, name: str) -> None:
         """A new actor on a GPU of a node, which begins at once."""
         self._begun += 1
-        actor = self._actors.options(
+        actor: Any = self._actors.options(
             num_cpus=0,
             num_gpus=1,
             max_restarts=0,
