@@ -92,6 +92,10 @@ class FormulaMeasurer:
     def stop(self) -> None:
         """Nothing is ever under way for longer than a moment."""
 
+    def worker_pid(self) -> int | None:
+        """It has no worker."""
+        return None
+
     def close(self) -> None:
         """Note that it was closed."""
         self.is_closed = True
