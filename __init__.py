@@ -1,7 +1,7 @@
 """phase8-tune: training settings for a language model that fit a small GPU, found by measuring them.
 
-    from phase8_tune import load_run, recommend
-    run = load_run("runs/default-8GB-rtx-3080-laptop")
+    from phase8_tune import recommend, tune
+    run = tune("8GB", gpu="rtx-3060-ti", models=["small"])
     print(recommend(run, "context", min_seq=1024))
 
 Names are imported when they are first used; none of them brings torch into this process.
@@ -13,10 +13,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .tuner.library import Phase8TuneError, load_run, load_settings, predict, recommend, verify
+    from .tuner.library import Phase8TuneError, load_run, load_settings, predict, recommend, tune, verify
 
 __version__ = "0.1.0"
-__all__ = ["Phase8TuneError", "load_run", "load_settings", "predict", "recommend", "verify"]
+__all__ = ["Phase8TuneError", "load_run", "load_settings", "predict", "recommend", "tune", "verify"]
 
 
 def __getattr__(name: str) -> Any:

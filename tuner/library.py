@@ -1,4 +1,5 @@
-"""What can be called from Python: a run read again, its answers, a prediction, a check of a settings file.
+"""What can be called from Python: a search or a plan, a run read again, its answers, a prediction, a check of
+a settings file.
 
 Nothing here prints. Errors are those of the commands, `Phase8TuneError` and below, and many of their texts
 name what is wrong by the command's option: `--min-seq` is `min_seq` here. The names are imported from
@@ -8,35 +9,33 @@ name what is wrong by the command's option: `--min-seq` is `min_seq` here. The n
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, get_args
 
+from .commands.arguments import check_choice, check_positive, names_of, seconds_of, size_of
+from .commands.entry import children_import_alike
 from .goals.filters import Filters
 from .goals.goals import Goal, answer_goal
 from .goals.loss import DAY_S, DEFAULT_LAW, LAWS, Horizon, LawName
 from .goals.wording import caveats, why
-from .html.escaping import escape
-from .records.frontier import Point
 from .report.answers import render_answer
+from .report.display import Display
 from .report.run import Environment, Run, read_run
+from .report.shown import RunAnswer, ShownPrediction, ShownVerification
+from .study.definition import Sampler
 from .study.model_names import known_or_same
 from .training.recommended import settings_of
 from .training.settings import load_settings as read_settings
-from .training.verification import STEADY_S, STEPS, Verification
+from .training.verification import STEADY_S, STEPS
 from .training.verification import verify as verify_one
 from .values.axes import AxisValue
 from .values.candidate import DEFAULT_WORKLOAD, Mode
-from .values.errors import DeviceError, NothingFitsError, Phase8TuneError, UserInputError
+from .values.errors import InterruptedStudyError, NothingFitsError, Phase8TuneError, UserInputError
 from .values.nearest import one_of
-from .values.sizes import parse_size
 from .workloads.settings import TrainingSettings
 from .workloads.spec import spec_of
-
-if TYPE_CHECKING:
-    from .predict.outlook import Prediction
 
 __all__ = [
     "Environment",
@@ -47,30 +46,76 @@ __all__ = [
     "load_settings",
     "predict",
     "recommend",
+    "tune",
     "verify",
 ]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunAnswer:
-    """The configuration of a run that answers a goal. As a text it is what `phase8-tune recommend` says.
+def tune(
+    vram: str | int,
+    *,
+    study: str | os.PathLike[str] | None = None,
+    models: str | Sequence[str] = (),
+    workloads: str | Sequence[str] = (),
+    vocab_size: int | None = None,
+    device: Literal["auto", "cuda", "cpu"] = "auto",
+    gpu: str | None = None,
+    gpu_file: str | os.PathLike[str] | None = None,
+    gpus: str | None = None,
+    run: str | None = None,
+    runs_dir: str | os.PathLike[str] = "runs",
+    trials: int | None = None,
+    time: str | float | None = None,
+    timeout: str | float | None = None,
+    reserve: str | int = "auto",
+    seed: int | None = None,
+    sampler: Sampler | None = None,
+    exhaustive: bool = False,
+) -> Run:
+    """Search under a budget of memory by measuring, or plan for a card, as `phase8-tune` does; the run.
 
-    next_best: what would, were it not there; None where nothing else passes. why: a sentence each.
-    settings: what trains it, None for a workload that has no settings files.
+        run = tune("8GB", gpu="rtx-3060-ti", models=["small"])  # or without gpu: what is here is measured
+        recommend(run).settings
+
+    The arguments are the command's options (docs/commands.md), and None is what it does without one. Sizes
+    and lengths of time are texts such as "8GB" and "30m", or bytes and seconds. The same call goes on with a
+    run that was interrupted, by Ctrl-C too.
+    Raises: UserInputError, NothingFitsError, DeviceError, all after the run's files are written;
+    KeyboardInterrupt, which says where what was measured is kept.
     """
+    from .commands.measured_run import execute
+    from .commands.request import RunRequest
 
-    goal: str
-    point: Point
-    next_best: Point | None
-    why: tuple[str, ...]
-    settings: TrainingSettings | None
-    text: str
-
-    def __str__(self) -> str:
-        return self.text
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{escape(self.text)}</pre>"
+    check_positive(trials=trials, vocab_size=vocab_size)
+    check_choice("device", device, ("auto", "cuda", "cpu"))
+    if sampler is not None:
+        check_choice("sampler", sampler, get_args(Sampler))
+    request = RunRequest(
+        vram_bytes=size_of(vram, "vram"),
+        command=f"tune({vram!r}, …)",
+        study=None if study is None else os.fspath(study),
+        device=device,
+        gpu=gpu,
+        gpu_file=None if gpu_file is None else Path(gpu_file),
+        gpus=gpus,
+        models=names_of(models),
+        workloads=names_of(workloads),
+        vocab_size=vocab_size,
+        run_name=run,
+        runs_dir=Path(runs_dir),
+        trials=trials,
+        time_limit_s=None if time is None else seconds_of(time, "time"),
+        timeout_s=None if timeout is None else seconds_of(timeout, "timeout"),
+        reserve_bytes=None if reserve == "auto" else size_of(reserve, "reserve", least_bytes=0),
+        seed=seed,
+        sampler=sampler,
+        exhaustive=exhaustive or None,
+    )
+    try:
+        with children_import_alike():
+            return load_run(execute(request, Display()).root)
+    except InterruptedStudyError as error:
+        raise KeyboardInterrupt(str(error)) from error
 
 
 def load_run(path: str | os.PathLike[str]) -> Run:
@@ -108,20 +153,18 @@ def recommend(
     Raises: UserInputError for a goal, law, model, budget or power that cannot be asked of this run;
     NothingFitsError, which names the first condition that nothing meets.
     """
-    _check_positive(train_time_s=train_time_s, data_tokens=data_tokens)
-    if goal not in list(Goal):
-        raise UserInputError(f"goal: {one_of(Goal, goal)}")
-    if law not in LAWS:
-        raise UserInputError(f"law: {one_of(LAWS, law)}")
+    check_positive(train_time_s=train_time_s, data_tokens=data_tokens)
+    check_choice("goal", goal, Goal)
+    check_choice("law", law, LAWS)
     read = run if isinstance(run, Run) else load_run(run)
     if not read.points:
         raise NothingFitsError(f"{read.path}: nothing that was measured in this run fits its budget")
     filters = Filters(
-        models=tuple(map(known_or_same, (models,) if isinstance(models, str) else models)),
+        models=tuple(map(known_or_same, names_of(models))),
         min_seq=min_seq,
         min_parameters=min_params,
         max_power_w=max_power_w,
-        budget_bytes=_size(vram, "vram"),
+        budget_bytes=None if vram is None else size_of(vram, "vram"),
         tokens_per_update=tokens_per_update,
     )
     horizon = Horizon(train_time_s=train_time_s, law=LAWS[law], data_tokens=data_tokens)
@@ -148,16 +191,14 @@ def predict(
     workload: str = DEFAULT_WORKLOAD,
     mode: Mode = "train",
     axes: Mapping[str, AxisValue] | None = None,
-) -> Prediction:
+) -> ShownPrediction:
     """Memory and throughput of one configuration on a card; nothing is run on a GPU.
 
-        if __name__ == "__main__":
-            found = predict(model="small", seq=512, batch=4, gpu="rtx-3080-laptop", vram="8GB")
-            found.fits, found.peak_bytes, found.tokens_per_s.expected
+        found = predict(model="small", seq=512, batch=4, gpu="rtx-3080-laptop", vram="8GB")
+        found.fits, found.peak_bytes, found.tokens_per_s.expected
 
-    It traces in another process, which imports the script that calls it: hence the first line, which a
-    notebook does not need. axes: what else the workload has, such as {"kernel_version": "reference"}; by
-    default of Phase 8 `fast`, bf16, no checkpointing. gpu: by default the card that is here, else the RTX
+    It traces in another process. axes: what else the workload has, such as {"kernel_version": "reference"};
+    by default of Phase 8 `fast`, bf16, no checkpointing. gpu: by default the card that is here, else the RTX
     3080 Laptop. vram: by default all of the card's memory. Sizes are texts such as "8GB", or bytes.
     Raises: UserInputError, NothingFitsError for a budget that the context alone exceeds, DeviceError where
     the process that traces is lost.
@@ -168,7 +209,7 @@ def predict(
     from .predict.rate.profiles import chosen_profile
     from .predict.store import PredictionStore
 
-    _check_positive(batch=batch)
+    check_positive(batch=batch)
     asked: dict[str, AxisValue | None] = {"n_seq": seq, **(axes or {})}
     known = spec_of(workload).by_name
     for name in axes or {}:
@@ -179,20 +220,12 @@ def predict(
     )
     profile = chosen_profile(gpu, None if gpu_file is None else Path(gpu_file)) or present_profile()
     check_card(candidate, profile)
-    budget_bytes = _size(vram, "vram")
-    reserve_bytes = _size(reserve, "reserve", least_bytes=0) or 0
+    budget_bytes = profile.capacity_bytes if vram is None else size_of(vram, "vram")
+    reserve_bytes = size_of(reserve, "reserve", least_bytes=0)
     with PredictionStore(processes=1) as store:
         predictor = Predictor(profile=profile, store=store, reserve_bytes=reserve_bytes)
-        try:
-            return predictor.predict(
-                candidate, profile.capacity_bytes if budget_bytes is None else budget_bytes
-            )
-        except DeviceError as error:
-            if not hasattr(sys.modules["__main__"], "__file__"):
-                raise
-            raise DeviceError(
-                f'{error}; or predict was called by a script outside of `if __name__ == "__main__":`'
-            ) from error
+        found = predictor.predict(candidate, profile.capacity_bytes if budget_bytes is None else budget_bytes)
+    return ShownPrediction(**{item.name: getattr(found, item.name) for item in fields(found)})
 
 
 def load_settings(path: str | os.PathLike[str]) -> TrainingSettings:
@@ -213,7 +246,7 @@ def verify(
     steps: int = STEPS,
     seconds: float = STEADY_S,
     device: Literal["auto", "cuda", "cpu"] = "auto",
-) -> Verification:
+) -> ShownVerification:
     """Train as a recommended file says, in processes of their own, and say whether its promise holds.
 
         found = verify("runs/mine/recommended/small.yaml")
@@ -223,20 +256,8 @@ def verify(
     Raises: UserInputError for a file without a promise; what the training raised. A promise that does not
     hold is no error: `held` says it.
     """
-    _check_positive(steps=steps, seconds=seconds)
+    check_positive(steps=steps, seconds=seconds)
     settings = load_settings(path)
-    return verify_one(Path(path), settings, data=data, steps=steps, steady_s=seconds, device=device)
-
-
-def _check_positive(**given: float | None) -> None:
-    """Raises: UserInputError."""
-    for name, value in given.items():
-        if value is not None and not value > 0:
-            raise UserInputError(f"{name}: expected a number above 0, got {value}")
-
-
-def _size(size: str | int | None, what: str, *, least_bytes: int = 1) -> int | None:
-    """Bytes. Raises: UserInputError."""
-    if size is None:
-        return None
-    return parse_size(f"{size}B" if isinstance(size, int) else size, what=what, least_bytes=least_bytes)
+    with children_import_alike():
+        found = verify_one(Path(path), settings, data=data, steps=steps, steady_s=seconds, device=device)
+    return ShownVerification(**{item.name: getattr(found, item.name) for item in fields(found)})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import inspect
-import os
 import re
 import shutil
 import subprocess
@@ -20,18 +19,22 @@ import phase8_tune
 from phase8_tune import Phase8TuneError, load_run, load_settings, predict, recommend, verify
 from phase8_tune.tuner import library
 from phase8_tune.tuner.goals.goals import Goal
+from phase8_tune.tuner.predict.outlook import Rate
 from phase8_tune.tuner.predict.prediction import Predictor
 from phase8_tune.tuner.records.results import Results
 from phase8_tune.tuner.report.run import Environment, Run
+from phase8_tune.tuner.report.shown import RunAnswer, ShownPrediction
 from phase8_tune.tuner.training.settings import load_settings as read_settings
+from phase8_tune.tuner.training.verification import Verification
 from phase8_tune.tuner.values.candidate import Candidate
-from phase8_tune.tuner.values.errors import DeviceError, NothingFitsError, UserInputError
+from phase8_tune.tuner.values.errors import NothingFitsError, UserInputError
+from phase8_tune.tuner.values.measurement import LedgerLine
 
 from .report_records import GPU, VERSIONS, make_candidate, make_record
 
 EARLIER = Path(__file__).parent.parent / "formats" / "2026-11-main"
 PAGE = Path(phase8_tune.__file__).parent / "docs" / "library.md"
-RUNS = ("finished", "interrupted", "planned")
+RUNS = ("finished", "interrupted", "planned", "../2026-11-records-2/finished")
 
 
 def made_run(model: str = "small") -> Run:
@@ -71,10 +74,11 @@ def test_texts_of_a_run_are_escaped() -> None:
     assert ">&lt;script&gt;</td>" in page
     assert "<script" not in page
     answer = recommend(made_run(), "memory")
-    shown = library.RunAnswer(
+    shown = RunAnswer(
         goal="memory", point=answer.point, next_best=None, why=(), settings=None, text="<script>&"
     )
-    assert shown._repr_html_() == "<pre>&lt;script&gt;&amp;</pre>"
+    assert "&lt;script&gt;&amp;" in shown._repr_html_()
+    assert "<script" not in shown._repr_html_()
 
 
 def test_a_run_in_which_nothing_fits_says_so() -> None:
@@ -167,37 +171,32 @@ def test_a_prediction_is_asked_for_as_the_command_does(monkeypatch: pytest.Monke
     assert asked.value.args[1:] == (8 * 2**30, "rtx-2070", 0)
 
 
-@pytest.mark.slow
-def test_a_script_predicts_below_its_guard(tmp_path: Path) -> None:
-    call = 'predict(model="64x1", seq=32, gpu="rtx-3060", axes={"kernel_version": "reference"})'
-    code = f"""
-        import sys
-        from phase8_tune import predict
-        if __name__ == "__main__":
-            found = {call}
-            print(found.fits, found.peak_bytes > 2**28, "torch" in sys.modules)
-    """
-    (tmp_path / "script.py").write_text(textwrap.dedent(code))
-    done = subprocess.run(
-        [sys.executable, "script.py"],
-        cwd=tmp_path,
-        env={**os.environ, "PHASE8_TUNE_CACHE": str(tmp_path / "cache")},
-        capture_output=True,
-        text=True,
-        check=True,
+def test_a_prediction_shows_itself() -> None:
+    shown = ShownPrediction(
+        candidate=make_candidate(),
+        gpu="<b>",
+        budget_bytes=8 * 2**30,
+        parameters=1,
+        body_parameters=1,
+        ledger=(LedgerLine(name="reserved", size_bytes=2**30, source="<i>"),),
+        peak_bytes=2 * 2**30,
+        peak_allocated_bytes=2**30,
+        peak_reserved_bytes=2**30,
+        peak_op="mm",
+        peak_phase="backward",
+        fits=True,
+        tokens_per_s=Rate(low=900.0, expected=1000.0, high=1200.0),
+        limited_by="arithmetic",
     )
-    assert done.stdout.split() == ["True", "True", "False"]
-    assert done.stderr == ""
-
-
-def test_a_lost_process_of_a_script_names_the_guard(monkeypatch: pytest.MonkeyPatch) -> None:
-    def lost(*_: object) -> None:
-        raise DeviceError("a process that predicts was ended")
-
-    monkeypatch.setattr(Predictor, "predict", lost)
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", "script.py", raising=False)
-    with pytest.raises(DeviceError, match=r'ended; or .* outside of `if __name__ == "__main__":`$'):
-        predict(model="small", seq=512, gpu="rtx-3060")
+    assert str(shown).splitlines() == [
+        "small 4×512 reference bf16 train on <b>: predicted, not measured",
+        "peak 2,048.00 MB, budget 8GB: fits with 3% to spare",
+        "1,000 tokens/s (90 %: 900 to 1,200), limited by arithmetic",
+    ]
+    page = shown._repr_html_()
+    assert page.count("<tr>") == 3
+    assert "&lt;i&gt;" in page
+    assert "<b>" not in page
 
 
 @pytest.mark.parametrize(
@@ -224,9 +223,29 @@ def test_settings_are_read_and_verified_by_their_path(monkeypatch: pytest.Monkey
     settings = load_settings(str(path))
     assert settings == read_settings(path)
     seen: list[object] = []
-    monkeypatch.setattr(library, "verify_one", lambda *given, **options: seen.extend((given, options)))
-    verify(str(path), steps=3, seconds=1.5, device="cpu")
+
+    def verified(*given: object, **options: object) -> Verification:
+        seen.extend((given, options))
+        return Verification(
+            path=path,
+            promised_tokens_per_s=(90.0, 110.0),
+            promised_peak_bytes=2**30,
+            budget_bytes=2**31,
+            tokens_per_s=100.0,
+            peak_bytes=2**30,
+            peak_source="VmHWM",
+            reserved_bytes=None,
+            held_out_loss=1.5,
+            problems=(),
+            differences=("<b> for <i>",),
+        )
+
+    monkeypatch.setattr(library, "verify_one", verified)
+    found = verify(str(path), steps=3, seconds=1.5, device="cpu")
     assert seen == [(path, settings), {"data": None, "steps": 3, "steady_s": 1.5, "device": "cpu"}]
+    assert found.held
+    assert str(found).splitlines()[2].split()[:3] == ["nano", "100", "90–110"]
+    assert "differs: &lt;b&gt; for &lt;i&gt;" in found._repr_html_()
     with pytest.raises(UserInputError, match="seconds: expected a number above 0, got 0"):
         verify(path, seconds=0)
 
@@ -251,12 +270,12 @@ def test_the_page_names_every_call_with_what_it_takes() -> None:
 
 
 @pytest.mark.skipif(not PAGE.exists(), reason="phase8_tune is installed without its pages")
-def test_the_first_example_of_the_page_runs(
+def test_the_example_of_the_page_that_reads_a_run_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(EARLIER / "planned", tmp_path / "runs" / "default-8GB-rtx-3080-laptop")
     monkeypatch.chdir(tmp_path)
-    code = PAGE.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
+    code = PAGE.read_text(encoding="utf-8").split("```python\n")[2].partition("```")[0]
     for there, here in (("small.yaml", "nano.yaml"), ("min_seq=1024", "min_seq=64"), ("6GB", "2GB")):
         assert there in code
         code = code.replace(there, here)  # an earlier run of few small configurations

@@ -48,7 +48,7 @@ def enter(
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     on_loss = _on_loss(program, unheard)
-    with _children_import_alike(), guarded_streams(on_loss) as output, end_requests() as request:
+    with children_import_alike(), guarded_streams(on_loss) as output, end_requests() as request:
         try:
             code, message = _run(program, command, given, request)
             lost = _loss(output, unheard)
@@ -104,7 +104,7 @@ def _judge(error: Phase8TuneError, request: EndRequest) -> tuple[int, str]:
 
 
 @contextlib.contextmanager
-def _children_import_alike() -> Iterator[None]:
+def children_import_alike() -> Iterator[None]:
     """Keep the present folder out of what processes import that are started here, where this one does so.
 
     Else a file random.py of the user's stands in for Python's in every worker.

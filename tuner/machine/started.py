@@ -1,20 +1,42 @@
-"""The processes that a pool started: a pool itself does not tell whom to end."""
+"""Processes that a pool starts: which they are, as a pool itself does not tell whom to end, and without the
+script that is running."""
 
 from __future__ import annotations
 
+import sys
+import threading
 from multiprocessing.context import SpawnContext, SpawnProcess
+from types import ModuleType
 from typing import Any
+
+_STARTING = threading.Lock()
+
+
+class _Process(SpawnProcess):
+    def start(self) -> None:
+        """Start without the main module, which a spawned process would import anew: nothing of it is needed,
+        and a script that calls `predict` at its top level would do so once more in every process.
+
+        Where that module is looked for, an empty one stands meanwhile.
+        """
+        with _STARTING:
+            main = sys.modules["__main__"]
+            sys.modules["__main__"] = ModuleType("__main__")
+            try:
+                super().start()
+            finally:
+                sys.modules["__main__"] = main
 
 
 class RecordingContext(SpawnContext):
-    """Starts processes as `spawn` does, and knows which."""
+    """Starts processes as `spawn` does, but for the main module, and knows which."""
 
     def __init__(self) -> None:
         super().__init__()
         self.started: list[SpawnProcess] = []
 
     def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # type: ignore[override]  # a class there
-        process = SpawnProcess(*args, **kwargs)
+        process = _Process(*args, **kwargs)
         self.started.append(process)
         return process
 

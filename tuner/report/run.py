@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from ..records.frontier import Point
 from ..records.journal import read_records
 from ..records.results import Results
 from ..records.run_directory import RunPaths, read_run_info
+from ..values.html_table import html_table
 from ..values.measurement import DeviceInfo, Versions
 from ..values.sizes import format_budget
 from .picture import frontier_svg
@@ -70,7 +70,7 @@ class Run:
         if not self.frontier:
             return f"<p>{head}</p>"
         headers, rows, align = frontier_table(list(best_of_cells(self.frontier).values()))
-        return f"<p>{head}</p>{self._picture()}{_html_table(headers, rows, align)}"
+        return f"<p>{head}</p>{self._picture()}{html_table(headers, rows, align)}"
 
     def _picture(self) -> str:
         if self.environment.device is None:
@@ -99,15 +99,3 @@ def read_run(root: Path) -> Run:
         ),
         results=results,
     )
-
-
-def _html_table(headers: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
-    sides = ["right" if letter == "r" else "left" for letter in align]
-
-    def line(tag: str, cells: Sequence[str]) -> str:
-        marked = zip(sides, cells, strict=True)
-        inner = "".join(f'<{tag} style="text-align:{side}">{escape(c)}</{tag}>' for side, c in marked)
-        return f"<tr>{inner}</tr>"
-
-    body = "".join(line("td", row) for row in rows)
-    return f"<table><thead>{line('th', headers)}</thead><tbody>{body}</tbody></table>"
