@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .commands.compare import compare
+from .commands.dashboard import dashboard
 from .commands.doctor import doctor
 from .commands.entry import enter
 from .commands.frontier import frontier
@@ -16,7 +17,7 @@ from .commands.verify import verify
 from .commands.workload import workload
 
 cli = tune
-for command in (frontier, recommend, compare, gpus, predict, verify, doctor, workload):
+for command in (frontier, recommend, compare, dashboard, gpus, predict, verify, doctor, workload):
     cli.add_command(command)
 
 

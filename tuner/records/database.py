@@ -10,6 +10,7 @@ import random
 import sqlite3
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -247,6 +248,9 @@ class StudyStore:
             user_attrs=attributes(record, point, is_repeated=False),
             constraints=constraints(record, knowledge),
         )
+        if (started := record.started()) is not None:  # Optuna's times are local, and say of no zone
+            trial.datetime_start = started.astimezone().replace(tzinfo=None)
+            trial.datetime_complete = trial.datetime_start + timedelta(seconds=record.measurement.wall_s)
         self._study.add_trial(trial)
 
     def _write(self) -> None:

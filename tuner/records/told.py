@@ -39,6 +39,7 @@ def attributes(record: Record, point: Point | None, *, is_repeated: bool) -> dic
     measurement = record.measurement
     found: dict[str, Any] = {
         DIGEST: record.digest,
+        "configuration": record.to_candidate().describe(),
         "candidate": record.candidate,
         "attempt": record.attempt,
         "message": measurement.message,
