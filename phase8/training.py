@@ -193,10 +193,18 @@ class Trainer:
         A step must have been taken, on any tokens: then memory lies as it does in a training from the start,
         takes no more than there, and what was captured stays valid.
 
-        Raises: KeyError for a tensor that is missing; RuntimeError (torch's) for one of another shape.
+        Raises: KeyError for a tensor that is missing; RuntimeError (torch's) for one of another shape;
+        ValueError for the state of an optimizer that keeps it in another type.
         """
+        own = self.tensors()
+        for name, tensor in own.items():
+            if name.startswith("optimizer.") and tensors[name].dtype != tensor.dtype:
+                raise ValueError(
+                    f"{name}: expected {tensor.dtype}, got {tensors[name].dtype}; go on with the "
+                    f"optimizer_state that it was written with, which is not {self.options.optimizer_state}"
+                )
         with torch.no_grad():
-            for name, tensor in self.tensors().items():
+            for name, tensor in own.items():
                 if not name.startswith("scaler."):
                     tensor.copy_(tensors[name])
         if self.scaler.is_enabled():

@@ -25,12 +25,11 @@ from ..layer_norm import fast as _layer_norm  # noqa: F401  (registers phase8::n
 from ..mix_norm.fast import split_packed
 from ..products import multiply
 from ..rows import as_rows
-from ..segments import require_float32
 from ..window_attention.fast import SCRATCH, write_gradients
 from ..window_attention.operation import new_gradients, new_outputs
 from .composed import splits
 from .gate import hidden_gradient, hidden_layer
-from .tensors import PRODUCTS, Parameters, Saved
+from .tensors import Parameters, Saved, require_types
 
 _ops = torch.ops.phase8
 
@@ -76,8 +75,7 @@ def block(
         resolvent_bias,
     )  # fmt: skip
     require_supported("fast", x, x, x, decay)
-    others = {name: p for name, p in parameters._asdict().items() if name not in PRODUCTS}
-    require_float32("block", "fast", **others)
+    require_types(parameters)
     y, g_re, g_im, *_ = _forward(x, list(parameters), n_heads, window, with_residual)
     return y, g_re, g_im
 
@@ -235,7 +233,7 @@ def _(
     vectors = (3 * d + 1, 10 * d + 1, p.gate_bias.shape[0] + p.gate_logit_bias.shape[0], 3, 2)
     return (
         x.new_empty(x.shape),
-        *(torch.empty_like(matrix) for matrix in matrices),
+        *(x.new_empty(matrix.shape, dtype=matrix.dtype) for matrix in matrices),
         *(x.new_empty(size, dtype=torch.float32) for size in vectors),
     )
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
+
+from ..segments import require_float32
+from ..versions import UnsupportedVersionError
 
 
 class Parameters(NamedTuple):
@@ -36,8 +40,23 @@ class Parameters(NamedTuple):
     resolvent_bias: Tensor
 
 
-PRODUCTS = frozenset({"in_weight", "out_weight"})
+PRODUCTS = ("in_weight", "out_weight")
 """Parameters that are only multiplied by, in the compute dtype: they may be bfloat16 themselves."""
+
+
+def require_types(parameters: Parameters) -> None:
+    """Refuse parameters that are not float32, or for products bfloat16.
+
+    Raises: UnsupportedVersionError naming the parameter, its dtype and the version that takes it.
+    """
+    given = parameters._asdict()
+    for name in PRODUCTS:
+        if given[name].dtype not in (torch.float32, torch.bfloat16):
+            raise UnsupportedVersionError(
+                f"block fast: expected {name} in float32 or bfloat16, got {given[name].dtype}; "
+                "version 'reference' also takes float64"
+            )
+    require_float32("block", "fast", **{name: p for name, p in given.items() if name not in PRODUCTS})
 
 
 class Saved(NamedTuple):

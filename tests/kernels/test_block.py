@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from phase8_tune.kernels.block import composed, fast, reference
+from phase8_tune.kernels.block import composed, fast, reference, tensors
 from phase8_tune.kernels.block.gate import gate_tiles, hidden_gradient, hidden_layer
 from phase8_tune.kernels.gate import check_operation
 from phase8_tune.kernels.gate_draws import GateShape
@@ -63,6 +63,25 @@ def test_the_resolvent_alone_has_its_gradient(device: torch.device) -> None:
         gradients.append(torch.autograd.grad(g_re.sum(), [given[0], given[3]]))
     for exact, found in zip(*gradients, strict=True):
         torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-5)
+
+
+def test_product_weights_may_be_bfloat16(device: torch.device) -> None:
+    """The numbers are those of the same weights in float32; of gradients theirs alone are rounded."""
+    given = operands(device, SMALL)
+    places = [1 + tensors.Parameters._fields.index(name) for name in tensors.PRODUCTS]
+    runs = []
+    for dtype in (torch.bfloat16, torch.float32):
+        own = [*given]
+        for place in places:
+            own[place] = given[place].detach().bfloat16().to(dtype).requires_grad_()
+        y, g_re, _ = fast.block(*own)
+        leaves = [t for t in own if isinstance(t, Tensor) and t.requires_grad]
+        runs.append((y, torch.autograd.grad(y.square().sum() + g_re.sum(), leaves), leaves))
+    (y, gradients, leaves), (expected_y, expected, _) = runs
+    assert torch.equal(y, expected_y)
+    for leaf, one, other in zip(leaves, gradients, expected, strict=True):
+        assert one.dtype == leaf.dtype
+        assert torch.equal(one, other.to(leaf.dtype))
 
 
 def test_incoming_gradients_are_not_changed(device: torch.device) -> None:
