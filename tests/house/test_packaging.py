@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,23 @@ def test_packaged_data_is_named(pyproject: dict[str, Any]) -> None:
     assert data["phase8_tune"] == ["py.typed"]
     assert "*.yaml" in data["phase8_tune.studies"]
     assert list((ROOT / "studies").glob("*.yaml"))
+
+
+def test_the_version_is_said_once(pyproject: dict[str, Any]) -> None:
+    """In the package; the wheel's is made from it, and the changelog begins with it."""
+    assert pyproject["project"]["dynamic"] == ["version"]
+    assert "version" not in pyproject["project"]
+    assert pyproject["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "phase8_tune.__version__"}
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (.+)$", changes, re.M)[0] == phase8_tune.__version__
+
+
+def test_every_python_that_is_supported_is_classified(pyproject: dict[str, Any]) -> None:
+    project = pyproject["project"]
+    minors = [int(m) for m in re.findall(r":: 3\.(\d+)'", str(project["classifiers"]))]
+    assert project["requires-python"] == f">=3.{minors[0]},<3.{minors[-1] + 1}"
+    assert minors == list(range(minors[0], minors[-1] + 1))
+    assert "Typing :: Typed" in project["classifiers"]
 
 
 def test_console_scripts_exist(pyproject: dict[str, Any]) -> None:
