@@ -210,7 +210,7 @@ def test_what_is_written_now_says_its_format(earlier: Path, devices: list[Device
 
 def later_record(earlier: Path) -> None:
     path = earlier / "interrupted" / "records.jsonl"
-    line = json.loads(path.read_text()) | {"format_version": 5, "new_key": 1}
+    line = json.loads(path.read_text()) | {"format_version": 6, "new_key": 1}
     path.write_text(json.dumps(line) + "\n")
 
 
@@ -253,7 +253,7 @@ def test_a_run_of_a_later_version_is_refused(
     before = (earlier / run / "records.jsonl").read_bytes()
     assert tune(run, *options) == 2
     refused = LATER.format(
-        *((5, 4) if change is later_record else (3, 2) if change is later_database else (2, 1))
+        *((6, 5) if change is later_record else (3, 2) if change is later_database else (2, 1))
     )
     assert re.search(f"^phase8-tune: .*: {refused}\\Z", capsys.readouterr().err, re.MULTILINE)
     assert (earlier / run / "records.jsonl").read_bytes() == before
@@ -267,7 +267,7 @@ def test_frontier_refuses_a_run_of_a_later_version(
     change(earlier)
     with pytest.raises(SystemExit, match="2"):
         main(["frontier", "interrupted"])
-    refused = LATER.format(*((5, 4) if change is later_record else (2, 1)))
+    refused = LATER.format(*((6, 5) if change is later_record else (2, 1)))
     assert re.fullmatch(f"phase8-tune: .*: {refused}", capsys.readouterr().err)
 
 

@@ -59,6 +59,21 @@ def raises(asked: Build) -> Training:
     raise KeyError("no such layer")
 
 
+def out_of_memory(asked: Build) -> Training:
+    """Is refused memory."""
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+
+def device_fails(asked: Build) -> Training:
+    """Meets a device that fails."""
+    raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
+
+
+def kernel_fails(asked: Build) -> Training:
+    """Meets a kernel that was wrong."""
+    raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
 def ends(asked: Build) -> Training:
     """Would end the process."""
     sys.exit(3)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from phase8_tune.tuner.values.candidate import Candidate
+from phase8_tune.tuner.values.outcome import Outcome
 from phase8_tune.tuner.worker.attempt import explain
 from phase8_tune.tuner.workloads import PositionedRun, load_factory, load_workload
 from phase8_tune.tuner.workloads.factory import FactoryRun, WorkloadError
@@ -141,8 +142,25 @@ def test_a_built_in_factory_runs_and_its_position_table_is_no_size() -> None:
 def test_what_a_factory_does_wrong_is_told_with_its_place(factory: str, told: str) -> None:
     with pytest.raises(Exception) as caught:  # noqa: PT011, as whatever is raised is explained
         prepared(factory).run_once()
-    _, message, _ = explain(caught.value)
+    outcome, message, _ = explain(caught.value)
     assert re.search(told, message), message
+    assert outcome is Outcome.OWN_ERROR
+
+
+@pytest.mark.parametrize(
+    ("factory", "outcome"),
+    [
+        ("out_of_memory", Outcome.OOM),
+        ("device_fails", Outcome.ERROR),
+        ("kernel_fails", Outcome.ILLEGAL_ACCESS),
+    ],
+)
+def test_what_the_device_did_in_own_code_is_not_its_fault(factory: str, outcome: Outcome) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        prepared(factory)
+    found, message, _ = explain(caught.value)
+    assert found is outcome
+    assert re.search(r"own_model\.py:\d+", message)
 
 
 def test_a_step_has_no_forward_pass() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
 from phase8_tune.tuner.cli import main
+from phase8_tune.tuner.records.journal import read_records
 from phase8_tune.tuner.values import workload_spec
 
 STUDY = """\
@@ -18,6 +20,7 @@ axes: {model: [narrow], batch_size: [BATCHES], size: [8], precision: [none]}
 search: {trials: 2}
 timing: {warmup: 1, iterations: 2}
 """
+JOURNAL = Path("runs") / "mine-2GB-cpu" / "records.jsonl"
 
 
 @pytest.fixture
@@ -63,16 +66,23 @@ def test_it_is_searched_reported_and_drawn_again_without_the_file(
 
 
 @pytest.mark.parametrize(
-    ("factory", "message"),
+    ("factory", "outcomes", "message"),
     [
-        ("raises", "KeyError: 'no such layer' (own_model.py:"),
-        ("dies", "the worker exited with code 7"),
+        ("raises", ["own_error"], "KeyError: 'no such layer' (own_model.py:"),
+        ("nothing", ["own_error"], "WorkloadError: expected nothing ("),
+        ("dies", ["error", "error"], "the worker exited with code 7"),  # the same words twice are no chance
     ],
 )
-def test_a_failure_of_its_code_costs_a_candidate(folder: Path, factory: str, message: str) -> None:
+def test_a_failure_of_its_code_costs_a_candidate(
+    folder: Path, capsys: pytest.CaptureFixture[str], factory: str, outcomes: list[str], message: str
+) -> None:
     code, rows = search(folder, factory, "2")
-    assert code == 4
-    assert rows
+    is_own = "own_error" in outcomes
+    assert code == (2 if is_own else 4)
+    assert (message in capsys.readouterr().err.splitlines()[-1]) == is_own
+    records = read_records(JOURNAL)
+    assert [record.measurement.outcome for record in records] == outcomes
+    versions = [json.loads(line)["format_version"] for line in JOURNAL.read_text().splitlines()]
+    assert versions == [5 if outcome == "own_error" else 4 for outcome in outcomes]
     for row in rows:
-        assert row["outcome"] in ("error", "killed")
         assert message in row["message"], row["message"]

@@ -32,6 +32,7 @@ from ..values.errors import (
     UserInputError,
 )
 from ..values.interrupt import interrupt_deferred
+from ..values.outcome import Outcome
 from ..values.sizes import format_budget
 from .ahead import Ahead, working_ahead
 from .planned_run import plan
@@ -225,4 +226,7 @@ def _judge(results: Results, reason: StopReason | None, root: Path) -> Phase8Tun
             f"no configuration fits {format_budget(records[0].budget_bytes)} ({ended}); raise --vram, "
             f"or search smaller models, sequences or batches with --study; see {root / 'report.md'}"
         )
+    own = next((r.measurement for r in records if r.measurement.outcome is Outcome.OWN_ERROR), None)
+    if own is not None:
+        return UserInputError(f"every configuration failed ({ended}): {own.message}; correct it there")
     return DeviceError(f"every configuration failed ({ended}); see the worker's log in {root}")

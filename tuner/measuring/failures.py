@@ -19,10 +19,12 @@ class Failure:
     """How a failure ends an attempt, and whether the worker may be kept (if its memory is back where it was).
 
     Only a refusal of torch's own allocator leaves the CUDA context and the libraries' handles untouched.
+    in_doubt: whether something says that the device, or a library on it, may be to blame.
     """
 
     outcome: Outcome
     worker_usable: bool = False
+    in_doubt: bool = False
 
 
 _RULES: tuple[tuple[Outcome, re.Pattern[str]], ...] = tuple(
@@ -131,7 +133,7 @@ def classify_chain(chain: Sequence[BaseException]) -> tuple[Failure, BaseExcepti
         for part, failure in zip(chain, found, strict=True)
     )
     usable = found[0].worker_usable and not in_doubt
-    return Failure(outcome=found[first].outcome, worker_usable=usable), chain[first]
+    return Failure(outcome=found[first].outcome, worker_usable=usable, in_doubt=in_doubt), chain[first]
 
 
 def _outcome_of(name: str, message: str) -> Outcome:

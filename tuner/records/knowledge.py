@@ -222,10 +222,16 @@ def _is_final(attempts: list[Record]) -> bool:
     if last.attempt == 0:
         return True
     if last.measurement.outcome.is_retried:
-        return launched >= MAX_ATTEMPTS
+        return launched >= MAX_ATTEMPTS or _is_same_error(attempts[-2:])
     if last.fits and last.measurement.tainted:
         return launched >= MAX_TAINTED_ATTEMPTS
     return True
+
+
+def _is_same_error(attempts: list[Record]) -> bool:
+    """Whether two attempts after each other failed with the same words, which is no chance."""
+    found = {(record.measurement.outcome, record.measurement.message) for record in attempts}
+    return len(attempts) == 2 and len(found) == 1 and attempts[0].measurement.outcome is Outcome.ERROR
 
 
 def _requested_bytes(record: Record) -> int:

@@ -20,6 +20,7 @@ class Outcome(StrEnum):
     TIMEOUT = "timeout"
     KILLED = "killed"
     INTERFERENCE = "interference"
+    OWN_ERROR = "own_error"
     ERROR = "error"
 
     @property
@@ -57,5 +58,7 @@ _ADVICE = {
     Outcome.KILLED: "the worker was killed from outside, often by the system for want of host memory; "
     "close other programs.",
     Outcome.INTERFERENCE: "another program's memory moved during the measurement; close it and resume.",
+    Outcome.OWN_ERROR: "the workload's own code raised an error, at the file and line in the message; "
+    "correct it there.",
     Outcome.ERROR: "the worker failed; see its log in the run folder.",
 }

@@ -9,8 +9,11 @@ from pydantic import AfterValidator
 
 from .candidate import DEFAULT_WORKLOAD, Candidate
 from .measurement import Border, Measurement
+from .outcome import Outcome
 
-RECORD_FORMAT_VERSION: Final = 4
+RECORD_FORMAT_VERSION: Final = 5
+_OF_OTHERS: Final = 4
+"""What is written of other workloads than Phase 8, but of an outcome that earlier versions do not know."""
 _OF_PHASE8: Final = 3
 """What is written where the workload is Phase 8: earlier versions read it, and know no other workload."""
 
@@ -37,7 +40,7 @@ class Record(Border):
     earlier records), empty where it was not noted; times are compared by `started`, never as texts.
     """
 
-    format_version: Literal[1, 2, 3, 4] = _OF_PHASE8
+    format_version: Literal[1, 2, 3, 4, 5] = _OF_PHASE8
     digest: str
     candidate: dict[str, Any]
     trial_number: int
@@ -48,8 +51,10 @@ class Record(Border):
 
     def as_written(self) -> Record:
         """The record with the version of its format that earlier readers may know."""
-        is_known = self.candidate.get("workload") == DEFAULT_WORKLOAD
-        return self if is_known else self.model_copy(update={"format_version": RECORD_FORMAT_VERSION})
+        version = _OF_PHASE8 if self.candidate.get("workload") == DEFAULT_WORKLOAD else _OF_OTHERS
+        if self.measurement.outcome is Outcome.OWN_ERROR:
+            version = RECORD_FORMAT_VERSION
+        return self.model_copy(update={"format_version": version})
 
     def to_candidate(self) -> Candidate:
         return Candidate.from_dict(self.candidate)

@@ -18,6 +18,7 @@ from ..values.candidate import Candidate
 from ..values.measurement import Measurement
 from ..values.outcome import Outcome
 from ..workloads import PositionedRun, PreparedRun, load_workload
+from ..workloads.factory import WorkloadError
 from ..workloads.loading import place_in_own_code
 from .accounting import Account
 from .sample_statistics import is_precise
@@ -158,7 +159,11 @@ def explain(error: BaseException) -> tuple[Outcome, str, str | None]:
     place = place_in_own_code(error)
     where = "" if place is None else f" ({place})"
     message = f"{type(decisive).__name__}: {first}"[: MESSAGE_CHARACTERS - len(where)] + where
-    return failure.outcome, message, None if failure.worker_usable else f"it failed ({failure.outcome})"
+    outcome = failure.outcome
+    is_own = place is not None or isinstance(decisive, WorkloadError)
+    if outcome is Outcome.ERROR and is_own and not failure.in_doubt:
+        outcome = Outcome.OWN_ERROR  # which a second attempt would raise again
+    return outcome, message, None if failure.worker_usable else f"it failed ({outcome})"
 
 
 def _drop_frames(error: BaseException) -> None:
