@@ -168,7 +168,7 @@ def test_the_arguments_are_those_of_the_installed_version(precision):
     assert found["per_device_train_batch_size"] == 6
     assert found["gradient_checkpointing"] is True
     assert (found["bf16"], found["fp16"]) == (precision == "bf16", precision == "fp16")
-    for name in ("optim", "learning_rate", "adam_beta1", "adam_beta2", "weight_decay"):
+    for name in ("optim", "learning_rate", "adam_beta1", "adam_beta2", "weight_decay", "max_grad_norm"):
         default = known[name].default
         assert found[name] == getattr(default, "value", default), name
 

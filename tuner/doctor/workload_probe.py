@@ -118,7 +118,8 @@ def _shapes(batch: Any) -> list[tuple[int, ...]]:
 
 
 def _steps(training: Training, device: torch.device) -> Generator[Tried, None, int | None]:
-    """Some steps; gives the most bytes that were allocated meanwhile, None on a processor."""
+    """Some steps and an evaluation; gives the most bytes that were allocated meanwhile, None on a
+    processor."""
     before = _learned(training)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -126,6 +127,7 @@ def _steps(training: Training, device: torch.device) -> Generator[Tried, None, i
     losses = []
     for _ in range(_STEPS):
         losses.append(float(guarded(lambda: stepper.step(batch))))
+    guarded(lambda: stepper.evaluate(batch))
     shown = ", ".join(f"{loss:.4g}" for loss in losses)
     if not all(map(math.isfinite, losses)):
         yield Tried(what="step", is_ok=False, told=f"the loss is not finite: {shown}")

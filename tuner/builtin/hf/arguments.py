@@ -16,6 +16,7 @@ from ...values.candidate import Candidate
 LEARNING_RATE = 5e-5  # the Trainer's own default, as those below
 BETAS = (0.9, 0.999)
 WEIGHT_DECAY = 0.0
+MAX_GRADIENT_NORM = 1.0
 _ALPHA = 2
 """Adapters are scaled by alpha / rank; twice the rank is usual. Memory and speed do not depend on it."""
 
@@ -37,6 +38,7 @@ def training_arguments(candidate: Candidate) -> dict[str, Any]:
         "adam_beta1": BETAS[0],
         "adam_beta2": BETAS[1],
         "weight_decay": WEIGHT_DECAY,
+        "max_grad_norm": MAX_GRADIENT_NORM,
     }
 
 

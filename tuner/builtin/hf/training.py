@@ -15,7 +15,14 @@ from ...values.errors import UserInputError
 from ...workloads.training import Build, Training
 from ..checked_axes import checked_axes
 from ..drawn_tokens import token_drawer
-from .arguments import BETAS, LEARNING_RATE, WEIGHT_DECAY, lora_arguments, model_arguments
+from .arguments import (
+    BETAS,
+    LEARNING_RATE,
+    MAX_GRADIENT_NORM,
+    WEIGHT_DECAY,
+    lora_arguments,
+    model_arguments,
+)
 from .dataless import movable_modules, unpacked
 from .known_models import read_config
 from .spec import SPEC
@@ -51,6 +58,7 @@ def build(build: Build) -> Training:
         optimizers=[optimizer],
         loss=loss,
         autocast=_AUTOCAST[axes.text("mixed_precision")],
+        max_gradient_norm=MAX_GRADIENT_NORM,
     )
 
 
