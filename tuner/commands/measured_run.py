@@ -11,10 +11,12 @@ from ..places.choice import choose_place
 from ..places.place import Devices, Job
 from ..predict.rate.calibration import present_profile
 from ..predict.rate.profiles import chosen_profile
+from ..records.following import Follower
 from ..records.journal import read_records
 from ..records.results import Results
 from ..records.run_directory import RunPaths, check_run_directory, read_run_info
 from ..records.samplers import check_sampler
+from ..records.shared_study import shared_study
 from ..report.display import Beginning, Display, Ending
 from ..report.early import EarlyOutputs, Expected
 from ..report.facts import RunFacts
@@ -62,6 +64,8 @@ def execute(request: RunRequest, display: Display) -> DoneRun:
                 f"{option}: plans for a card, got --device {request.device} too, which measures; "
                 "leave out one"
             )
+        if request.cluster is not None or request.storage is not None:
+            raise UserInputError("--gpu: plans for a card, got --cluster or --storage too; leave out one")
         return DoneRun(root=plan(request, asked, display))
     chosen = None if request.study is None else read_study(request.study, request)
     place = choose_place(
@@ -72,9 +76,10 @@ def execute(request: RunRequest, display: Display) -> DoneRun:
     definition, text = chosen or read_study(_DEFAULT_STUDIES[place.kind], request)
     check_sampler(definition.search.sampler)
     root = run_root(request, definition, place.kind)
-    begun_on = read_run_info(root).device_name if RunPaths(root=root).info.exists() else None
-    with place.opened(definition, begun_on=begun_on, tell=display.tell) as devices:
-        return _measure(request, display, devices, definition, text, root)
+    with shared_study(request.storage, root, take_over=request.is_taken_over, tell=display.tell) as follower:
+        begun_on = read_run_info(root).device_name if RunPaths(root=root).info.exists() else None
+        with place.opened(definition, begun_on=begun_on, tell=display.tell) as devices:
+            return _measure(request, display, devices, definition, text, root, follower)
 
 
 def _measure(
@@ -84,8 +89,12 @@ def _measure(
     definition: StudyDefinition,
     text: str,
     root: Path,
+    follower: Follower | None,
 ) -> DoneRun:
-    """The search on devices that are there. text: of the study. Raises: as `execute`."""
+    """The search on devices that are there. text: of the study. follower: of its database, where it has one.
+
+    Raises: as `execute`.
+    """
     budget_bytes = settle_budget(request, devices.total_bytes, devices.owner, display.tell)
     check_run_directory(root, definition, budget_bytes)
     timing = definition.timing
@@ -160,6 +169,7 @@ def _measure(
                 definition_text=text,
                 foresight=foresight,
                 preparation=None if ahead is None else ahead.compiler,
+                follower=follower,
             ).stop_reason
     except Phase8TuneError as error:  # no device is left, or nothing can be written any more
         problem = error
@@ -170,6 +180,10 @@ def _measure(
     results = Results.of(read_records(RunPaths(root=root).journal))
     if ahead is not None:
         facts = replace(facts, skips=count_skips(results.settled, ahead.foresight))
+        if ahead.foresight.is_complete and reason is not StopReason.INTERRUPTED:
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            keep_estimates(root, ahead.foresight.known, budget_bytes, ahead.profile, budget_bytes, now)
+    facts = replace(facts, estimates=read_estimates(root))
     points = results.recommended if expected is None else expected.beside(results.recommended)
     # Whatever ended the search: what was measured is written and shown.
     recommended: list[Path] = []

@@ -24,7 +24,8 @@ class RunRequest:
     """What the user asked for; None where the study or the device decides. `command` is the line typed.
 
     gpu, gpu_file: plan for the card of this name, or in this file, instead of measuring. cluster: auto, or
-    the address of the Ray cluster that measures; gpu_model: which of its GPUs. reserve_bytes: None for auto.
+    the address of the Ray cluster that measures; gpu_model: which of its GPUs. storage: URL of the
+    database that holds the study; is_taken_over: from a driver that has died. reserve_bytes: None for auto.
     exhaustive: True for the whole space, without the study's own limit of trials.
     """
 
@@ -37,6 +38,8 @@ class RunRequest:
     gpus: str | None = None
     cluster: str | None = None
     gpu_model: str | None = None
+    storage: str | None = None
+    is_taken_over: bool = False
     models: tuple[str, ...] = ()
     workloads: tuple[str, ...] = ()
     vocab_size: int | None = None

@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import optuna
-from optuna.exceptions import StorageInternalError
 from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState, create_trial
-from sqlalchemy.exc import SQLAlchemyError
 
 from ..study.definition import Sampler
 from ..study.space import SearchSpace
@@ -25,18 +23,17 @@ from ..values.candidate import Candidate
 from ..values.errors import UserInputError
 from ..values.interrupt import interrupt_deferred
 from ..values.record import Record
+from .database_errors import DATABASE_ERRORS
+from .following import Follower
 from .knowledge import Knowledge
 from .samplers import Adjusted, Parameters, make_sampler
-from .study_format import open_study
+from .study_format import copy_to_memory, open_study
 from .told import DIGEST, OUTCOME, attributes, constraints, state_and_values
 from .trial_rows import TrialRows
 
 _LOST = "lost with an earlier study.db: it had no record of its own"
 _TRIES = 5
 _FIRST_PAUSE_S = 0.1
-
-# Optuna wraps some of SQLAlchemy's errors and lets others through; RuntimeError: made by another version.
-_DATABASE_ERRORS = (SQLAlchemyError, StorageInternalError, RuntimeError)
 
 T = TypeVar("T")
 
@@ -57,7 +54,7 @@ def open_sqlite(path: Path) -> optuna.storages.BaseStorage:
         return _connect(path)
     except OSError as error:
         raise UserInputError(f"{path}: expected a writable database, got: {error.strerror}") from None
-    except _DATABASE_ERRORS as error:
+    except DATABASE_ERRORS as error:
         raise _unusable(str(path), error) from error
 
 
@@ -89,18 +86,24 @@ class StudyStore:
         seed: int,
         startup_trials: int,
         sampler: Sampler = "tpe",
+        follower: Follower | None = None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Open the study, or make it; `pause` waits between tries, in seconds.
+        """Open the study, or make it; `pause` waits between tries, in seconds. follower: writes it in its own
+        thread.
 
         Raises: UserInputError where the database cannot be used, or a later version of this program made it.
         """
         self._space, self._pause, self._name = space, pause, name
         self._open: dict[Candidate, Trial] = {}
+        self._follower = follower
         self._stored = self._retried(lambda: open_study(storage, name))
         self._study, self._rows = self._stored, None
-        if isinstance(storage, optuna.storages.RDBStorage):
-            self._study = self._retried(lambda: _copy(self._stored))
+        if follower is not None:
+            self._study = self._retried(lambda: copy_to_memory(self._stored))
+            follower.start(lambda: self.trials)
+        elif isinstance(storage, optuna.storages.RDBStorage):
+            self._study = self._retried(lambda: copy_to_memory(self._stored))
             study_id = self._retried(lambda: storage.get_study_id_from_name(name))
             self._rows = self._retried(lambda: TrialRows(storage.engine, study_id, self.trials))
         chosen = make_sampler(sampler, (seed + len(self.trials)) % 2**32, startup_trials)
@@ -215,7 +218,10 @@ class StudyStore:
     def mark(self, stop_reason: str) -> None:
         """Note in the study why its last search ended."""
         self._write()
-        self._retried(lambda: self._stored.set_user_attr("stop_reason", stop_reason))
+        if self._follower is not None:
+            self._follower.mark("stop_reason", stop_reason)
+        else:
+            self._retried(lambda: self._stored.set_user_attr("stop_reason", stop_reason))
 
     def _finish(self, trial: Trial, record: Record, knowledge: Knowledge) -> bool:
         """Whether it only repeats what another trial was told."""
@@ -255,7 +261,9 @@ class StudyStore:
 
     def _write(self) -> None:
         rows = self._rows
-        if rows is not None:
+        if self._follower is not None:
+            self._follower.write()
+        elif rows is not None:
             self._retried(lambda: rows.write(self.trials))
 
     def _retried(self, call: Callable[[], T]) -> T:
@@ -268,22 +276,13 @@ class StudyStore:
         for _ in range(_TRIES - 1):
             try:
                 return whole_call()
-            except _DATABASE_ERRORS:
+            except DATABASE_ERRORS:
                 self._pause(pause_s * (1 + random.random()))
                 pause_s *= 2
         try:
             return whole_call()
-        except _DATABASE_ERRORS as error:
+        except DATABASE_ERRORS as error:
             raise _unusable(f"study {self._name}", error) from error
-
-
-def _copy(stored: optuna.Study) -> optuna.Study:
-    """The same study in memory, without its attributes."""
-    memory = optuna.storages.InMemoryStorage()
-    study_id = memory.create_new_study(stored.directions, stored.study_name)
-    for trial in stored.get_trials(deepcopy=False):
-        memory.create_new_trial(study_id, trial)
-    return optuna.load_study(study_name=stored.study_name, storage=memory)
 
 
 def _unusable(where: str, error: Exception) -> UserInputError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 
 import optuna
@@ -10,6 +11,7 @@ from optuna.study import StudyDirection
 
 from ..values.errors import UserInputError
 from ..values.format_versions import FORMAT_KEY, later_format
+from .following import is_record_key
 
 FORMAT_VERSION = 2  # of attributes and values; the tables are Optuna's, which knows its own version
 METRIC_NAMES = ["tokens_per_s", "peak_bytes", "body_parameters"]
@@ -25,7 +27,7 @@ def open_study(storage: optuna.storages.BaseStorage, name: str) -> optuna.Study:
     study = _create(storage, name)
     noted = study.user_attrs
     if later := later_format(noted, FORMAT_VERSION):
-        raise UserInputError(f"study {name} of study.db: {later}")
+        raise UserInputError(f"study {name} of the database: {later}")
     has_number = FORMAT_KEY in noted
     is_earlier = noted[FORMAT_KEY] != FORMAT_VERSION if has_number else bool(study.get_trials(False))
     if is_earlier:
@@ -37,6 +39,19 @@ def open_study(storage: optuna.storages.BaseStorage, name: str) -> optuna.Study:
         warnings.simplefilter("ignore", ExperimentalWarning)
         study.set_metric_names(METRIC_NAMES)
     return study
+
+
+def copy_to_memory(stored: optuna.Study) -> optuna.Study:
+    """The same study in memory, without its attributes, and without the records that its trials may carry for
+    who takes the study over: the journal has them."""
+    memory = optuna.storages.InMemoryStorage()
+    study_id = memory.create_new_study(stored.directions, stored.study_name)
+    for trial in stored.get_trials(deepcopy=False):
+        if any(map(is_record_key, trial.user_attrs)):
+            trial = copy.copy(trial)
+            trial.user_attrs = {k: v for k, v in trial.user_attrs.items() if not is_record_key(k)}
+        memory.create_new_trial(study_id, trial)
+    return optuna.load_study(study_name=stored.study_name, storage=memory)
 
 
 def _create(storage: optuna.storages.BaseStorage, name: str) -> optuna.Study:

@@ -1,4 +1,4 @@
-"""The trials of a study as rows of Optuna's SQLite tables: all that changed is written in one transaction.
+"""The trials of a study as rows of Optuna's tables, SQLite's or PostgreSQL's; changes are one transaction.
 
 Optuna's own storage takes a transaction for every parameter and attribute, some twenty for a trial, and where
 a trial is added whole as many queries (42 ms of a processor; here it is 1 ms). The tables are those that its
@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from optuna.distributions import distribution_to_json
 from optuna.trial import FrozenTrial
@@ -19,19 +20,24 @@ from sqlalchemy import Engine
 _PARAMS, _VALUES = "trial_params", "trial_values"
 _USER_ATTRIBUTES, _SYSTEM_ATTRIBUTES = "trial_user_attributes", "trial_system_attributes"
 _ADD = (
-    "INSERT INTO trials (study_id, number, state, datetime_start, datetime_complete) VALUES (?, ?, ?, ?, ?)"
+    "INSERT INTO trials (study_id, number, state, datetime_start, datetime_complete) VALUES (?, ?, ?, ?, ?) "
+    "RETURNING trial_id"
 )
 _CHANGE = "UPDATE trials SET state = ?, datetime_start = ?, datetime_complete = ? WHERE trial_id = ?"
 _COUNT = "SELECT COUNT(*) FROM trials WHERE study_id = ? AND trial_id > ? AND trial_id <= ?"
 _IDS = "SELECT trial_id FROM trials WHERE study_id = ? ORDER BY trial_id"
-_PUT = {
-    _PARAMS: "(trial_id, param_name, param_value, distribution_json) VALUES (?, ?, ?, ?)",
-    _VALUES: "(trial_id, objective, value, value_type) VALUES (?, ?, ?, ?)",
-    _USER_ATTRIBUTES: "(trial_id, key, value_json) VALUES (?, ?, ?)",
-    _SYSTEM_ATTRIBUTES: "(trial_id, key, value_json) VALUES (?, ?, ?)",
+_COLUMNS = {
+    _PARAMS: ("param_name", "param_value", "distribution_json"),
+    _VALUES: ("objective", "value", "value_type"),
+    _USER_ATTRIBUTES: ("key", "value_json"),
+    _SYSTEM_ATTRIBUTES: ("key", "value_json"),
 }
-"""By the table: its columns of the trial, of what tells its rows apart, and of what they hold."""
+"""By the table: its columns of what tells the rows of a trial apart, and of what they hold."""
+DIALECTS = ("sqlite", "postgresql")
+"""Of databases whose tables are written here: they share these statements, but for how values are named."""
 
+Attribute = tuple[int, str, Any]
+"""Number of a trial, a key and what JSON holds."""
 _Cells = tuple[str | float | None, ...]
 _Rows = dict[tuple[str, str | int], _Cells]
 """What the rows of a trial hold, by their table and what tells them apart there."""
@@ -45,13 +51,15 @@ class TrialRows:
         """`trials` are those that are in the database now, by number."""
         self._engine, self._study_id = engine, study_id
         with engine.connect() as connection:
-            self._ids = list(connection.exec_driver_sql(_IDS, (study_id,)).scalars())
+            self._ids = list(connection.exec_driver_sql(self._own(_IDS), (study_id,)).scalars())
+        self._put = {table: self._own(_put(table)) for table in _COLUMNS}
         # Optuna changes no trial that has finished.
         self._open = {trial.number: _rows(trial) for trial in trials if not trial.state.is_finished()}
 
-    def write(self, trials: Sequence[FrozenTrial]) -> None:
+    def write(self, trials: Sequence[FrozenTrial], attributes: Sequence[Attribute] = ()) -> None:
         """Write what is new in the trials of the study, by number; all of it or, where it raises, nothing.
 
+        attributes: to put beside those that trials have, of finished ones too.
         Raises: SQLAlchemyError where the database is busy or broken; RuntimeError where somebody else has
         added trials.
         """
@@ -59,34 +67,51 @@ class TrialRows:
             number: _rows(trials[number]) for number in (*self._open, *range(len(self._ids), len(trials)))
         }
         changed = {number: found for number, found in sorted(rows.items()) if found != self._open.get(number)}
-        if not changed:
+        if not changed and not attributes:
             return
         ids = self._ids.copy()
         with self._engine.begin() as connection:
             put: dict[str, list[_Cells]] = {}
             for number, found in changed.items():
                 if number < len(self._ids):
-                    connection.exec_driver_sql(_CHANGE, (*found[_TRIAL], ids[number]))
+                    connection.exec_driver_sql(self._own(_CHANGE), (*found[_TRIAL], ids[number]))
                 else:
                     cells = self._study_id, number, *found[_TRIAL]
-                    ids.append(connection.exec_driver_sql(_ADD, cells).lastrowid)
+                    ids.append(connection.exec_driver_sql(self._own(_ADD), cells).scalar_one())
                 known = self._open.get(number, {})
                 for (table, key), cells in found.items():
                     if table != "trials" and known.get((table, key)) != cells:
                         put.setdefault(table, []).append((ids[number], key, *cells))
             # Trials are numbered by how many were there before them. Those up to the last one that was there
             # were counted when it was written: ids only grow, and counting all again takes ever longer.
-            last = self._ids[-1] if self._ids else 0
-            added = connection.exec_driver_sql(_COUNT, (self._study_id, last, ids[-1])).scalar_one()
+            last, newest = (self._ids or [0])[-1], (ids or [0])[-1]
+            added = connection.exec_driver_sql(self._own(_COUNT), (self._study_id, last, newest)).scalar_one()
             if added != len(ids) - len(self._ids):
                 raise RuntimeError("another program has added trials to the study of a running search")
+            for number, key, value in attributes:
+                put.setdefault(_USER_ATTRIBUTES, []).append((ids[number], key, json.dumps(value)))
             for table, new in put.items():
-                connection.exec_driver_sql(f"INSERT OR REPLACE INTO {table} {_PUT[table]}", new)
+                connection.exec_driver_sql(self._put[table], new)
         self._ids = ids
         for number, found in changed.items():
             self._open[number] = found
             if trials[number].state.is_finished():
                 del self._open[number]
+
+    def _own(self, statement: str) -> str:
+        """A statement as the database's driver wants it."""
+        return statement if self._engine.dialect.paramstyle == "qmark" else statement.replace("?", "%s")
+
+
+def _put(table: str) -> str:
+    """Inserts a row of a trial, or puts it in the place of the one that is there."""
+    key, *held = _COLUMNS[table]
+    places = ", ".join("?" for _ in (key, *held))
+    renewed = ", ".join(f"{column} = excluded.{column}" for column in held)
+    return (
+        f"INSERT INTO {table} (trial_id, {key}, {', '.join(held)}) VALUES (?, {places}) "
+        f"ON CONFLICT (trial_id, {key}) DO UPDATE SET {renewed}"
+    )
 
 
 def _rows(trial: FrozenTrial) -> _Rows:

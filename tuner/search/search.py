@@ -13,6 +13,7 @@ from pathlib import Path
 from ..measuring.executor import Executor, Finished
 from ..measuring.measurer import check_measurement
 from ..records.database import StudyStore, open_sqlite
+from ..records.following import Follower
 from ..records.journal import Journal, read_records
 from ..records.knowledge import Knowledge
 from ..records.run_directory import RunDirectory, check_run_directory
@@ -23,12 +24,10 @@ from ..values.errors import DeviceError
 from ..values.interrupt import interrupt_deferred
 from ..values.measurement import Measurement
 from ..values.record import Record
-from .exhaustive import Exhaustive
+from .choice import choose_strategy
 from .foresight import Foresight
-from .guided import GuidedSearch
 from .progress import SearchEvent, SearchResult, StopReason
 from .proposals import default_strategy
-from .skips import PredictedMemoryRule, to_check
 from .stall import StallRule
 from .strategy import DEFAULT_FILTERS, CandidateFilter, Preparation, Rejection, Strategy
 
@@ -45,12 +44,14 @@ def run_search(
     filters: Sequence[CandidateFilter] = DEFAULT_FILTERS,
     foresight: Foresight | None = None,
     preparation: Preparation | None = None,
+    follower: Follower | None = None,
 ) -> SearchResult:
     """Search a study in a run directory, from the start or from where an earlier driver left it.
 
     `strategy` None: the rows in order, all of the space, or the study's sampler. `foresight`: what it calls
-    over the budget is not launched, what it calls best comes first, made ready by `preparation`. A first
-    KeyboardInterrupt stops the pool and ends the search with `StopReason.INTERRUPTED`.
+    over the budget is not launched, what it calls best comes first, made ready by `preparation`. `follower`:
+    has the study in a database of several hosts. A first KeyboardInterrupt stops the pool and ends the search
+    with `StopReason.INTERRUPTED`.
 
     Raises: UserInputError for a run directory that is not this study's or cannot be written; DeviceError
     where no device is left. What was measured until then is kept, and a search of the same directory goes on
@@ -67,23 +68,17 @@ def run_search(
         knowledge = Knowledge(read_records(directory.paths.journal))
         space = SearchSpace(definition)
         store = StudyStore(
-            open_sqlite(directory.paths.database),
+            open_sqlite(directory.paths.database) if follower is None else follower.storage,
             space,
-            name=definition.name,
+            name=definition.name if follower is None else follower.name,
             seed=definition.search.seed,
             startup_trials=definition.search.startup_trials,
             sampler=definition.search.sampler,
+            follower=follower,
         )
-        if strategy is None:
-            strategy = default_strategy(definition, space, store)
-        checks: Sequence[Candidate] = ()
-        if foresight is not None:
-            checks = to_check(space, foresight, definition.search)
-            filters = (*filters, PredictedMemoryRule(foresight, checks))
-        if definition.search.exhaustive and not space.is_rows:
-            strategy = Exhaustive(space, foresight, checks, preparation)
-        elif foresight is not None and not space.is_rows:
-            strategy = GuidedSearch(foresight, strategy, checks, preparation, budget_bytes=budget_bytes)
+        strategy, filters = choose_strategy(
+            definition, space, store, strategy, filters, foresight, preparation, budget_bytes=budget_bytes
+        )
         with Journal(directory.paths.journal) as journal:
             return Search(
                 definition=definition,
@@ -179,16 +174,15 @@ class Search:
                 return StopReason.EXHAUSTED
             if self._knowledge.is_settled(candidate) and self._strategy.is_repeat:
                 self._knowledge.begin_again(candidate)
-                self._measure(candidate, self._pool.free[0])
-                continue
             # One that was launched before is owed its retries, whatever was learnt since.
-            rejection = None if self._knowledge.attempts(candidate) else self._rejection_of(candidate)
-            if rejection is not None:
-                self._reject(candidate, rejection)
-            else:
+            elif self._knowledge.attempts(candidate) or not (rejection := self._rejection_of(candidate)):
                 self._knowledge.begin(candidate)
-                self._measure(candidate, self._pool.free[0])
-        return None
+            else:
+                self._reject(candidate, rejection)
+                continue
+            self._measure(candidate, self._pool.free[0])
+        # Where no device is left, others may come; the time does not wait for them.
+        return StopReason.TIME if not self._pool.working and self._is_late() else None
 
     def _retry(self) -> bool:
         """Hand out a retry that is due: to another device than the last one, which may be the cause."""
@@ -260,11 +254,15 @@ class Search:
         begun = self._knowledge.launched + self._knowledge.under_way
         if limits.trials is not None and begun >= limits.trials:
             return StopReason.TRIALS
-        if limits.time_limit_s is not None and self._elapsed_s() >= limits.time_limit_s:
+        if self._is_late():
             return StopReason.TIME
         if self._stall is not None and not self._strategy.has_plan and self._stall.holds(self._knowledge):
             return StopReason.STALLED
         return None
+
+    def _is_late(self) -> bool:
+        limit_s = self._limits.time_limit_s
+        return limit_s is not None and self._elapsed_s() >= limit_s
 
     def _elapsed_s(self) -> float:
         return self._clock() - self._started_s
