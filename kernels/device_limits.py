@@ -17,11 +17,13 @@ SHARED_MEMORY_BYTES: dict[tuple[int, int], int] = {
     (8, 6): 101_376,
     (8, 9): 101_376,
     (9, 0): 232_448,
+    (10, 0): 232_448,
+    (12, 0): 101_376,
 }
 """Opt-in shared memory a block by compute capability, so that configurations can be checked without a GPU.
 
 Source: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability" (a block's maximum: 163,
-99, 99 and 227 KiB).
+99, 99, 227, 227 and 99 KiB).
 """
 
 SMALLEST_SHARED_MEMORY_BYTES = min(SHARED_MEMORY_BYTES.values())

@@ -19,11 +19,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..device_limits import shared_memory_limit
 from .plan import Buffer, HeadShape
 
 # Blocks of p, q, and at most of the rank; blocks of p a program
 _EXPAND_P, _EXPAND_Q, _EXPAND_RANK, _EXPAND_STEPS = 64, 128, 32, 8
 _CONTRACT_X, _CONTRACT_Y, _CONTRACT_RANK = 128, 32, 64
+_HIGH_RANK = 32  # above it the threads of 4 warps hold more of a tile than they have registers
+_HOPPER_BYTES = 200_000
+"""Shared memory of a block, from which on 4 warps are taken at every rank. On sm_86 they spill up to 400
+bytes a thread at d = 1536, rank 48, and 8 warps up to 32; on sm_90 4 spill 72, and are what was measured."""
 _PROGRAMS = 528
 """Programs that read the gradient, at most: four for each multiprocessor of an H200. The same on every
 device: parts, and with them the order of sums and the size of scratch, follow from it."""
@@ -143,8 +148,9 @@ def expand_table(core1: Tensor, core2: Tensor, phase: Tensor, shape: HeadShape, 
     blocks_p = triton.cdiv(shape.v1 * shape.d1, _EXPAND_P)
     grid = (triton.cdiv(shape.v2 * shape.d2, _EXPAND_Q), triton.cdiv(blocks_p, _EXPAND_STEPS))
     expand_kernel[grid](
-        core1, core2, phase, table, shape.v1, shape.v2, shape.d_model, **expansion_options(shape, table.dtype)
-    )
+        core1, core2, phase, table, shape.v1, shape.v2, shape.d_model,
+        **expansion_options(shape, table.dtype, shared_memory_limit(table.device)),
+    )  # fmt: skip
     table[shape.v1 * shape.v2 :].zero_()
 
 
@@ -185,24 +191,29 @@ def scaled_core_gradients(grad_scaled: Tensor, core1: Tensor, phase: Tensor) -> 
     return grad_scaled * torch.cos(phase)[:, None], grad_phase
 
 
-def expansion_options(shape: HeadShape, dtype: torch.dtype) -> dict[str, Any]:
-    """What expand_kernel is compiled for."""
-    tile = {"BLOCK_P": _EXPAND_P, "BLOCK_Q": _EXPAND_Q, "STEPS": _EXPAND_STEPS}
-    return _options(shape, dtype, _EXPAND_RANK) | tile | {"num_warps": 4, "num_stages": 2}
+def expansion_options(shape: HeadShape, dtype: torch.dtype, limit_bytes: int) -> dict[str, Any]:
+    """What expand_kernel is compiled for; dtype: that of the table; limit_bytes: shared memory of a block."""
+    tile = {"BLOCK_P": _EXPAND_P, "BLOCK_Q": _EXPAND_Q, "STEPS": _EXPAND_STEPS, "num_stages": 2}
+    return _options(shape, dtype, _EXPAND_RANK, limit_bytes) | tile
 
 
-def contraction_options(shape: HeadShape, dtype: torch.dtype, *, first: bool) -> dict[str, Any]:
-    """What contract_kernel is compiled for; dtype: that of the table."""
-    tile = {"BLOCK_X": _CONTRACT_X, "BLOCK_Y": _CONTRACT_Y, "FIRST": first}
-    return _options(shape, dtype, _CONTRACT_RANK) | tile | {"num_warps": 4, "num_stages": 3}
+def contraction_options(
+    shape: HeadShape, dtype: torch.dtype, limit_bytes: int, *, first: bool
+) -> dict[str, Any]:
+    """What contract_kernel is compiled for, as `expansion_options`."""
+    tile = {"BLOCK_X": _CONTRACT_X, "BLOCK_Y": _CONTRACT_Y, "FIRST": first, "num_stages": 3}
+    return _options(shape, dtype, _CONTRACT_RANK, limit_bytes) | tile
 
 
-def _options(shape: HeadShape, dtype: torch.dtype, largest_rank_block: int) -> dict[str, Any]:
+def _options(
+    shape: HeadShape, dtype: torch.dtype, largest_rank_block: int, limit_bytes: int
+) -> dict[str, Any]:
     """What both kernels are compiled for."""
     precision = "ieee" if dtype == torch.float32 else "tf32x3"
     rank_block = min(block(shape.rank), largest_rank_block)
     sizes = {"RANK": shape.rank, "D1": shape.d1, "D2": shape.d2, "BLOCK_R": rank_block}
-    return sizes | {"PRECISION": precision}
+    warps = 8 if shape.rank > _HIGH_RANK and limit_bytes < _HOPPER_BYTES else 4
+    return sizes | {"PRECISION": precision, "num_warps": warps}
 
 
 def _contract(
@@ -220,7 +231,7 @@ def _contract(
     x_rows, y_rows = (shape.v1, shape.v2) if first else (shape.v2, shape.v1)
     x_size, y_size = (shape.d1, shape.d2) if first else (shape.d2, shape.d1)
     parts, steps = _parts(x_rows * x_size, y_rows * y_size)
-    options = contraction_options(shape, dtype, first=first)
+    options = contraction_options(shape, dtype, shared_memory_limit(gradient.device), first=first)
     grid = (triton.cdiv(x_rows * x_size, _CONTRACT_X), parts, triton.cdiv(shape.rank, options["BLOCK_R"]))
     contract_kernel[grid](
         gradient, core, phase, out, x_rows, y_rows, shape.v2, shape.d_model, steps, scale, **options

@@ -50,10 +50,11 @@ def shared_bytes(
 
 def report(shape: HeadShape, dtype: torch.dtype, capability: tuple[int, int]) -> dict[str, int]:
     """Bytes by kernel."""
+    limit = SHARED_MEMORY_BYTES[capability]
     kernels = {
-        "expand": (expand_kernel, expansion_options(shape, dtype)),
-        "contract, core1": (contract_kernel, contraction_options(shape, dtype, first=True)),
-        "contract, core2": (contract_kernel, contraction_options(shape, dtype, first=False)),
+        "expand": (expand_kernel, expansion_options(shape, dtype, limit)),
+        "contract, core1": (contract_kernel, contraction_options(shape, dtype, limit, first=True)),
+        "contract, core2": (contract_kernel, contraction_options(shape, dtype, limit, first=False)),
     }
     return {
         name: shared_bytes(kernel, options, dtype, capability) for name, (kernel, options) in kernels.items()
