@@ -148,7 +148,8 @@ class RayExecutor:
         except RayTaskError as error:
             raise error.cause or error from None  # a bug: what it raised there has its traceback
         except RayError as error:
-            return self._lose(gpu, _first_words(error), is_failure=self._nodes.is_there(gpu.node))
+            lost = f"its process was lost: {type(error).__name__}"
+            return self._lose(gpu, lost, is_failure=self._nodes.is_there(gpu.node))
         self._write_log(answer)
         if answer.failure is not None:
             return self._lose(gpu, answer.failure, is_failure=True)
@@ -294,8 +295,3 @@ def _in_words(device: DeviceInfo, versions: Versions) -> str:
     """What has to be the same on all GPUs of a study."""
     driver, triton = versions.driver or "not told", versions.triton or "none"
     return f"{device.name}, driver {driver}, torch {versions.torch}, triton {triton}"
-
-
-def _first_words(error: RayError) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

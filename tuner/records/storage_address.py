@@ -50,7 +50,12 @@ def connect(url: URL) -> optuna.storages.BaseStorage:
         return optuna.storages.get_storage(str(url if password is None else url.set(password=password)))
     arguments: dict[str, Any] = {} if password is None else {"password": password}
     if url.get_backend_name() == "postgresql":
-        arguments |= {"connect_timeout": _CONNECT_S, "tcp_user_timeout": _SILENT_MS}
+        # Of a database whose encoding is SQL_ASCII texts came as bytes otherwise.
+        arguments |= {
+            "connect_timeout": _CONNECT_S,
+            "tcp_user_timeout": _SILENT_MS,
+            "client_encoding": "utf8",
+        }
     try:
         return optuna.storages.RDBStorage(
             str(url), engine_kwargs={"pool_pre_ping": True, "connect_args": arguments}
