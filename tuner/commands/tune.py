@@ -31,6 +31,14 @@ from .entry import command_line
     "--gpus", metavar="WHICH", help="all, or 0,2 or UUIDs as `nvidia-smi -L` lists them. [the first]"
 )
 @click.option(
+    "--cluster", metavar="auto|ADDRESS", help="The GPUs of a Ray cluster, or this computer's through one."
+)
+@click.option("--gpu-model", metavar="NAME", help="Which of a cluster's GPUs: H200. [the most numerous]")
+@click.option("--storage", metavar="URL", help="A database that holds the study too, of any host's run.")
+@click.option(
+    "--take-over", "is_taken_over", is_flag=True, help="Go on where a driver of another host has died."
+)
+@click.option(
     "--model",
     "models",
     metavar="NAME",
