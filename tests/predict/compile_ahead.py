@@ -15,11 +15,12 @@ from triton.runtime.jit import JITFunction
 from phase8_tune.kernels import cache_keys
 from phase8_tune.phase8.config import Phase8Config
 from phase8_tune.phase8.training import TrainingOptions
+from phase8_tune.tuner.builtin.phase8.launches import training_launches
+from phase8_tune.tuner.builtin.phase8.tracing import trace_training
 from phase8_tune.tuner.compiling.dynamo import leave_dynamo_out
-from phase8_tune.tuner.compiling.launches import _stand_in, training_launches
+from phase8_tune.tuner.compiling.launches import _stand_in
 from phase8_tune.tuner.compiling.target import compile_specialization
 from phase8_tune.tuner.predict.trace.limits import Limits
-from phase8_tune.tuner.predict.trace.stepping import trace_training
 
 LIMITS = Limits(shared_memory_bytes=101_376, multiprocessors=48, threads_per_multiprocessor=1536)
 CONFIG = Phase8Config(d_model=64, n_layers=3, n_heads=2, n_seq=80, htt_rank=4, vocab_size=1000)

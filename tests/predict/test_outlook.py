@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from phase8_tune.kernels.htt_cross_entropy import plan
+from phase8_tune.tuner.builtin.phase8.lines import BENDS_UNTIL_TOKENS
 from phase8_tune.tuner.predict.climb import rounded
 from phase8_tune.tuner.predict.fits import LAUNCH, RECOMMEND
-from phase8_tune.tuner.predict.jobs import BENDS_UNTIL_TOKENS
 from phase8_tune.tuner.predict.outlook import Outlook
 from phase8_tune.tuner.predict.prediction import Predictor
 from phase8_tune.tuner.predict.rate.profiles import gpu_profile

@@ -21,6 +21,7 @@ from phase8_tune.tuner.predict.rate.profiles import gpu_profile
 
 ROOT = Path(phase8_tune.__file__).resolve().parent
 PREDICT = ROOT / "tuner" / "predict"
+TRACES_PHASE8 = [f"tuner/builtin/phase8/{name}.py" for name in ("lines", "traced_trainer", "tracing")]
 TESTS = ROOT / "tests" / "predict"
 PAGE = ROOT / "docs" / "predict.md"
 
@@ -33,14 +34,15 @@ WITHOUT_FIGURES = {
     "trace/accumulation.py",
     "trace/operations.py",
     "trace/step_progress.py",
-    "trace/stepping.py",
+    "trace/patches.py",
+    "tuner/builtin/phase8/tracing.py",
 }
 """Files whose functions have numbers that no predicted figure depends on: frames, places of arguments."""
 SOURCES_OF_OTHERS = ("aten/", "c10/", "torch/")
 
 
 class Place(NamedTuple):
-    """A name of a file of tuner/predict."""
+    """A name of a file of tuner/predict, or of what traces Phase 8."""
 
     file: str
     name: str
@@ -100,10 +102,13 @@ def is_numeric(value: object) -> bool:
 def sources() -> Iterator[tuple[str, ast.Module]]:
     for path in sorted(PREDICT.rglob("*.py")):
         yield path.relative_to(PREDICT).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
+    for file in TRACES_PHASE8:
+        yield file, ast.parse((ROOT / file).read_text(encoding="utf-8"))
 
 
 def module_of(file: str) -> Any:
-    return importlib.import_module(".".join(["phase8_tune.tuner.predict", *Path(file).with_suffix("").parts]))
+    room = "phase8_tune" if file in TRACES_PHASE8 else "phase8_tune.tuner.predict"
+    return importlib.import_module(".".join([room, *Path(file).with_suffix("").parts]))
 
 
 def names_of(target: ast.expr) -> list[str]:

@@ -24,9 +24,9 @@ import torch
 
 from phase8_tune.benchmarks.allocator_history import Entry, encoded
 from phase8_tune.kernels.versions import CAPTURED_VERSIONS
+from phase8_tune.tuner.builtin.phase8.lines import tracing_of
 from phase8_tune.tuner.machine.sources import sources_digest
 from phase8_tune.tuner.predict.fit.line import Line, fit_line, trace_batch
-from phase8_tune.tuner.predict.jobs import _tracing
 from phase8_tune.tuner.predict.lines import line_under
 from phase8_tune.tuner.predict.rate.profiles import gpu_profile
 from phase8_tune.tuner.predict.replay import program as program_module
@@ -140,8 +140,8 @@ def case(request, recording) -> Case:
         threads_per_multiprocessor=recording["threads_per_multiprocessor"],
     )
     key = line_under(candidate, limits)
-    depth, batch = key.config().n_layers, candidate.batch_size
-    tracing = _tracing(key)
+    how = tracing_of(key)
+    tracing, depth, batch = how.tracing, how.depth, candidate.batch_size
     line = Line(processors=key.limits.processors)
     fit_line(line, tracing, depth)
     sizes = line.at(batch)

@@ -9,10 +9,10 @@ import pytest
 from phase8_tune.kernels.versions import KERNEL_VERSIONS
 from phase8_tune.phase8.config import preset
 from phase8_tune.phase8.training import TrainingOptions
+from phase8_tune.tuner.builtin.phase8.tracing import trace_training
 from phase8_tune.tuner.predict.fit.line import total_costs
 from phase8_tune.tuner.predict.lines import LineKey, traced_key
 from phase8_tune.tuner.predict.trace.events import FREE, LOSS_SCALING, Event, Trace
-from phase8_tune.tuner.predict.trace.stepping import trace_training
 
 from .traces import LIMITS
 

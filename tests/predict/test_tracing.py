@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from phase8_tune.phase8 import capture
+from phase8_tune.tuner.builtin.phase8 import traced_trainer, tracing
 from phase8_tune.tuner.predict.fit.line import total_costs
 from phase8_tune.tuner.predict.replay.program import CAPTURE_AFTER
-from phase8_tune.tuner.predict.trace import stepping, traced_trainer
 from phase8_tune.tuner.predict.trace.cost_classes import RECORDED, UNRECORDED
 from phase8_tune.tuner.predict.trace.events import FREE, LT_WORKSPACE, WORKSPACE, Event
 from phase8_tune.tuner.predict.trace.tracer import Tracer
@@ -90,7 +90,7 @@ def test_an_evaluation_is_a_forward_pass_that_leaves_nothing(version, checkpoint
     evaluation = traced(version, **options).evaluation
     alone = traced(version, mode="forward", **options)
     assert alone.evaluation == []
-    assert _by_place(evaluation) == ([] if version in stepping.NOT_EVALUATED else _by_place(alone.repeat))
+    assert _by_place(evaluation) == ([] if version in tracing.NOT_EVALUATED else _by_place(alone.repeat))
     assert len(alone.repeat) > 100
 
 
@@ -103,7 +103,7 @@ def _by_place(events: list[Event]) -> list[tuple[Any, ...]]:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_an_evaluation_costs_a_step_nothing(version, monkeypatch):
     whole = traced(version)
-    monkeypatch.setattr(stepping, "_evaluation", lambda *args: [])
+    monkeypatch.setattr(tracing, "_evaluation", lambda *args: [])
     assert traced(version).costs == whole.costs
 
 

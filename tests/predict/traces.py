@@ -7,10 +7,10 @@ from typing import Any
 from phase8_tune.kernels.versions import KERNEL_VERSIONS
 from phase8_tune.phase8.config import Phase8Config
 from phase8_tune.phase8.training import TrainingOptions
+from phase8_tune.tuner.builtin.phase8.tracing import trace_training
 from phase8_tune.tuner.predict.fit.line import Line, Tracing, fit_line
 from phase8_tune.tuner.predict.trace.events import FREE, Trace
 from phase8_tune.tuner.predict.trace.limits import Limits
-from phase8_tune.tuner.predict.trace.stepping import trace_training
 from phase8_tune.tuner.values.candidate import Mode
 
 LIMITS = Limits(shared_memory_bytes=101_376, multiprocessors=48, threads_per_multiprocessor=1536)

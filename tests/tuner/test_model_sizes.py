@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from phase8_tune.phase8.config import VOCAB_SIZE, Phase8Config, preset
+from phase8_tune.tuner.builtin.phase8.settings import config_of
 from phase8_tune.tuner.predict.lines import limits_of, line_under
 from phase8_tune.tuner.predict.rate.profiles import gpu_profile
 from phase8_tune.tuner.records.frontier import settle, to_points
@@ -180,9 +181,9 @@ def test_a_line_is_predicted_with_its_size_and_vocabulary() -> None:
     profile = gpu_profile("rtx-3080-laptop")
     limits = limits_of(profile)
     key = line_under(make_candidate(model="640x10", vocab_size=8192, variant="phase7"), limits)
-    assert key.config() == preset("640x10", n_seq=512, variant="phase7", vocab_size=8192)
+    assert config_of(key) == preset("640x10", n_seq=512, variant="phase7", vocab_size=8192)
     same = line_under(make_candidate(model="small"), limits)
-    assert same.config() == preset("512x8", n_seq=512)
+    assert config_of(same) == preset("512x8", n_seq=512)
     assert len({key.digest("x"), same.digest("x")}) == 2
 
 

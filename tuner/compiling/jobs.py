@@ -11,11 +11,13 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from ..predict.lines import LineKey
 from ..predict.trace.limits import Limits
-from ..values.candidate import Precision
+from ..values.candidate import DEFAULT_WORKLOAD, Precision
 from ..worker.main import die_with_parent
+from ..workloads import load_workload
 from .specialization import Compiled, Specialization
 
 _NICENESS = 10
@@ -42,6 +44,18 @@ class CheckLaunches:
 Launches = TrainingLaunches | CheckLaunches
 
 
+@runtime_checkable
+class CompiledWorkload(Protocol):
+    """A workload whose kernels can be compiled before they are launched."""
+
+    def launches(self, key: LineKey, batch_size: int, architecture: int) -> list[Specialization]:
+        """What a training of a line launches at a batch, each form once, in the order of their first launch.
+
+        Raises: UnsupportedVersionError where the kernel version does not take the model.
+        """
+        ...
+
+
 def prepare_compiler(environment: Mapping[str, str], log: Path | None) -> None:
     """As a process that predicts, but behind all others, and with the caches of the process that measures.
 
@@ -60,6 +74,7 @@ def prepare_compiler(environment: Mapping[str, str], log: Path | None) -> None:
     from . import launches, target  # noqa: F401
     from .dynamo import leave_dynamo_out
 
+    load_workload(DEFAULT_WORKLOAD)
     leave_dynamo_out()
 
 
@@ -86,27 +101,15 @@ def find_launches(asked: Launches, architecture: int) -> list[Specialization]:
 
     Raises: UnsupportedVersionError where the kernel version does not take the model.
     """
-    from .launches import check_launches, training_launches
-
     if isinstance(asked, CheckLaunches):
+        from .launches import check_launches
+
         return check_launches(
             asked.kernel_version, asked.mixed_precision, limits=asked.limits, architecture=architecture
         )
-    from ...phase8.training import TrainingOptions
-
-    key = asked.key
-    return training_launches(
-        key.config(),
-        TrainingOptions(
-            kernel_version=key.kernel_version,
-            gradient_checkpointing=key.gradient_checkpointing,
-            mixed_precision=key.mixed_precision,
-        ),
-        batch_size=asked.batch_size,
-        mode=key.mode,
-        limits=key.limits,
-        architecture=architecture,
-    )
+    workload = load_workload(asked.key.workload)
+    assert isinstance(workload, CompiledWorkload)
+    return workload.launches(asked.key, asked.batch_size, architecture)
 
 
 def compile_form(form: Specialization, architecture: int) -> Compiled:

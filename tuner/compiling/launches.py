@@ -1,4 +1,4 @@
-"""Which forms of which kernels a training launches, found without a GPU and without running one.
+"""Which forms of which kernels are launched, found without a GPU and without running one.
 
 The real step runs on the meta device, as it does for a trace (`tuner/predict/trace/`), with the bodies of our
 operations; each launch is left out once Triton has said what it would compile for it.
@@ -23,17 +23,13 @@ from ...kernels.device_limits import assuming_limits
 from ...kernels.gate_draws import DEVICE_SHAPES
 from ...kernels.gate_inputs import draw_inputs
 from ...kernels.versions import OPERATIONS, implementation
-from ...phase8.config import Phase8Config
-from ...phase8.training import Trainer, TrainingOptions
 from ..predict.trace.limits import Limits
 from ..predict.trace.operations import Operation, custom_body
-from ..values.candidate import Mode, Precision
+from ..values.candidate import Precision
 from .specialization import Specialization
 from .target import aim_at
 
-_META = torch.device("meta")
-_ALIKE = 3
-"""Blocks: the first, one between, and the last. Those between launch the same."""
+META = torch.device("meta")
 _DTYPES: dict[Precision, torch.dtype] = {
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
@@ -53,30 +49,6 @@ class _Pointer:
         return self.offset_bytes
 
 
-def training_launches(
-    config: Phase8Config,
-    options: TrainingOptions,
-    *,
-    batch_size: int,
-    mode: Mode,
-    limits: Limits,
-    architecture: int,
-) -> list[Specialization]:
-    """What setup, a step and an evaluation launch on a GPU with these limits, each form once.
-
-    Clipping and the optimizer are PyTorch's own, and compile nothing.
-    Raises: UnsupportedVersionError where the kernel version does not take this model.
-    """
-    config = replace(config, n_layers=min(config.n_layers, _ALIKE))
-    with _recording(limits, architecture) as found:
-        trainer = Trainer(config, options, device=_META)
-        tokens = torch.zeros(batch_size, config.n_seq + 1, dtype=torch.int64, device=_META)
-        if mode == "train":
-            trainer.accumulate(tokens, 1)
-        trainer.evaluate(tokens)
-    return list(found)
-
-
 def check_launches(
     version: str, precision: Precision, *, limits: Limits, architecture: int
 ) -> list[Specialization]:
@@ -90,15 +62,16 @@ def check_launches(
         for shape in DEVICE_SHAPES:
             for inputs in draw_inputs(operation, shape, dtype, 0):
                 function = implementation(operation, version)
-                with _recording(limits, architecture) as launched:
-                    gate._outputs_and_gradients(function, inputs, dtype, dtype, _META, 0)
+                with recording(limits, architecture) as launched:
+                    gate._outputs_and_gradients(function, inputs, dtype, dtype, META, 0)
                 found |= launched
     return list(found)
 
 
 @contextlib.contextmanager
-def _recording(limits: Limits, architecture: int) -> Iterator[dict[Specialization, None]]:
-    """Inside, launches are left out and what Triton would compile for them is put down."""
+def recording(limits: Limits, architecture: int) -> Iterator[dict[Specialization, None]]:
+    """Inside, launches are left out and what Triton would compile for them on a GPU with these limits is put
+    down, each form once, in the order of their first launch. All is to be on `META`."""
     found: dict[Specialization, None] = {}
     launch = JITFunction.run
 

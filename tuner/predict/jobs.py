@@ -10,23 +10,18 @@ import gc
 import itertools
 import os
 import signal
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
-from ...kernels.versions import CAPTURED_VERSIONS, UnsupportedVersionError
-from ..values.errors import UserInputError
 from ..worker.main import die_with_parent
+from ..workloads import load_workload
 from ..workloads.loading import describe_error
-from .fit.line import FIT_BATCHES, Line
+from .fit.line import Line
 from .fit.line_files import read_line, write_line
 from .lines import Answer, ForeignKey, Key, Ladder, LineKey, Question, Rungs
-from .trace.events import Trace
-from .traced_line import TracedLine
+from .traced_line import BlockTracing, TracedLine
 
-BENDS_UNTIL_TOKENS = 32 * 1024
-"""From so many tokens a batch on the head's chunks have their full size (kernels/htt_cross_entropy/plan.py:
-CHUNK_BYTES at CHUNK_BYTES_PER_TOKEN), so that all sizes are straight; a test holds them equal."""
 _NICENESS = 5
 """Of a process that traces, beside others that measure."""
 _JOBS_A_COLLECTION = 16
@@ -56,6 +51,15 @@ class Answers:
     parameters: int | None = None
 
 
+@runtime_checkable
+class TracedWorkload(Protocol):
+    """A workload whose steps are traced block by block."""
+
+    def tracing(self, key: LineKey) -> BlockTracing:
+        """How a line is traced. Raises: UserInputError where the kernel version does not take the model."""
+        ...
+
+
 def prepare_process() -> None:
     """Imports once, without a GPU and without Triton's interpreter: nothing is run here.
 
@@ -71,7 +75,7 @@ def prepare_process() -> None:
     import torch
 
     torch.set_num_threads(1)
-    from .trace import stepping  # noqa: F401
+    from .trace import tracer  # noqa: F401
 
     gc.freeze()
     gc.disable()  # thousands of events a line and hardly a cycle: collected now and then, a tenth faster
@@ -86,13 +90,16 @@ def answer(job: LineJob) -> Answers:
         return _answer_foreign(job, job.key)
     key = job.key
     line = read_line(job.path) or Line(processors=key.limits.processors)
+    workload = load_workload(key.workload)
+    assert isinstance(workload, TracedWorkload)
+    how = workload.tracing(key)
     traced = TracedLine(
         line,
-        _tracing(key),
-        depth=key.config().n_layers,
-        is_captured=key.kernel_version in CAPTURED_VERSIONS,
-        first_fit=max(-(-BENDS_UNTIL_TOKENS // key.n_seq), FIT_BATCHES[0]),
-        input_bytes=lambda batch: 8 * batch * (key.n_seq + 1),
+        how.tracing,
+        depth=how.depth,
+        is_captured=how.is_captured,
+        first_fit=how.first_fit,
+        input_bytes=how.input_bytes,
     )
     return _answered(job, traced)
 
@@ -124,24 +131,3 @@ def _answered(job: LineJob, traced: TracedLine) -> Answers:
         gc.collect()
         gc.freeze()  # what is left is kept for good: the next collection need not go through it
     return Answers(questions=answered, ladders=climbed)
-
-
-def _tracing(key: LineKey) -> Callable[[int, int], Trace]:
-    from ...phase8.training import TrainingOptions
-    from .trace.stepping import trace_training
-
-    options = TrainingOptions(
-        kernel_version=key.kernel_version,
-        gradient_checkpointing=key.gradient_checkpointing,
-        mixed_precision=key.mixed_precision,
-    )
-
-    def tracing(batch: int, depth: int) -> Trace:
-        try:
-            return trace_training(
-                key.config(), options, batch_size=batch, limits=key.limits, mode=key.mode, depth=depth
-            )
-        except UnsupportedVersionError as error:  # for a size of the user's own: presets are taken by all
-            raise UserInputError(f"{key.model} with kernels {key.kernel_version}: {error}") from None
-
-    return tracing

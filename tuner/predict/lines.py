@@ -9,7 +9,6 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
-from ...phase8.config import Phase8Config, preset
 from ..values.axes import AxisValue
 from ..values.candidate import Candidate, Mode, Precision
 from ..values.errors import UserInputError
@@ -39,10 +38,6 @@ class LineKey:
     mode: Mode
     vocab_size: int
     limits: Limits
-
-    def config(self) -> Phase8Config:
-        """Raises: ValueError for a model or a variant that does not exist."""
-        return _config_of(self)
 
     def digest(self, version: str) -> str:
         """A file name for it: 24 hexadecimal digits of all it depends on and the version of the code."""
@@ -74,24 +69,18 @@ Key = LineKey | ForeignKey
 K = TypeVar("K", bound=Key)
 
 
-def _config_of(line: LineKey | Candidate) -> Phase8Config:
-    return preset(
-        line.model,
-        n_seq=line.n_seq,
-        variant="phase7" if line.variant == "phase7" else "phase8",
-        vocab_size=line.vocab_size,
-    )
-
-
 @functools.cache
-def parameter_counts(line: LineKey | Candidate) -> tuple[int, int]:
+def parameter_counts(line: Candidate) -> tuple[int, int]:
     """Parameters of a line's model, and those without the position table.
 
-    line: of a workload that can be predicted.
-    Raises: ValueError for a model or a variant that does not exist.
+    line: of a workload in `WORKLOADS`, whose spec counts both.
+    Raises: ValueError for a model that does not exist.
     """
-    config = _config_of(line)
-    return config.parameter_count(), config.parameter_count() - config.position_count
+    spec = line.spec
+    assert spec.parameters is not None
+    assert spec.position_parameters is not None
+    count = spec.parameters(line.model, line.axes)
+    return count, count - spec.position_parameters(line.model, line.axes)
 
 
 def is_predictable(candidate: Candidate) -> bool:

@@ -171,7 +171,7 @@ class Predictor:
         """
         key = line_key(candidate, self.profile)
         if not isinstance(key, ForeignKey):
-            return parameter_counts(key)
+            return parameter_counts(candidate.line())
         count, positions = self.store.parameters(key), candidate.spec.position_parameters
         of_table = 0 if positions is None else positions(candidate.model, candidate.axes)
         return count, count - of_table

@@ -29,7 +29,10 @@ MODEL_ROOMS = (
     *(f"phase8/{n}.py" for n in ("capture", "config", "embedding", "mixers", "model", "training")),
 )
 """Sources that a training step runs, folders and files: decoding is none of them."""
-_TRACING_ROOMS = ("tuner/predict",)
+_TRACING_ROOMS = (
+    "tuner/predict",
+    *(f"tuner/builtin/phase8/{name}.py" for name in ("lines", "tracing", "traced_trainer")),
+)
 _NAME = "predictions"
 
 

@@ -6,7 +6,7 @@ Imports what traces: it runs in the processes that predict.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from .climb import largest_fitting, rounder, rungs
@@ -16,6 +16,21 @@ from .replay.program import Peaks, Program
 
 _CLEARLY_BELOW = 0.6
 """A rough answer calls what stays under this share of the cap a fit: fragmentation takes less than that."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BlockTracing:
+    """How the steps of a line are traced whose model is a pile of like blocks.
+
+    depth: blocks of the model. is_captured: whether its step is replayed from a CUDA graph. first_fit: the
+    smallest batch from which on all sizes are straight lines. input_bytes: of a batch.
+    """
+
+    tracing: Tracing
+    depth: int
+    is_captured: bool
+    first_fit: int
+    input_bytes: Callable[[int], int]
 
 
 class TracedLine:

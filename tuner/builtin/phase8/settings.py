@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import BeforeValidator, PositiveInt, model_validator
 
@@ -25,8 +25,24 @@ _MOST_BYTES = 64 * 4
 """The reference keeps less than this."""
 
 
-def config_of(candidate: Candidate) -> Phase8Config:
-    """The model that a candidate names.
+class _Named(Protocol):
+    """What names a model: a candidate, or a line of them."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def variant(self) -> str: ...
+
+    @property
+    def n_seq(self) -> int: ...
+
+    @property
+    def vocab_size(self) -> int: ...
+
+
+def config_of(candidate: _Named) -> Phase8Config:
+    """The model that a candidate names, or a line.
 
     Raises: ValueError, naming the field, for a model or variant that is none.
     """

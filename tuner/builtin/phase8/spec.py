@@ -41,7 +41,12 @@ def parameters(model: str, axes: Mapping[str, AxisValue]) -> int:
 
     Raises: ValueError for what names no size.
     """
-    return preset(model, n_seq=int(axes["n_seq"]), vocab_size=int(axes["vocab_size"])).parameter_count()
+    return preset(
+        model,
+        n_seq=int(axes["n_seq"]),
+        vocab_size=int(axes["vocab_size"]),
+        variant="phase7" if axes["variant"] == "phase7" else "phase8",
+    ).parameter_count()
 
 
 def position_parameters(model: str, axes: Mapping[str, AxisValue]) -> int:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from ....kernels.gate import GateResult, check_version
 from ....kernels.gate_draws import DEVICE_SHAPES
-from ....phase8.config import preset
 from ....phase8.training import Trainer, TrainingOptions
 from ...values.candidate import Candidate, Precision
 from ..drawn_tokens import token_drawer
+from .settings import config_of
+
+if TYPE_CHECKING:
+    from ...compiling.specialization import Specialization
+    from ...predict.lines import LineKey
+    from ...predict.traced_line import BlockTracing
 
 _COMPUTE_DTYPES: dict[Precision, torch.dtype] = {
     "bf16": torch.bfloat16,
@@ -22,12 +29,7 @@ class Phase8Run:
     """One model with its optimizer and one batch of tokens drawn as a text has them, int64 [B, N + 1]."""
 
     def __init__(self, candidate: Candidate, device: torch.device, seed: int) -> None:
-        config = preset(
-            candidate.model,
-            n_seq=candidate.n_seq,
-            variant="phase7" if candidate.variant == "phase7" else "phase8",
-            vocab_size=candidate.vocab_size,
-        )
+        config = config_of(candidate)
         options = TrainingOptions(
             kernel_version=candidate.kernel_version,
             gradient_checkpointing=candidate.gradient_checkpointing,
@@ -60,14 +62,32 @@ class Phase8Workload:
 
     def prepare(self, candidate: Candidate, device: torch.device, seed: int) -> Phase8Run:
         """Raises: ValueError for a model, variant or version that does not exist."""
-        if candidate.variant not in ("phase7", "phase8"):
-            raise ValueError(f"variant: expected phase7 or phase8, got {candidate.variant!r}")
         return Phase8Run(candidate, device, seed)
 
     def check(self, candidate: Candidate, device: torch.device) -> tuple[GateResult, ...]:
         """Every operation of the version, forward and backward, at the sizes of `DEVICE_SHAPES`."""
         dtype = _COMPUTE_DTYPES[candidate.mixed_precision]
         return check_version(candidate.kernel_version, device, (dtype,), DEVICE_SHAPES)
+
+    def tracing(self, key: LineKey) -> BlockTracing:
+        """How a line is traced; see `TracedWorkload`."""
+        from .lines import tracing_of
+
+        return tracing_of(key)
+
+    def launches(self, key: LineKey, batch_size: int, architecture: int) -> list[Specialization]:
+        """What a training launches; see `CompiledWorkload`."""
+        from .launches import training_launches
+        from .lines import options_of
+
+        return training_launches(
+            config_of(key),
+            options_of(key),
+            batch_size=batch_size,
+            mode=key.mode,
+            limits=key.limits,
+            architecture=architecture,
+        )
 
 
 WORKLOAD = Phase8Workload()

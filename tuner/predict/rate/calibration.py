@@ -18,7 +18,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from ...machine.nvml import open_nvml
+from ...values.candidate import Candidate
 from ...values.errors import DeviceError
+from ...workloads import load_workload
 from .profiles import DEFAULT_PROFILE, GpuProfile, gpu_profile, name_after, profile_by_title
 
 _TIMEOUT_S = 300.0
@@ -115,7 +117,7 @@ def measure() -> GpuProfile:
     slow = 2 * 4096**3 / _seconds(torch, lambda: single @ single)
     # Other programs only ever slow the host down
     launch_s = _seconds(torch, lambda: _chain(torch), _HOST_REPEATS, 0.25) / _CHAIN_LAUNCHES
-    _train_a_little()
+    _train_a_little(torch)
     libraries = _outside_bytes(torch) - opened.context_bytes
     _capture_a_little(torch)
     graph = _outside_bytes(torch) - opened.context_bytes - libraries
@@ -149,26 +151,33 @@ def _outside_bytes(torch: Any) -> int:
     return device_used_bytes() - int(torch.cuda.memory_reserved())
 
 
-def _train_a_little() -> None:
+def _train_a_little(torch: Any) -> None:
     """A step of the smallest model: libraries load what a training step needs of them."""
-    import torch
-
-    from ....phase8.config import preset
-    from ....phase8.training import Trainer, TrainingOptions
-
-    config = preset("nano", n_seq=256)
-    trainer = Trainer(config, TrainingOptions(), device=torch.device("cuda"))
-    trainer.step(torch.zeros(1, config.n_seq + 1, dtype=torch.int64, device="cuda"))
+    candidate = Candidate(
+        model="nano",
+        n_seq=256,
+        batch_size=1,
+        kernel_version="reference",
+        mixed_precision="bf16",
+        gradient_checkpointing=False,
+    )
+    run = load_workload(candidate.workload).prepare(candidate, torch.device("cuda"), seed=0)
+    run.run_once()
+    run.close()
 
 
 def _capture_a_little(torch: Any) -> None:
-    """The capture of a product: the driver's own memory for graphs does not depend on what they hold."""
-    from ....phase8.capture import EAGER_CALLS, CapturedFunction
-
-    captured = CapturedFunction(lambda matrix: (matrix @ matrix).sum())
-    matrix = torch.ones(256, 256, device="cuda")
-    for _ in range(EAGER_CALLS + 1):
-        captured(matrix)
+    """The capture of a product, on a stream that it was computed on before: the driver's own memory for
+    graphs does not depend on what they hold."""
+    matrix, stream = torch.ones(256, 256, device="cuda"), torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        (matrix @ matrix).sum()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        (matrix @ matrix).sum()
+    graph.replay()
 
 
 def _workspace_bytes(torch: Any) -> tuple[int, int]:

@@ -1,7 +1,6 @@
 """Traces a training step of any module: built by a factory on the meta device, stepped twice, evaluated.
 
-It is what `stepping` does for our own trainer, for one that is not ours: nothing is known of its blocks, so
-all of it is traced, and nothing of its steps, so both are run.
+Nothing is known of its blocks, so all of it is traced, and nothing of its steps, so both are run.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from .events import Trace
 from .known_values import KnownValues
 from .limits import Limits
 from .not_traceable import NotTraceable, as_not_traceable, not_traceable
-from .stepping import as_on_cuda, replaced
+from .patches import as_on_cuda, replaced
 from .tracer import Tracer
 
 

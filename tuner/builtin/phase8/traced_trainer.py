@@ -16,10 +16,10 @@ from ....kernels.versions import CAPTURED_VERSIONS
 from ....phase8.config import Phase8Config
 from ....phase8.mixers import Block
 from ....phase8.training import Trainer, TrainingOptions
-from .bodies import Bodies
-from .events import Event
-from .limits import Limits
-from .tracer import Tracer
+from ...predict.trace.bodies import Bodies
+from ...predict.trace.events import Event
+from ...predict.trace.limits import Limits
+from ...predict.trace.tracer import Tracer
 
 _BODIES: dict[Limits, Bodies] = {}
 """A process traces many like models: what custom operations do is gone through once for each GPU."""

@@ -10,7 +10,6 @@ import functools
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -19,12 +18,13 @@ from torch import Tensor
 from ....kernels import device_limits
 from ....phase8.config import Phase8Config
 from ....phase8.training import Trainer, TrainingOptions
+from ...predict.trace.event_log import EventLog
+from ...predict.trace.events import FREE, Event, Trace
+from ...predict.trace.limits import Limits
+from ...predict.trace.patches import as_on_cuda, replaced
+from ...predict.trace.tracer import Tracer
 from ...values.candidate import Mode
-from .event_log import EventLog
-from .events import FREE, Event, Trace
-from .limits import Limits
 from .traced_trainer import TracedTrainer, traced_trainer
-from .tracer import Tracer
 
 NOT_EVALUATED = ("reference",)
 """Versions of which steps alone are traced: an evaluation costs a third of a step's trace more, and of five
@@ -160,21 +160,6 @@ def _run(trainer: Trainer, tokens: Tensor, mode: Mode, tracer: Tracer, gradients
 
 
 @contextlib.contextmanager
-def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Inside, owner.name is `value`; afterwards it is as before, also where it was a method of the class."""
-    is_own = name in vars(owner)
-    before = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        if is_own:
-            setattr(owner, name, before)
-        else:
-            delattr(owner, name)
-
-
-@contextlib.contextmanager
 def _marks(tracer: Tracer, trainer: Trainer) -> Iterator[None]:
     """While the model runs: the tracer is told where blocks and the loss begin."""
     handles = [
@@ -214,16 +199,6 @@ def _marks_of_scaling(tracer: Tracer, trainer: Trainer) -> Iterator[None]:
             if name == "step":
                 stepping = told(trainer.optimizer.step, False)
                 stack.enter_context(replaced(trainer.optimizer, "step", stepping))
-        yield
-
-
-@contextlib.contextmanager
-def as_on_cuda() -> Iterator[None]:
-    """PyTorch takes its fused and foreach implementations for meta tensors, as it does on CUDA."""
-    with contextlib.ExitStack() as stack:
-        for module in map(import_module, ("torch.optim.optimizer", "torch.utils._foreach_utils")):
-            for name in ("_get_fused_kernels_supported_devices", "_get_foreach_kernels_supported_devices"):
-                stack.enter_context(replaced(module, name, lambda: ["meta", "cuda"]))
         yield
 
 
