@@ -139,7 +139,7 @@ def test_what_if_says_what_is_predicted(
     shown = capsys.readouterr().out
     assert "With 5GB, 1 GB more: nano 5×64 reference bf16 train: 5,000 tokens/s" in shown
     assert "tokens/s +25.0 %" in shown
-    assert "Predicted, against what is predicted now." in shown
+    assert "; predicted, against what is predicted now." in shown
     [row] = [line for line in shown.splitlines() if line.startswith("| nano")]
     assert [cell.split() for cell in row.strip("|").split("|")][1:] == [
         [f"{size // GIB}×64", f"~{size // GIB},000"] for size in BUDGETS_BYTES

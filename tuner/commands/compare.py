@@ -41,6 +41,7 @@ def compare(
     from ..report.comparison import comparison_to_dict, render_comparison
     from ..report.comparison_page import render_comparison_page
     from ..report.comparison_tables import ComparedRun
+    from ..search.estimates import read_estimates
     from ..values.atomic_write import write_atomically
     from ..values.errors import UserInputError
     from ..values.shell_words import shell_path
@@ -53,7 +54,9 @@ def compare(
         records = read_records(RunPaths(root=root).journal)
         if not records:
             raise UserInputError(f"{root}: expected a run with records, got none yet; search first")
-        runs.append((root, ComparedRun(name=str(root), info=info, records=records)))
+        estimates = read_estimates(root)
+        run_of = ComparedRun(name=str(root), info=info, records=records, estimates=estimates)
+        runs.append((root, run_of))
     (one_root, one), (other_root, other) = runs
     if one_root.resolve() == other_root.resolve():
         raise UserInputError(f"{one_root}: expected two runs, got the same twice; name another")

@@ -21,6 +21,7 @@ from ..report.display import Beginning, Display, Ending
 from ..report.early import EarlyOutputs, Expected
 from ..report.facts import RunFacts
 from ..report.outputs import write_outputs
+from ..search.estimates import keep_estimates, read_estimates
 from ..search.foresight import Foresight
 from ..search.progress import SearchEvent, StopReason
 from ..search.search import run_search
@@ -180,16 +181,17 @@ def _measure(
     results = Results.of(read_records(RunPaths(root=root).journal))
     if ahead is not None:
         facts = replace(facts, skips=count_skips(results.settled, ahead.foresight))
-        if ahead.foresight.is_complete and reason is not StopReason.INTERRUPTED:
-            now = datetime.now(UTC).isoformat(timespec="seconds")
-            keep_estimates(root, ahead.foresight.known, budget_bytes, ahead.profile, budget_bytes, now)
-    facts = replace(facts, estimates=read_estimates(root))
     points = results.recommended if expected is None else expected.beside(results.recommended)
     # Whatever ended the search: what was measured is written and shown.
     recommended: list[Path] = []
     if results.records or problem is None:
         try:
             with interrupt_deferred():
+                if ahead is not None and ahead.foresight.is_complete:
+                    now = datetime.now(UTC).isoformat(timespec="seconds")
+                    outlooks = ahead.foresight.known
+                    keep_estimates(root, outlooks, budget_bytes, ahead.profile, budget_bytes, now)
+                facts = replace(facts, estimates=read_estimates(root))
                 recommended = write_outputs(results, facts, points)
         except UserInputError as error:
             raise problem or error from None

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ..machine.environment import driver_versions
+from ..predict.fits import RECOMMEND
 from ..predict.outlook import Outlook
 from ..predict.prediction import Predictor
 from ..predict.rate.profiles import GpuProfile
@@ -20,6 +21,7 @@ from ..report.early import Expected
 from ..report.facts import RunFacts
 from ..report.outputs import write_outputs
 from ..search.decisions import decide, planned_device, to_records
+from ..search.estimates import keep_estimates, read_estimates
 from ..search.plan_summary import PlanSummary, basis_of, read_summary, write_summary
 from ..search.progress import StopReason
 from ..study.definition import StudyDefinition
@@ -91,6 +93,7 @@ def plan(request: RunRequest, profile: GpuProfile, display: Display) -> Path:
         command=request.command,
         missing_versions=definition.missing_versions,
         plan=summary,
+        estimates=read_estimates(root),
     )
     results = Results.of(records)
     with interrupt_deferred():
@@ -120,8 +123,10 @@ class _EarlyFiles:
 
     def __init__(self, expected: Expected, root: Path) -> None:
         self._expected, self._folder = expected, root / "recommended"
+        self.outlooks: list[Outlook] = []
 
     def __call__(self, outlook: Outlook) -> None:
+        self.outlooks.append(outlook)
         if self._expected.add(outlook):
             with interrupt_deferred():
                 write_recommendations(self._expected.beside(()), self._folder)
@@ -172,6 +177,8 @@ def plan_in(
             kept = {record.digest for record in read_records(paths.journal)}
             with interrupt_deferred(), Journal(paths.journal) as journal:
                 journal.append(*(record for record in made if record.digest not in kept))
+                room_bytes = RECOMMEND.budget_bytes(budget_bytes)
+                keep_estimates(root, early.outlooks, room_bytes, predictor.profile, budget_bytes, now)
                 write_summary(paths.plan, summary)
         records = read_records(paths.journal)
         store = StudyStore(

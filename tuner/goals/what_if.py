@@ -16,16 +16,21 @@ BUDGETS_BYTES = tuple(size * GIB for size in (4, 6, 8, 12, 16, 24))
 """Memory of common cards."""
 
 
+def budgets_around(budget_bytes: int) -> list[int]:
+    """The budgets of what is predicted for a run of one: those of common cards, its own, and 1 GB more."""
+    return sorted({*BUDGETS_BYTES, budget_bytes, budget_bytes + GIB})
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Doubled:
     """What it takes to train an answer's model on at least twice its sequence.
 
-    point: the fastest that does, at the shortest such sequence. changed: the settings that differ, as
-    (name, before, then).
+    point: the fastest that does, at the shortest such sequence. changed: the names of the settings that
+    differ.
     """
 
     point: Point
-    changed: tuple[tuple[str, str, str], ...]
+    changed: tuple[str, ...]
 
 
 def with_budget(points: Sequence[Point], goal: Goal, horizon: Horizon, budget_bytes: int) -> Answer | None:
@@ -45,5 +50,4 @@ def double_context(points: Sequence[Point], chosen: Point) -> Doubled | None:
         key=lambda p: (p.tokens_per_s, -p.peak_bytes, p.record.digest),
     )
     before, after = chosen.candidate.to_dict(), point.candidate.to_dict()
-    changed = tuple((key, str(before[key]), str(after[key])) for key in before if before[key] != after[key])
-    return Doubled(point=point, changed=changed)
+    return Doubled(point=point, changed=tuple(name for name in before if before[name] != after[name]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ..goals.goals import Goal
@@ -22,8 +22,7 @@ from .comparison_tables import (
     one_sided_table,
     unit_of,
 )
-from .goals import goal_words
-from .recommendations import run_answers
+from .goals import told_answers
 
 NAMES = ("A", "B")
 
@@ -57,7 +56,13 @@ def render_comparison_page(first: ComparedRun, second: ComparedRun, command: str
                 title="What changed from A to B",
                 lines=(f"**A** is `{first.name}`, **B** is `{second.name}`.", *count_lines(found), *notes),
             ),
-            goals=_goals(results),
+            goals=_goals(
+                [
+                    said
+                    for name, run in runs.items()
+                    for said in told_answers(results[name], run.info.budget_bytes, run.estimates, name)
+                ]
+            ),
             models=Section(title="The fastest of each model"),
             before=tuple(section for section in (changed, cells, one_sided) if len(section.rows) > 1),
             after=(_section("Environment", environments_table(first, second)),),
@@ -71,13 +76,8 @@ def _section(title: str, table: Table) -> Section:
     return Section(title=title, rows=(tuple(headers), *map(tuple, rows)), align=align)
 
 
-def _goals(results: Mapping[str, Results]) -> tuple[GoalWords, ...]:
+def _goals(words: Sequence[GoalWords]) -> tuple[GoalWords, ...]:
     """The answers of both runs, those to one goal below each other."""
-    words = [
-        replace(said, run=name)
-        for name, of_run in results.items()
-        for said in goal_words(run_answers(of_run))
-    ]
     order = list(Goal)
     found: dict[str, list[GoalWords]] = {}
     for said in sorted(words, key=lambda said: (order.index(Goal(said.goal)), said.run)):

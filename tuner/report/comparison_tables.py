@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ..records.cells import Cell
 from ..records.compare import CellPair, Comparison, OneSided, Pair, is_predicted
+from ..records.frontier import Point
 from ..records.run_directory import RunInfo
 from ..records.wording import rate_unit
 from ..values.candidate import DEFAULT_WORKLOAD
@@ -27,11 +28,13 @@ PREDICTED = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ComparedRun:
-    """A run with what a comparison asks of it. name: the run's folder, as it was given."""
+    """A run with what a comparison asks of it. name: the run's folder, as it was given. estimates: what it
+    keeps of other budgets, predicted points by budget."""
 
     name: str
     info: RunInfo
     records: tuple[Record, ...]
+    estimates: Mapping[int, Sequence[Point]] = field(default_factory=dict)
 
     def environment(self) -> dict[str, str]:
         """What its figures depend on, label by label; of several values all, as they came."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..records.frontier import Point
 from ..search.plan_summary import PlanSummary
 from ..search.skips import Skips
 from ..values.candidate import DEFAULT_WORKLOAD, Mode
@@ -34,7 +35,8 @@ class RunFacts:
     """The run behind a set of records. `missing_versions` are kernel versions asked for but not installed.
 
     skips: what prediction skipped, None where nothing was predicted. plan: what was decided where nothing was
-    measured, None for a study that measures.
+    measured, None for a study that measures. estimates: what is predicted under other budgets, points by
+    budget; empty where nothing is.
     """
 
     run_root: Path
@@ -49,6 +51,7 @@ class RunFacts:
     missing_versions: tuple[str, ...] = ()
     skips: Skips | None = None
     plan: PlanSummary | None = None
+    estimates: Mapping[int, Sequence[Point]] = field(default_factory=dict)
 
 
 def format_rate(tokens_per_s: float, std: float | None = None) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..goals.filters import Filters
 from ..goals.goals import Answer
 from ..goals.loss import Horizon
 from ..goals.wording import caveats, compare, describe_figures, reasons
 from ..html.facts import GoalWords, Section
-from ..records.recommend import has_settings
+from ..records.frontier import Point
+from ..records.recommend import has_settings, is_trainable
 from ..records.results import Results
 from ..training.recommended import goal_path
 from ..values.shell_words import shell_path
@@ -17,6 +18,48 @@ from ..values.sizes import format_budget
 from .answers import answers_table
 from .facts import RunFacts, describe_device
 from .recommendations import run_answers
+from .what_if import changes_of, more_of
+
+Estimates = Mapping[int, Sequence[Point]]
+"""Predicted points by budget; empty where nothing is predicted."""
+
+
+def told_answers(
+    results: Results, budget_bytes: int, estimates: Estimates, run: str = ""
+) -> tuple[GoalWords, ...]:
+    """The answers of a run to every goal, each with what other memory or a longer sequence would change.
+
+    run: its name, where there are several.
+    """
+    points = [point for point in results.points if is_trainable(point)]
+    return tuple(_words(answer, points, budget_bytes, estimates, run) for answer in run_answers(results))
+
+
+def _words(
+    answer: Answer, points: Sequence[Point], budget_bytes: int, estimates: Estimates, run: str
+) -> GoalWords:
+    filters, horizon = Filters(), Horizon()
+    changes = changes_of(
+        points,
+        answer,
+        horizon,
+        budget_bytes,
+        more=more_of(estimates, answer.goal, horizon, budget_bytes),
+        not_predicted="this run keeps nothing of other budgets",
+    )
+    return GoalWords(
+        goal=answer.goal,
+        digest=answer.point.record.digest,
+        configuration=answer.point.candidate.describe(),
+        figures=describe_figures(answer.point),
+        said=(
+            (answer.goal, answer.goal.sentence),
+            *reasons(answer, filters, horizon),
+            *changes.said(),
+        ),
+        notes=tuple(caveats(answer, horizon)),
+        run=run,
+    )
 
 
 def answer_section(results: Results, facts: RunFacts) -> Section:
@@ -27,7 +70,7 @@ def answer_section(results: Results, facts: RunFacts) -> Section:
         which = "that was measured" if facts.plan is None else "of the study"
         return Section(title=title, lines=(f"No training configuration {which} fits the budget.",))
     first = answers[0]
-    words = _words(first)
+    words = told_answers(results, facts.budget_bytes, facts.estimates)[0]
     lines = [f"**{words.configuration}**: {words.figures}, {describe_device(facts.device)}."]
     lines += [f"{name[0].upper()}{name[1:]}: {text.rstrip('.')}." for name, text in words.said]
     lines += words.notes
@@ -55,21 +98,4 @@ def goals_section(results: Results) -> Section:
         lines=tuple(lines),
         rows=((*headers, "It would change"), *said),
         align=f"{align}l",
-    )
-
-
-def goal_words(answers: Sequence[Answer]) -> tuple[GoalWords, ...]:
-    """Of each answer what a page shows."""
-    return tuple(map(_words, answers))
-
-
-def _words(answer: Answer) -> GoalWords:
-    filters, horizon = Filters(), Horizon()
-    return GoalWords(
-        goal=answer.goal,
-        digest=answer.point.record.digest,
-        configuration=answer.point.candidate.describe(),
-        figures=describe_figures(answer.point),
-        said=((answer.goal, answer.goal.sentence), *reasons(answer, filters, horizon)),
-        notes=tuple(caveats(answer, horizon)),
     )

@@ -8,6 +8,7 @@ from .facts import RunFacts
 from .goals import answer_section, goals_section
 from .sections import ALL_PREDICTED, commands, environment, models, sections_after_the_models, title
 from .tables import markdown_table
+from .what_if import budgets_section
 
 
 def render_report(results: Results, facts: RunFacts) -> str:
@@ -21,6 +22,7 @@ def render_report(results: Results, facts: RunFacts) -> str:
         _section(answer_section(results, facts), is_paragraph=True),
         _section(goals_section(results)),
         _section(models(results, facts), is_paragraph=True),
+        _section(budgets_section(facts.estimates), is_paragraph=True),
         *(_section(section) for section in sections_after_the_models(results, facts)),
         f"## Reproduce\n\n```bash\n{again}\n```\n",
     ]

@@ -7,9 +7,9 @@ from ..html.page import render_html
 from ..records.results import Results
 from ..values.sizes import format_budget
 from .facts import RunFacts
-from .goals import goal_words
-from .recommendations import run_answers
+from .goals import goals_section, told_answers
 from .sections import ALL_PREDICTED, commands, environment, models, sections_after_the_models, title
+from .what_if import budgets_section
 
 
 def render_page(results: Results, facts: RunFacts) -> str:
@@ -19,19 +19,23 @@ def render_page(results: Results, facts: RunFacts) -> str:
         device=f"{facts.device.name} (device: {facts.device.kind})",
         budget_bytes=facts.budget_bytes,
     )
-    answers = run_answers(results)
+    goals = told_answers(results, facts.budget_bytes, facts.estimates)
     which = "was measured" if facts.plan is None else "is in the study"
     lead = [] if facts.plan is None else [f"**{ALL_PREDICTED}**"]
-    lead += [] if answers else [f"No training configuration that {which} fits the budget."]
+    lead += [] if goals else [f"No training configuration that {which} fits the budget."]
     return render_html(
         [run],
         PageFacts(
             title=title(facts),
             lead=Section(title=f"The answer for {format_budget(facts.budget_bytes)}", lines=tuple(lead)),
-            goals=goal_words(answers),
+            goals=goals,
             models=models(results, facts),
-            before=(),
-            after=(*sections_after_the_models(results, facts), environment(results, facts)),
+            before=tuple(section for section in (budgets_section(facts.estimates),) if section.rows),
+            after=(
+                goals_section(results),
+                *sections_after_the_models(results, facts),
+                environment(results, facts),
+            ),
             commands=commands(facts),
         ),
     )
