@@ -47,9 +47,21 @@ def test_every_example_is_tested_and_short() -> None:
         assert len(path.read_text(encoding="utf-8").splitlines()) < 60, path.name
 
 
+def has_bf16_lstm() -> bool:
+    """Whether this processor's library computes an LSTM in bfloat16."""
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            nn.LSTM(4, 4)(torch.zeros(2, 1, 4))
+    except RuntimeError:
+        return False
+    return True
+
+
 @EACH
 @pytest.mark.parametrize("precision", ["none", "bf16"])
 def test_a_step_changes_every_weight(name, precision):
+    if name == "text_model" and precision == "bf16" and not has_bf16_lstm():
+        pytest.skip("this processor's library has no LSTM in bfloat16")
     training = factory_of(name)(asked(name, precision=precision))
     stepper, batch = TrainingStepper(training, "cpu"), training.batch()
     before = [p.clone() for module in training.modules for p in module.parameters()]

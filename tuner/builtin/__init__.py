@@ -1,4 +1,4 @@
-"""The workloads that come with phase8-tune. Loaded by name only, in the worker's process.
+"""The workloads that come with phase8-tune, and the only room that knows the Phase 8 model.
 
-Imported by nothing; may import every room below, and is the only one that shall know the Phase 8 model.
+Loaded by name, but for `drawing`; may import every room below.
 """
