@@ -33,6 +33,7 @@ from .postgres_server import PostgresServer
 
 LEAST_SPEEDUP, LEAST_PER_S = 3.8, 100.0
 _FAULTS = {"candidates": 200, "nodes": 4, "node_kills": 20, "restarts": 2, "driver_kills": 2}
+_AWAY_S = 60.0
 
 
 def rates(folder: Path) -> dict[str, Any]:
@@ -89,7 +90,7 @@ def main() -> None:
         os.chmod(folder, 0o755)  # the database runs as another user where this one is root
         os.environ["PHASE8_TUNE_CACHE"] = str(Path(folder) / "cache")
         if not options.skip_faults:
-            account = run_faults(Path(folder) / "faults", seed=options.seed, **_FAULTS)
+            account = run_faults(Path(folder) / "faults", seed=options.seed, away_s=_AWAY_S, **_FAULTS)
             found["faults"] = account.to_dict()
             print(table_of(found), flush=True)
         if not options.skip_rates:

@@ -27,7 +27,6 @@ from .postgres_server import PostgresServer
 
 RUN = "mine"
 _TAKES_S = 1.0
-_AWAY_S = 60.0
 _NEVER_S = 1500.0
 
 
@@ -88,9 +87,17 @@ class Driver:
 
 
 def run_faults(
-    folder: Path, *, candidates: int, nodes: int, node_kills: int, restarts: int, driver_kills: int, seed: int
+    folder: Path,
+    *,
+    candidates: int,
+    nodes: int,
+    node_kills: int,
+    restarts: int,
+    driver_kills: int,
+    away_s: float,
+    seed: int,
 ) -> Account:
-    """A whole study with faults at random moments; what became of it.
+    """A whole study with faults at random moments; what became of it. away_s: how long the database is.
 
     The moments are drawn by how many records are there, and up to a measurement's time later.
     """
@@ -108,7 +115,7 @@ def run_faults(
             *("--cluster", cluster.address, "--storage", server.url),
         ]
         driver = Driver(folder, arguments, environment)
-        away = _Away(server)
+        away = _Away(server, away_s)
         faults: list[tuple[int, str]] = [(count, "node") for count in kills]
         faults.append((candidates // 8, "away"))
         faults += [(candidates * (2 + i) // 8, "server") for i in range(restarts)]
@@ -142,10 +149,10 @@ def run_faults(
 
 
 class _Away:
-    """The server stays away for a minute, while everything else goes on."""
+    """The server stays away for a while, and everything else goes on."""
 
-    def __init__(self, server: PostgresServer) -> None:
-        self._server, self._away_s = server, 0.0
+    def __init__(self, server: PostgresServer, stays_s: float) -> None:
+        self._server, self._stays_s, self._away_s = server, stays_s, 0.0
         self._thread = threading.Thread(target=self._stay_away)
 
     def begin(self) -> None:
@@ -159,7 +166,7 @@ class _Away:
     def _stay_away(self) -> None:
         begun_s = time.monotonic()
         self._server.stop()
-        time.sleep(_AWAY_S)
+        time.sleep(self._stays_s)
         self._away_s = time.monotonic() - begun_s
         self._server.start()
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from sqlalchemy.exc import OperationalError
 from phase8_tune.tuner.machine.driver import has_ended, present_driver
 from phase8_tune.tuner.measuring.pool import LocalExecutor
 from phase8_tune.tuner.measuring.testing import FormulaMeasurer
-from phase8_tune.tuner.records import following, shared_study, storage_address
+from phase8_tune.tuner.records import following, shared_study
 from phase8_tune.tuner.records.following import DRIVER, Follower, is_record_key
 from phase8_tune.tuner.records.journal import read_records
 from phase8_tune.tuner.search.progress import SearchEvent, StopReason
@@ -273,45 +272,6 @@ def test_take_over_without_a_database_is_refused(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize(
-    "text", ["postgresql://me:hunter2@host/db", "postgresql://me@host/db?password=hunter2"]
-)
-def test_a_password_in_the_address_is_refused_and_not_repeated(text: str) -> None:
-    with pytest.raises(UserInputError, match=storage_address.PASSWORD) as told:
-        storage_address.check_address(text)
-    assert "hunter2" not in str(told.value)
-
-
-def test_an_address_that_is_none_is_refused_and_not_repeated() -> None:
-    with pytest.raises(UserInputError, match="expected the URL") as told:
-        storage_address.check_address("hunter2")
-    assert "hunter2" not in str(told.value)
-
-
-def test_no_process_started_from_here_inherits_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage_address, "_taken", None)
-    monkeypatch.setenv(storage_address.PASSWORD, "hunter2")
-    assert storage_address._password() == "hunter2"
-    assert storage_address.PASSWORD not in os.environ
-    assert storage_address._password() == "hunter2"
-
-
-def test_a_password_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage_address, "_taken", None)
-    (tmp_path / "secret").write_text("hunter2\n")
-    monkeypatch.setenv(storage_address.PASSWORD_FILE, str(tmp_path / "secret"))
-    assert storage_address._password() == "hunter2"
-    monkeypatch.setenv(storage_address.PASSWORD_FILE, str(tmp_path / "none"))
-    with pytest.raises(UserInputError, match="cannot be read"):
-        storage_address._password()
-
-
 def test_a_database_that_cannot_be_reached_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserInputError, match=r"expected a database at sqlite://.*unable to open"):
         search(tmp_path / "mine", f"sqlite:///{tmp_path / 'no' / 'folder.db'}")
-
-
-@pytest.fixture(autouse=True)
-def no_password_is_kept() -> Iterator[None]:
-    yield
-    storage_address._taken = None

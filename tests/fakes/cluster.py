@@ -21,19 +21,24 @@ CARD = "fake card"
 
 @dataclass
 class FakeSight(Sight):
-    """options: of the fake worker. others: by a node's id, what of its facts is another than usual."""
+    """options: of the fake worker. By a node's id, others: what of its facts is another than usual, and
+    options_of: what options it has besides. software: as where the test runs, whatever is edited meanwhile."""
 
     options: Sequence[str] = ()
     others: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    options_of: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    software: Software = field(default_factory=Software.here)
 
-    def __post_init__(self) -> None:
-        self.worker_command = (sys.executable, str(WORKER), "--device=cuda", *self.options)
+    @property
+    def worker_command(self) -> Sequence[str]:
+        own = self.options_of.get(ray.get_runtime_context().get_node_id(), ())
+        return sys.executable, str(WORKER), "--device=cuda", *self.options, *own
 
     def node(self, files: Sequence[str]) -> NodeFacts:
         node = ray.get_runtime_context().get_node_id()
         facts = NodeFacts(
             host="host",
-            software=Software.here(),
+            software=self.software,
             triton=None,
             driver=None,
             cards=(card(node, "0"),),

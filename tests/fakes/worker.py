@@ -4,7 +4,8 @@
 of the fake NVML. Two options are about its second request: `--breaks=FILE --card=UUID`, it breaks that card,
 if it is its own, so that no worker starts there; `--waits=FOLDER`, it writes its pid to the FIFO `here` and
 opens the FIFO `go`. `--takes=SECONDS`,
-every measurement takes so long. Imports only the standard library, so that it starts in no time.
+every measurement takes so long; `--hangs=NUMBER`, that one never ends; `--says=TEXT`, it writes that into its
+log. Imports only the standard library, so that it starts in no time.
 """
 
 from __future__ import annotations
@@ -185,6 +186,8 @@ def main() -> None:
     options = dict(argument.lstrip("-").split("=") for argument in sys.argv[1:])
     device = options.get("device", "cpu")
     breaks = options.get("breaks", "") if options.get("card") == DEVICES[device].get("uuid") else ""
+    if "says" in options:
+        print(options["says"], file=sys.stderr, flush=True)
     sys.stdin.readline()
     start("failed" if os.path.exists(breaks) else options.get("start", "ok"), device)
     for number, line in enumerate(sys.stdin):
@@ -197,6 +200,8 @@ def main() -> None:
             open(f"{options['waits']}/go").close()
         request = json.loads(line)
         threading.Event().wait(float(options.get("takes", 0)))
+        if number + 1 == int(options.get("hangs", 0)):
+            hang()
         if request["type"] == "check":
             check(request)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -69,6 +70,16 @@ def test_every_room_says_what_it_holds_in_at_most_five_lines() -> None:
             assert len(text.strip().splitlines()) <= 5, init
 
 
+def test_only_the_room_of_places_knows_ray() -> None:
+    knowing = {
+        path.parent.name
+        for folder in ("kernels", "phase8", "studies", "tuner")
+        for path in (ROOT / folder).rglob("*.py")
+        if re.search(r"^\s*(?:import|from) ray\b", path.read_text(encoding="utf-8"), re.M)
+    }
+    assert knowing == {"places"}
+
+
 _RUN = """
 import sys
 from {module} import main
@@ -76,7 +87,7 @@ try:
     main({arguments!r})
 except SystemExit as end:
     assert end.code in (0, None, 2, 3, 4), end.code
-print("torch" in sys.modules, "triton" in sys.modules)
+print([name for name in ("torch", "triton", "ray", "psycopg") if name in sys.modules])
 """
 
 
@@ -115,4 +126,4 @@ def test_the_driver_loads_no_torch(tmp_path: Path, module: str, arguments: list[
         text=True,
         check=True,
     )
-    assert done.stdout.splitlines()[-1] == "False False"
+    assert done.stdout.splitlines()[-1] == "[]"

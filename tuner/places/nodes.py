@@ -94,7 +94,9 @@ class Model:
 class Sight:
     """How a process on a node looks at where it is. Tests hand on another one, whose GPUs are pretended."""
 
-    worker_command: Sequence[str] | None = WORKER_COMMAND
+    @property
+    def worker_command(self) -> Sequence[str]:
+        return WORKER_COMMAND
 
     def node(self, files: Sequence[str]) -> NodeFacts:
         """The node; files: of the user's workloads, absolute."""
