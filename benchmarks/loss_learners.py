@@ -14,10 +14,10 @@ from ..phase8.training import Trainer, TrainingOptions
 from ..tuner.builtin.transformer.config import transformer_config
 from ..tuner.builtin.transformer.training import build
 from ..tuner.values.axes import AxisValue
+from ..tuner.workloads.factory_trainer import FactoryTrainer
 from ..tuner.workloads.training import Build
 
 ModelName = Literal["phase8", "phase7", "transformer"]
-_CLIP = 1.0  # of the gradient's norm, as `TrainingOptions` has it
 _WIDTHS = range(64, 2049, 64)
 _DEPTHS = range(2, 41)
 _MOST_OTHER_SHAPE = 1.6
@@ -91,7 +91,7 @@ class Phase8Learner:
 
 
 class TransformerLearner:
-    """The built-in transformer of Llama's class, its gradient clipped as that of Phase 8 is."""
+    """The built-in transformer of Llama's class with the trainer of `phase8-train`."""
 
     def __init__(self, plan: Plan, device: torch.device) -> None:
         axes: dict[str, AxisValue] = {
@@ -101,33 +101,20 @@ class TransformerLearner:
             "mixed_precision": plan.mixed_precision,
         }
         training = build(Build(model=plan.size, batch_size=1, axes=axes, device=device))
-        (self._module,), (self._optimizer,) = training.modules, training.optimizers
-        self._device, self._dtype, self._loss = device, training.autocast, training.loss
+        (self._optimizer,) = training.optimizers
+        self._trainer = FactoryTrainer(training, device)
 
     def step(self, tokens: Tensor) -> Tensor:
-        loss = self._forward(tokens)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self._module.parameters(), _CLIP)
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        return loss.detach()
+        return self._trainer.step(tokens)
 
-    @torch.no_grad()
     def loss(self, tokens: Tensor) -> Tensor:
-        return self._forward(tokens)
+        return self._trainer.evaluate(tokens)
 
     def set_rate(self, rate: float) -> None:
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        self._trainer.set_learning_rate(rate)
 
     def forget(self) -> None:
         _clear(self._optimizer)
-
-    def _forward(self, tokens: Tensor) -> Tensor:
-        assert self._loss is not None
-        is_cast = self._dtype is not None
-        with torch.autocast(self._device.type, dtype=self._dtype, enabled=is_cast):
-            return self._loss(tokens)
 
 
 def make_learner(plan: Plan, device: torch.device) -> Learner:

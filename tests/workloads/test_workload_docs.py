@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -84,7 +85,7 @@ def test_the_settings_by_hand_are_the_preset_of_its_name(tmp_path):
 
 def test_what_is_shown_of_a_factory_and_its_spec_is_python():
     factory, spec = blocks("A model of one's own", "python")
-    shown = {"torch": torch, "Axis": Axis, "WorkloadSpec": WorkloadSpec}
+    shown: dict[str, Any] = {"torch": torch, "Axis": Axis, "WorkloadSpec": WorkloadSpec}
     exec(factory, shown)
     assert callable(shown["factory"])
     exec(spec, shown)
