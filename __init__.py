@@ -9,6 +9,7 @@ Names are imported when they are first used; none of them brings torch into this
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,11 @@ __all__ = ["Phase8TuneError", "load_run", "load_settings", "predict", "recommend
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(".tuner.library", __name__), name)
+    with warnings.catch_warnings():
+        # tqdm, which Optuna imports, tells a notebook without widgets that it would draw with them.
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        library = import_module(".tuner.library", __name__)
+    value = getattr(library, name)
     globals()[name] = value  # found directly from now on
     return value
 

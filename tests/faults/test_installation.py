@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from phase8_tune.tuner.commands.entry import _children_import_alike
+from phase8_tune.tuner.commands.entry import children_import_alike
 from phase8_tune.tuner.machine.installation import find_unreadable
 
 from .commands import SEARCH, environment, faked, run, write_study
@@ -76,9 +76,9 @@ def test_a_file_of_the_users_does_not_stand_in_for_pythons(tmp_path: Path) -> No
 def test_where_the_command_looks_there_its_processes_look(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
     monkeypatch.setattr(sys, "path", ["/elsewhere"])
-    with _children_import_alike():
+    with children_import_alike():
         assert os.environ["PYTHONSAFEPATH"] == "1"
     assert "PYTHONSAFEPATH" not in os.environ
     monkeypatch.setattr(sys, "path", [os.getcwd()])  # python -m phase8_tune.tuner.cli
-    with _children_import_alike():
+    with children_import_alike():
         assert "PYTHONSAFEPATH" not in os.environ

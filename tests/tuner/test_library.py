@@ -55,6 +55,7 @@ def test_a_run_shows_itself_and_prints_nothing(name: str, capfd: pytest.CaptureF
     assert len(run.recommended) == 1
     text, page = str(run), run._repr_html_()
     assert text.startswith("Frontier ")
+    assert repr(run) == text
     assert f"{run.recommended[0].candidate.model} " in text
     assert page.count("<tr>") == len(text.partition("\n\n")[2].splitlines()) - 1  # but for the rule
     [data] = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', page)
@@ -97,6 +98,7 @@ def test_an_answer_is_that_of_the_command(goal: Goal, capfd: pytest.CaptureFixtu
     assert answer == recommend(load_run(EARLIER / "finished"), goal.value)
     assert answer.why[0] == f"goal {goal}: {goal.sentence}"
     assert str(answer).startswith(f"{goal}: {answer.point.candidate.describe()}: ")
+    assert repr(answer) == str(answer)
     assert answer.settings is not None
     assert answer.settings.to_candidate() == answer.point.candidate
     assert not (EARLIER / "finished" / "recommended" / f"goal-{goal}.yaml").exists()

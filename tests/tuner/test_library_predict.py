@@ -62,6 +62,7 @@ def test_a_prediction_shows_itself() -> None:
         "peak 2,048.00 MB, budget 8GB: fits with 3% to spare",
         "1,000 tokens/s (90 %: 900 to 1,200), limited by arithmetic",
     ]
+    assert repr(shown) == str(shown)
     page = shown._repr_html_()
     assert page.count("<tr>") == 3
     assert "&lt;i&gt;" in page

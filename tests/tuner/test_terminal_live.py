@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ STYLES = re.compile(rb"\x1b\[([\d;]*)m")
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+def folder(tmp_path: Path) -> Path:
     """Of a search whose worker waits in the second of its two rows, until `let_go`."""
     write_study(tmp_path)
     os.mkfifo(tmp_path / "here")

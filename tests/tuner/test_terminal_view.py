@@ -106,6 +106,14 @@ def test_several_gpus_are_named_by_their_uuids() -> None:
     ]
 
 
+def test_of_many_devices_the_models_keep_their_rows() -> None:
+    busy = [replace(ONE.devices[0], name=f"a-node-{n // 8}/{n % 8}") for n in range(64)]
+    lines = shown(replace(ONE, devices=busy), 80, 24)
+    assert [line for line in lines if line.startswith("        and ")] == ["        and 60 more"]
+    assert lines[2].startswith("ode-0/0 small ")
+    assert lines[-2].startswith("best    nano ")
+
+
 @pytest.mark.parametrize(("used", "style"), [(5 * GIB, "green"), (8 * GIB - 1, "yellow"), (9 * GIB, "red")])
 def test_the_bar_says_how_near_the_budget_is(used: int, style: str) -> None:
     full = replace(ONE.devices[0], reading=Reading(used_bytes=used))

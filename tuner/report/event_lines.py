@@ -33,7 +33,7 @@ class EventLines(Display):
     def write(self, event: str, **values: Any) -> None:
         """A line."""
         line = {"format_version": FORMAT_VERSION, "event": event, **values}
-        print(json.dumps(line, ensure_ascii=False), file=self._out, flush=True)
+        print(f"{json.dumps(line, ensure_ascii=False)}\n", end="", file=self._out, flush=True)  # in one piece
 
     def tell(self, text: str) -> None:
         self.write("note", text=text)

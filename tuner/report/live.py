@@ -79,7 +79,7 @@ class LiveDisplay(LineDisplay):
         now_s, event = self._clock(), self._event
         running = {} if event is None else event.running
         left = None if event is None else event.seconds_left_estimate
-        names = list(self._gauges) or list(running)
+        names = list({**self._gauges, **running})
         return View(
             budget_bytes=self._budget_bytes,
             elapsed_s=now_s - self._begun_s,

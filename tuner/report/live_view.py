@@ -23,6 +23,7 @@ _BAR = 30  # at most
 _LEAST_BAR = 8
 _GAP = "  "
 _NEARLY = 0.9  # of the budget
+_SHARE = 0.6  # of the rows: devices beyond are counted
 
 Part = tuple[str, str]
 """A text and its style."""
@@ -52,8 +53,12 @@ class View:
     def lines(self, width: int, height: int) -> list[Text]:
         """Lines that are narrower than the terminal, and fewer than its rows."""
         found = self._progress(width - 1)
-        for device in self.devices:
-            found += self._device(device, width - 1)
+        for number, device in enumerate(self.devices):
+            lines = self._device(device, width - 1)
+            if number and len(found) + len(lines) > height * _SHARE:
+                found += row("", [(f"and {len(self.devices) - number} more", "dim")], width - 1)
+                break
+            found += lines
         found += self._best(width - 1, max(height - 1 - len(found), 1))
         return found[: max(height - 1, 1)]
 
@@ -148,8 +153,8 @@ def key_of(record: Record) -> tuple[str, ...]:
 
 
 def short_name(device: str) -> str:
-    """A GPU by the begin of its UUID, as a label."""
-    return device.removeprefix("GPU-")[: _LABEL - 1]
+    """A device as a label: by the begin of its UUID, or the end of its name."""
+    return device.removeprefix("GPU-")[: _LABEL - 1] if device.startswith("GPU-") else device[1 - _LABEL :]
 
 
 def bar(done: float, total: float, width: int, style: str) -> list[Part]:

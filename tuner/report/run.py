@@ -31,7 +31,7 @@ class Environment:
     versions: Versions | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class Run:
     """A run as it lies on the disk. As a text and in a notebook it is the fastest of each model and sequence.
 
@@ -63,6 +63,8 @@ class Run:
                 f"{self.study}: nothing that was measured in this run fits {format_budget(self.budget_bytes)}"
             )
         return render_frontier(self.frontier, self.path, is_short=True).rstrip("\n")
+
+    __repr__ = __str__  # of thousands of records it would be a megabyte
 
     def _repr_html_(self) -> str:
         """The same for a notebook, below the picture of the run; every text of the run is escaped."""

@@ -16,7 +16,7 @@ from ..workloads.settings import TrainingSettings
 from .verified import render_verified
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class RunAnswer:
     """The configuration of a run that answers a goal. As a text it is what `phase8-tune recommend` says.
 
@@ -33,6 +33,8 @@ class RunAnswer:
 
     def __str__(self) -> str:
         return self.text
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         return _lines(self.text)
@@ -53,6 +55,8 @@ class ShownPrediction(Prediction):
             f"limited by {self.limited_by}"
         )
 
+    __repr__ = __str__
+
     def _repr_html_(self) -> str:
         rows = [(line.name, format_mb(line.size_bytes), line.source) for line in self.ledger]
         rows.append(("peak of the process", format_mb(self.peak_bytes), "sum"))
@@ -66,6 +70,8 @@ class ShownVerification(Verification):
 
     def __str__(self) -> str:
         return render_verified([self]).rstrip("\n")
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         return _lines(str(self))
