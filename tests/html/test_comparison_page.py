@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from phase8_tune.tuner.cli import main
 from phase8_tune.tuner.records.run_directory import RunInfo
 from phase8_tune.tuner.report.comparison_page import render_comparison_page
 from phase8_tune.tuner.report.comparison_tables import ComparedRun
 
 from ..tuner.report_records import BUDGET_BYTES, GPU, make_candidate, make_record
+from ..tuner.test_compare import write_run
 from .chromium import Chromium, chromium
 from .pages import EVIL, GB, with_details
 
@@ -112,3 +115,31 @@ def test_a_run_is_chosen_and_a_configuration_says_whose_it_is(browser: Chromium)
     settings = browser.run("document.getElementById('yaml').textContent")
     assert "measured on Second GPU (device: cuda), training, under a budget of 6GB" in settings
     assert "B, Second GPU" in browser.run("document.getElementById('chosen-facts').textContent")
+
+
+def compare(*arguments: str) -> int:
+    try:
+        main(["compare", *arguments])
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def test_it_is_written_beside_the_second_run_or_where_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, gain in (("before", 1.0), ("after", 1.5)):
+        write_run(tmp_path / "runs" / name, list(run_of(name, "Example GPU", gain).records))
+    assert compare("before", "after") == 0
+    assert capsys.readouterr().out.endswith("To explore:   runs/after/compared-with-before.html\n")
+    page = (tmp_path / "runs" / "after" / "compared-with-before.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+    assert compare("before", "after", "--json", "--page", "mine.html") == 0
+    json.loads(capsys.readouterr().out)
+    assert (tmp_path / "mine.html").read_text(encoding="utf-8") == page
+    assert compare("before", "after", "--page", "mine.html/other.html") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("phase8-tune: mine.html/other.html: cannot be written: ")
+    assert error.endswith("; name another place with --page\n")
+    assert error.count("\n") == 1

@@ -239,23 +239,6 @@ def test_the_command_says_what_changed(folder: Path, capsys: pytest.CaptureFixtu
     assert len(every.splitlines()) == len(shown.splitlines()) + 2
 
 
-def test_the_page_is_written_beside_the_second_run_or_where_it_is_asked_for(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert compare("before", "after") == 0
-    assert capsys.readouterr().out.endswith("To explore:   runs/after/compared-with-before.html\n")
-    page = (folder / "runs" / "after" / "compared-with-before.html").read_text(encoding="utf-8")
-    assert page.startswith("<!doctype html>")
-    assert compare("before", "after", "--json", "--page", "mine.html") == 0
-    json.loads(capsys.readouterr().out)
-    assert (folder / "mine.html").read_text(encoding="utf-8") == page
-    assert compare("before", "after", "--page", "mine.html/other.html") == 2
-    error = capsys.readouterr().err
-    assert error.startswith("phase8-tune: mine.html/other.html: cannot be written: ")
-    assert error.endswith("; name another place with --page\n")
-    assert error.count("\n") == 1
-
-
 def test_json_has_everything(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compare("runs/before", "after", "--json") == 0
     found = json.loads(capsys.readouterr().out)

@@ -8,15 +8,6 @@ const DARK_COLOURS = ["#4A9FDB", "#E69F00", "#1FBF92", "#CC79A7", "#8FD0F5", "#F
 const SHAPES = ["circle", "diamond", "square", "triangle-up", "cross", "star", "hexagon", "bowtie"];
 const LINES = ["solid", "dash", "dot", "dashdot", "longdash"];
 
-const wide = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
-const narrow = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
-const fine = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
-
-/* plotly reads a few tags in its texts: what is not ours is shown as it is. */
-function plain(text) {
-  return String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
-}
-
 function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
@@ -43,24 +34,6 @@ function best(rows) {
   return rows.reduce((a, b) => (b.rate > a.rate ? b : a));
 }
 
-function unit() {
-  return plain(page.data.unit.replace(/^./, (first) => first.toUpperCase()));
-}
-
-/* One of what a row's rate counts, such as a token. */
-function itemOf(row) {
-  return row.unit.replace(/s?\/s$/, "");
-}
-
-/* What is plotted for itself: a model, of one of several runs. */
-function labelOf(row) {
-  return row.run ? `${row.model} (${row.run})` : row.model;
-}
-
-function runOf(row) {
-  return page.data.runs.find((run) => run.name === row.run);
-}
-
 /* Shapes and dashes tell versions apart, and runs: never a colour alone. */
 function styleOf(row) {
   return page.versions.indexOf(row.version) + page.versions.length * page.data.runs.indexOf(runOf(row));
@@ -68,37 +41,6 @@ function styleOf(row) {
 
 function symbolOf(row) {
   return SHAPES[styleOf(row) % SHAPES.length] + (row.predicted ? "-open" : "");
-}
-
-function cellTitle() {
-  return $("filters").elements.cell.parentElement.firstChild.textContent.trim();
-}
-
-function shapeOf(row) {
-  return row.length === null ? `${row.batch}${row.cell && `, ${cellTitle().toLowerCase()} ${row.cell}`}` : `${row.batch}×${row.length}`;
-}
-
-function settingsOf(row) {
-  return [row.version, row.others, row.precision, row.checkpointing ? "checkpointing" : ""].filter(Boolean).join(", ");
-}
-
-function rateOf(row) {
-  if (row.rate === null) return "no throughput";
-  const interval = `${narrow.format(row.low)} to ${narrow.format(row.high)}`;
-  return row.predicted
-    ? `~${wide.format(row.rate)} ${row.unit} (nine of ten: ${interval})`
-    : `${wide.format(row.rate)} ${row.unit} (±${narrow.format((row.high - row.low) / 2)})`;
-}
-
-function hoverOf(row) {
-  return [
-    `<b>${plain(labelOf(row))}</b>, ${row.parameters === null ? "?" : narrow.format(row.parameters)} parameters`,
-    plain([`batch ${row.batch}`, row.cell && `${cellTitle().toLowerCase()} ${row.cell}`, row.mode].filter(Boolean).join(", ")),
-    plain(settingsOf(row)),
-    plain(rateOf(row)),
-    row.peak_mb === null ? "peak not known" : `${wide.format(row.peak_mb)} MB${row.predicted ? ", predicted" : ""}`,
-    row.fits ? (row.frontier ? "on the frontier" : "fits") : plain(row.outcome.replaceAll("_", " ")),
-  ].join("<br>");
 }
 
 function layout(changes) {

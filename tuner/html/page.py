@@ -22,7 +22,7 @@ _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
     "base-uri 'none'; form-action 'none'"
 )
-_SCRIPTS = ("charts.js", "table.js", "configuration.js", "page.js")
+_SCRIPTS = ("words.js", "charts.js", "table.js", "configuration.js", "page.js")
 _STEPS = 400
 
 
@@ -50,6 +50,10 @@ def render_html(runs: Sequence[PageRun], facts: PageFacts) -> str:
             for run in runs
         ],
         "unit": unit,
+        "cells": {
+            c.spec.title: axes[0].heading.lower() if len(axes := cell_axes(c)) == 1 else ""
+            for c in candidates
+        },
         **pack(rows),
     }
     values = {

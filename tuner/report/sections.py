@@ -34,6 +34,7 @@ from .method import method
 from .tables import frontier_table, shared_settings
 from .variants import variant_sections
 from .versions import versions_section
+from .workloads import matched_section
 
 ALL_PREDICTED = "Every figure in this report is predicted, none is measured."
 
@@ -57,6 +58,7 @@ def sections_after_the_models(results: Results, facts: RunFacts) -> list[Section
         *([versions_section(results.points)] if facts.plan is None else []),
         *_findings(results, facts),
         *variant_sections(results.points),
+        matched_section(results.points),
         method(results.settled, facts),
         Section(title="Outcomes", lines=tuple(outcome_lines(results.settled))),
     ]
@@ -149,6 +151,9 @@ def _bests(results: Results, facts: RunFacts) -> Iterator[Section]:
         settled = [r for r in results.settled if r.to_candidate().mode == mode]
         candidates = [point.candidate for point in best.values()]
         lengths = sorted({candidate.length for candidate in candidates})
+        # A batch that counts alone stands in the column of one item.
+        alone = {candidate.length for candidate in candidates if candidate.spec.items_axis is None}
+        heads = ["-" if length in alone else str(length) for length in lengths]
         name, word = namer(candidates), length_word(candidates)
         # Of a workload whose cells differ in more than their length the best of each length
         found: dict[tuple[str, int], Point] = {}
@@ -167,7 +172,7 @@ def _bests(results: Results, facts: RunFacts) -> Iterator[Section]:
                 f"{rate_unit(candidates).capitalize()} of the fastest that fits, with its batch. All "
                 f"that was recorded: {shared_settings(settled, facts.device.kind)}.",
             ),
-            rows=(("Model", *((str(n) for n in lengths) if word else ("Best",))), *rows),
+            rows=(("Model", *(heads if word else ("Best",))), *rows),
             align="l" + "r" * len(lengths),
         )
 
