@@ -49,7 +49,7 @@ _SLOW = (
         f"tuner/test_{name}"
         for name in (
             *("cli", "doctor", "foresight", "kernel_check", "launcher", "planning", "resume", "search"),
-            *("several_gpus", "storage", "worker"),
+            *("library_tune", "several_gpus", "storage", "terminal_live", "worker"),
         )
     ),
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 import phase8_tune
+from phase8_tune.tuner.cli import main
 from phase8_tune.tuner.records.journal import read_records
 from phase8_tune.tuner.records.results import Results
 from phase8_tune.tuner.report.display import Beginning, Display, Ending
@@ -109,9 +112,11 @@ def test_a_terminal_has_a_bar_while_it_is_predicted_and_what_is_told_stands_abov
     with display_for_people(io.StringIO(), err) as display:
         display.show_predicted(1, 2)
         display.tell("a line")
+        print("another", file=sys.stderr)
         display.show_predicted(2, 2)
     assert "░  50%" in re.sub(r"\x1b\[[\d;]*m", "", err.getvalue())
     assert "phase8-tune: a line\n" in err.getvalue()
+    assert "another\n" in err.getvalue()
 
 
 @pytest.mark.parametrize("term", ["dumb", "unknown", ""])
@@ -161,6 +166,19 @@ def test_the_last_line_for_programs_has_the_answer(name: str) -> None:
     answer = ended["answer"]
     assert answer["goal"] == "balanced"
     assert answer["point"]["digest"] in {point.record.digest for point in ending.results.points}
+
+
+def test_the_answer_for_programs_is_that_of_recommend(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "finished"
+    shutil.copytree(EARLIER / RUNS[0], root)
+    main(["recommend", str(root), "--goal", "balanced", "--json"])
+    [answer] = json.loads(capsys.readouterr().out)["answers"]
+    out = io.StringIO()
+    EventLines(out).end(replace(make_ending(RUNS[0]), run_root=root))
+    assert read(out)[0]["answer"] == answer
+    assert answer["file"] == str(root / "recommended" / "goal-balanced.yaml")
 
 
 def test_where_nothing_fits_there_is_no_answer() -> None:

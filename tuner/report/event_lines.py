@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final, TextIO
 
 from ..goals.filters import Filters
+from ..goals.goals import Answer
 from ..goals.loss import Horizon
+from ..records.recommend import has_settings
 from ..search.progress import SearchEvent
+from ..training.recommended import goal_path
 from ..training.verification import Verification
 from ..values.candidate import Candidate
 from ..values.outcome import Outcome
@@ -77,12 +81,17 @@ class EventLines(Display):
             frontier=len(results.frontier),
             run=str(root),
             recommended=[str(path) for path in ending.recommended],
-            answer=None if balanced is None else answer_to_dict(balanced, Filters(), Horizon()),
+            answer=None if balanced is None else _answer_to_dict(balanced, root / "recommended"),
         )
 
     def show_verified(self, found: Sequence[Verification]) -> None:
         for one in found:
             self.write("verified", **verified_to_dict(one))
+
+
+def _answer_to_dict(answer: Answer, folder: Path) -> dict[str, Any]:
+    file = str(goal_path(folder, answer.goal)) if has_settings(answer.point) else None
+    return answer_to_dict(answer, Filters(), Horizon()) | {"file": file}
 
 
 def _reason(ending: Ending) -> str:

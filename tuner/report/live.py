@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
 from ..measuring.gauge import Gauge
@@ -31,6 +32,15 @@ def is_redrawn(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM", "").lower() not in _NOT_REDRAWN
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Seen:
+    """An event, when it came, and since when each device measures what it does: one value for two threads."""
+
+    event: SearchEvent
+    at_s: float
+    since_s: Mapping[str, float]
+
+
 class LiveDisplay(LineDisplay):
     """For a terminal. What it draws goes away at the end; the cursor is never hidden, so that it is there
     however the process ends."""
@@ -40,10 +50,8 @@ class LiveDisplay(LineDisplay):
         self._live: Live | None = None
         self._budget_bytes = 0
         self._begun_s = clock()
-        self._event: SearchEvent | None = None
-        self._event_s = self._begun_s
+        self._seen: _Seen | None = None
         self._gauges: Mapping[str, Gauge] = {}
-        self._since: dict[str, float] = {}  # when devices began what they measure
         self._best: dict[tuple[str, ...], Record] = {}
         self._predicted: tuple[int, int, str] | None = None
 
@@ -61,8 +69,9 @@ class LiveDisplay(LineDisplay):
         now_s = self._clock()
         if event.last is not None:
             self._note(event.last)
-        self._since = {device: self._since.get(device, now_s) for device in event.running}
-        self._event, self._event_s = event, now_s
+        before = {} if self._seen is None else self._seen.since_s
+        since_s = {device: before.get(device, now_s) for device in event.running}
+        self._seen = _Seen(event=event, at_s=now_s, since_s=since_s)
         self._draw()
 
     def show_predicted(self, done: int, total: int) -> None:
@@ -76,23 +85,23 @@ class LiveDisplay(LineDisplay):
 
     def view(self) -> View:
         """What is shown now."""
-        now_s, event = self._clock(), self._event
-        running = {} if event is None else event.running
+        now_s, seen = self._clock(), self._seen
+        event = None if seen is None else seen.event
+        since_s = {} if seen is None else seen.since_s
         left = None if event is None else event.seconds_left_estimate
-        names = list({**self._gauges, **running})
         return View(
             budget_bytes=self._budget_bytes,
             elapsed_s=now_s - self._begun_s,
             event=event,
-            seconds_left=None if left is None else max(left - (now_s - self._event_s), 0.0),
+            seconds_left=None if seen is None or left is None else max(left - (now_s - seen.at_s), 0.0),
             devices=[
                 Device(
                     name=name,
-                    candidate=running.get(name),
-                    busy_s=now_s - self._since[name] if name in running else 0.0,
+                    candidate=None if event is None else event.running.get(name),
+                    busy_s=now_s - since_s.get(name, now_s),
                     reading=self._gauges[name]() if name in self._gauges else None,
                 )
-                for name in names
+                for name in {**self._gauges, **since_s}
             ],
             best=list(self._best.values()),
         )
@@ -152,6 +161,6 @@ def _live(stream: TextIO, drawing: _Drawing) -> Live:
         refresh_per_second=_A_SECOND,
         transient=True,
         redirect_stdout=False,
-        redirect_stderr=False,
+        redirect_stderr=True,  # what others print there stands above
         vertical_overflow="crop",
     )
