@@ -22,7 +22,6 @@ from typing import Any
 import yaml
 from tabulate import tabulate
 
-from ..phase8.config import PRESETS
 from ..tuner.builtin.phase8.settings import config_of
 from ..tuner.predict.fits import RECOMMEND
 from ..tuner.predict.prediction import LARGEST_BATCH, Predictor
@@ -32,6 +31,7 @@ from ..tuner.training.verification import life_request, live
 from ..tuner.values.candidate import Candidate
 from ..tuner.values.errors import Phase8TuneError
 from ..tuner.values.sizes import MIB, parse_size
+from .drawn_models import MODELS
 from .environment import environment
 
 _NEAR = 0.9  # of the budget; the largest batch of long rows may leave more
@@ -56,7 +56,7 @@ def draw(predictor: Predictor, budget_bytes: int, count: int, seed: int) -> list
         number += 1
         version = draws.choice(_VERSIONS)
         line = Candidate(
-            model=draws.choice(PRESETS if version == "fast" else PRESETS[:3]),
+            model=draws.choice(MODELS if version == "fast" else MODELS[:3]),
             n_seq=draws.choice(_SEQUENCES),
             batch_size=0,
             kernel_version=version,

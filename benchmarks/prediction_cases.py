@@ -10,9 +10,10 @@ from typing import NamedTuple
 import torch
 
 from ..kernels.versions import KERNEL_VERSIONS
-from ..phase8.config import PRESETS, preset
+from ..phase8.config import preset
 from ..phase8.training import Trainer, TrainingOptions
 from ..tuner.values.candidate import Candidate
+from .drawn_models import MODELS
 from .quiet_core import timed_blocks
 
 SEQUENCES = (256, 512, 1024, 2048, 4096)
@@ -44,10 +45,10 @@ def draw(count: int, seed: int) -> list[Candidate]:
     while len(drawn) < count:
         number = len(drawn)
         candidate = Candidate(
-            model=PRESETS[number % len(PRESETS)],
+            model=MODELS[number % len(MODELS)],
             n_seq=chance.choice(SEQUENCES),
             batch_size=chance.choice(BATCHES),
-            kernel_version=KERNEL_VERSIONS[(number // len(PRESETS)) % len(KERNEL_VERSIONS)],
+            kernel_version=KERNEL_VERSIONS[(number // len(MODELS)) % len(KERNEL_VERSIONS)],
             gradient_checkpointing=chance.random() < 0.5,
             mixed_precision=chance.choice(("bf16", "bf16", "fp16")),
         )

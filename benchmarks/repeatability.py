@@ -24,13 +24,13 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
-from ..phase8.config import PRESETS
 from ..tuner.measuring.measurer import Measurer
 from ..tuner.measuring.worker_measurer import WorkerMeasurer
 from ..tuner.values.candidate import Candidate, Precision
 from ..tuner.values.outcome import Outcome
 from ..tuner.values.record import Record
 from ..tuner.values.timing import Timing
+from .drawn_models import MODELS
 from .environment import environment
 from .made_records import record_of
 from .repeatability_report import Pair, report_of, summary_of
@@ -57,12 +57,12 @@ def draw(count: int, seed: int, device: Literal["cuda", "cpu"]) -> list[Candidat
         number = len(drawn)
         if number == count:
             break
-        version = "reference" if device == "cpu" else _VERSIONS[number // len(PRESETS) % len(_VERSIONS)]
+        version = "reference" if device == "cpu" else _VERSIONS[number // len(MODELS) % len(_VERSIONS)]
         precisions: tuple[Precision, ...] = ("none",) if device == "cpu" else ("bf16",)
         if version == "fast":
             precisions = ("bf16", "bf16", "bf16", "fp16")
         candidate = Candidate(
-            model="nano" if device == "cpu" else PRESETS[number % len(PRESETS)],
+            model="nano" if device == "cpu" else MODELS[number % len(MODELS)],
             n_seq=chance.choice((16, 24, 32) if device == "cpu" else _SEQUENCES),
             batch_size=chance.choice(_BATCHES[:2] if device == "cpu" else _BATCHES),
             kernel_version=version,
@@ -89,7 +89,7 @@ def choose_fitting(drawn: Sequence[Candidate], count: int) -> list[Candidate]:
 
 def in_turn(candidates: Sequence[Candidate]) -> list[Candidate]:
     """The first of every model, the second of every model, and so on."""
-    by_model = {model: [c for c in candidates if c.model == model] for model in PRESETS}
+    by_model = {model: [c for c in candidates if c.model == model] for model in MODELS}
     longest = max(map(len, by_model.values()), default=0)
     return [found[i] for i in range(longest) for found in by_model.values() if i < len(found)]
 

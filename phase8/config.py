@@ -133,6 +133,8 @@ _SIZES = {
     "medium": _Size(d_model=1024, n_layers=16, n_heads=16, htt_rank=32),
     "large": _Size(d_model=1280, n_layers=20, n_heads=20, htt_rank=40),
     "xl": _Size(d_model=1536, n_layers=24, n_heads=24, htt_rank=48),
+    "xxl": _Size(d_model=1920, n_layers=30, n_heads=30, htt_rank=60),
+    "giant": _Size(d_model=2496, n_layers=39, n_heads=39, htt_rank=78),
 }
 PRESETS: tuple[str, ...] = tuple(_SIZES)
 SIZE_KEYS: tuple[str, ...] = tuple(field.name for field in fields(_Size))

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from phase8_tune.benchmarks import repeatability
+from phase8_tune.benchmarks.drawn_models import MODELS
 from phase8_tune.benchmarks.repeatability import draw, in_turn, measure_pairs, read_pairs
 from phase8_tune.benchmarks.repeatability_report import Pair, report_of, summary_of
-from phase8_tune.phase8.config import PRESETS
 from phase8_tune.tuner.measuring.measurer import Measurer
 from phase8_tune.tuner.measuring.testing import FormulaMeasurer
 from phase8_tune.tuner.values.candidate import Candidate
@@ -41,7 +41,7 @@ def pair(first: Measurement, second: Measurement) -> Pair:
 def test_all_models_are_drawn_and_fast_kernels_mostly() -> None:
     drawn = draw(120, 3, "cuda")
     assert len({c.digest() for c in drawn}) == 120
-    assert [sum(c.model == model for c in drawn) for model in PRESETS] == [20] * 6
+    assert [sum(c.model == model for c in drawn) for model in MODELS] == [20] * 6
     assert sum(c.kernel_version == "fast" for c in drawn) == 96
     assert {c.kernel_version for c in drawn} == {"fast", "v1", "v2"}
     assert draw(120, 3, "cuda") == drawn != draw(120, 4, "cuda")

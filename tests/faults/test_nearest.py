@@ -28,7 +28,7 @@ def message(axis: str, name: str) -> str:
 
 
 def test_the_nearest_name_is_offered() -> None:
-    known = "nano, small, base, medium, large, xl, or d_model x n_layers such as 640x10"
+    known = "nano, small, base, medium, large, xl, xxl, giant, or d_model x n_layers such as 640x10"
     wanted = f"expected one of {known}, got 'nanoo'; did you mean nano?"
     assert message("model", "nanoo") == f"s.yaml: axes.model[0]: {wanted}"
     assert message("kernel_version", "refrence").endswith("got 'refrence'; did you mean reference?")

@@ -24,6 +24,8 @@ COUNTS = [
     ("small", 1024, 11_012_511),
     ("medium", 512, 77_902_839),
     ("medium", 1024, 78_427_127),
+    ("xxl", 1024, 492_869_413),
+    ("giant", 1024, 1_070_210_530),
 ]
 
 
@@ -80,7 +82,7 @@ def test_impossible_shapes_are_named(change, named):
 
 
 def test_unknown_preset_lists_the_known():
-    with pytest.raises(ValueError, match="nano, small, base, medium, large, xl"):
+    with pytest.raises(ValueError, match="nano, small, base, medium, large, xl, xxl, giant"):
         preset("tiny", n_seq=8)
 
 
@@ -97,6 +99,8 @@ def test_unknown_preset_lists_the_known():
         ("128x4", "nano"),
         ("128x4r4", "128x4r4"),
         ("1536x24h24r48", "xl"),
+        ("1920x30", "xxl"),
+        ("2496x39", "giant"),
         ({"d_model": 640, "n_layers": 10, "n_heads": 10, "htt_rank": 20}, "640x10"),
         ({"d_model": 640, "n_layers": 10}, "640x10"),
         ({"d_model": 128, "n_layers": 4, "n_heads": 2, "htt_rank": 8}, "nano"),
@@ -164,7 +168,10 @@ def test_any_text_is_a_size_or_an_error(text):
         ("642x10h10r20", "d_model: expected a multiple of 4 and of n_heads=10, got 642"),
         ("640x10h7", "d_model: expected a multiple of 4 and of n_heads=7, got 640"),
         ("640x0", "n_layers: expected a whole number from 1 to 99999, got 0"),
-        ("123456x1", "model: expected one of nano, small, base, medium, large, xl, or d_model x n_layers"),
+        (
+            "123456x1",
+            "model: expected one of nano, small, base, medium, large, xl, xxl, giant, or d_model x n_layers",
+        ),
         ({"n_layers": 10}, "d_model: expected this key, but it is missing"),
         (
             {"d_model": 640, "n_layers": 10, "heads": 5},

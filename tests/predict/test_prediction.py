@@ -203,7 +203,7 @@ def test_another_workload_has_no_figures_of_this_ones(predictor):
 
 def test_a_model_that_is_not_there_is_the_users_error(predictor):
     with pytest.raises(UserInputError, match="model"):
-        predictor.predict(replace(CANDIDATE, model="giant"), 8 * GIB)
+        predictor.predict(replace(CANDIDATE, model="titan"), 8 * GIB)
 
 
 ARGUMENTS = [
@@ -246,7 +246,7 @@ def test_the_command(folder, monkeypatch, capsys, prediction):
         (["--gpu", "voodoo"], "--gpu: expected a card that `phase8-tune gpus` lists"),
         (["--kernel", "v9"], "--kernel: expected one of reference"),
         (["--vram", "lots"], "--vram: expected a size"),
-        (["--model", "giant"], "--model: expected one of nano"),
+        (["--model", "titan"], "--model: expected one of nano"),
         (["--gpu", "h200", "--calibrate"], "--calibrate"),
     ],
 )

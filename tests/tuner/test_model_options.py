@@ -89,7 +89,7 @@ def test_a_run_of_other_models_is_refused(
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (("--model", "nanoo"), "--model: expected one of nano, small, base, medium, large, xl, or d_model x"),
+        (("--model", "nanoo"), "--model: expected one of nano, small, base, medium, large, xl, xxl, giant"),
         (("--model", "640x0"), "--model: n_layers: expected a whole number from 1 to 99999, got 0"),
         (
             ("--vocab-size", "0"),

@@ -86,7 +86,7 @@ def test_an_entry_of_the_axis_is_a_name_or_a_mapping() -> None:
         ("600x10", "d_model: expected a multiple of 64, or n_heads and htt_rank beside it"),
         (
             "nanoo",
-            "expected one of nano, small, base, medium, large, xl, or d_model x n_layers such as 640x10, got",
+            "expected one of nano, small, base, medium, large, xl, xxl, giant, or d_model x n_layers",
         ),
         (640, "expected a text, got 640"),
     ],
