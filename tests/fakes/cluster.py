@@ -22,7 +22,7 @@ CARD = "fake card"
 @dataclass
 class FakeSight(Sight):
     """options: of the fake worker. By a node's id, others: what of its facts is another than usual, and
-    options_of: what options it has besides. software: as where the test runs, whatever is edited meanwhile."""
+    options_of: what options it has besides. software: as where the test runs, whatever is edited there."""
 
     options: Sequence[str] = ()
     others: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -11,6 +11,7 @@ import io
 import logging
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,7 @@ from ..values.interrupt import ENDING_SIGNALS
 
 AUTO = "auto"
 _LOOPBACK = "127.0.0.1"
+_ANSWERS_S = 10.0
 _MESSAGES_BYTES = 128 * 2**20
 """Of shared memory for what Ray's processes hand on: by default it takes a third of the computer's."""
 
@@ -37,6 +39,8 @@ def connected(address: str) -> Iterator[str]:
             f"--cluster: expected auto, or HOST:PORT of a Ray cluster of which this computer is a node, "
             f"got {address!r}"
         )
+    if address != AUTO:
+        _check_answers(address)
     try:
         import ray
         from ray._private import ray_constants, worker
@@ -74,6 +78,18 @@ def connected(address: str) -> Iterator[str]:
         ray.shutdown()
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def _check_answers(address: str) -> None:
+    """Ray itself would wait for minutes.
+
+    Raises: UserInputError.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWERS_S).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise UserInputError(_unreachable(address, error)) from error
 
 
 def _unreachable(address: str, error: Exception) -> str:
