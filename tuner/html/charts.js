@@ -3,8 +3,8 @@
 
 // Okabe and Ito's colours, which people with any colour vision tell apart; their yellow and black are not
 // seen on both a light and a dark page, so a grey stands for them.
-const COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C8C8C"];
-const DARK_COLOURS = ["#4A9FDB", "#E69F00", "#1FBF92", "#CC79A7", "#8FD0F5", "#F07B35", "#A8A8A8"];
+const COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#5A5A5A"];
+const DARK_COLOURS = ["#4A9FDB", "#E69F00", "#1FBF92", "#CC79A7", "#8FD0F5", "#F07B35", "#E4E4E4"];
 const SHAPES = ["circle", "diamond", "square", "triangle-up", "cross", "star", "hexagon", "bowtie"];
 const LINES = ["solid", "dash", "dot", "dashdot", "longdash"];
 

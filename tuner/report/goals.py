@@ -45,7 +45,7 @@ def _words(
         horizon,
         budget_bytes,
         more=more_of(estimates, answer.goal, horizon, budget_bytes),
-        not_predicted="this run keeps nothing of other budgets",
+        not_predicted="this run keeps nothing of other budgets: phase8-tune recommend RUN --what-if does it",
     )
     return GoalWords(
         goal=answer.goal,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # As on the page: Okabe and Ito's colours, a grey for their yellow and black.
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C8C8C")
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#5A5A5A")
 _SHAPES = "oDs^PX*h"
 
 
@@ -61,7 +61,7 @@ def _draw(results: Results, study_name: str, budget_bytes: int, device: DeviceIn
     orders = {name_of(p.candidate): model_order(p.candidate.workload, p.candidate.model) for p in points}
     names = sorted(orders, key=lambda name: (orders[name], name))
     versions = sorted({p.candidate.version for p in points})
-    colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(names)}
+    colours = {name: COLOURS[index % len(COLOURS)] for index, name in enumerate(names)}
     shapes = {version: _SHAPES[index % len(_SHAPES)] for index, version in enumerate(versions)}
     figure = Figure(figsize=(8.8, 5.0))
     axes = figure.add_axes((0.08, 0.105, 0.68, 0.82))  # a layout that is computed takes as long as all else

@@ -68,12 +68,13 @@ class Changes:
     def _doubled(self) -> str:
         if self.doubled is None:
             return "no configuration of this model in this run fits it"
-        candidates = self.answer.point.candidate, self.doubled.point.candidate
+        before, then = self.answer.point.candidate, self.doubled.point.candidate
         settings = ", ".join(
-            f"{_heading(candidates[0], name)} {_shown(candidates[1], name)} for {_shown(candidates[0], name)}"
+            f"{_heading(before, name)} {_shown(then, name)} for {_shown(before, name)}"
             for name in self.doubled.changed
+            if name != before.spec.items_axis  # which the comparison says
         )
-        return f"takes {settings}: {compare(self.answer.point, self.doubled.point)}"
+        return f"takes {settings or 'nothing else'}: {compare(self.answer.point, self.doubled.point)}"
 
 
 def changes_of(
