@@ -5,11 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
+from phase8_tune.tuner.machine.started import RecordingContext
 from phase8_tune.tuner.predict import tracers as module
 from phase8_tune.tuner.predict.lines import Key, Question, line_key
 from phase8_tune.tuner.predict.rate.profiles import gpu_profile
@@ -28,6 +30,28 @@ def die(job: object) -> None:
 
 def hang(job: object) -> None:
     threading.Event().wait()
+
+
+def note(path: Path) -> None:
+    is_deaf = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    has_script = hasattr(sys.modules["__main__"], "OF_THE_SCRIPT")
+    path.write_text(f"{is_deaf} {has_script}", encoding="utf-8")
+
+
+def test_they_start_deaf_to_ctrl_c_and_without_the_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "script.py").write_text("OF_THE_SCRIPT = True", encoding="utf-8")
+    main = sys.modules["__main__"]
+    monkeypatch.setattr(main, "__file__", str(tmp_path / "script.py"), raising=False)
+    monkeypatch.setattr(main, "__spec__", None)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    process = RecordingContext().Process(target=note, args=(tmp_path / "noted",))
+    process.start()
+    process.join()
+    assert (tmp_path / "noted").read_text(encoding="utf-8") == "True False"
+    assert sys.modules["__main__"] is main
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
 
 
 @pytest.fixture
