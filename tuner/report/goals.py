@@ -12,6 +12,7 @@ from ..html.facts import GoalWords, Section
 from ..records.frontier import Point
 from ..records.recommend import has_settings, is_trainable
 from ..records.results import Results
+from ..records.wording import rate_unit
 from ..training.recommended import goal_path
 from ..values.shell_words import shell_path
 from ..values.sizes import format_budget
@@ -53,7 +54,7 @@ def _words(
         configuration=answer.point.candidate.describe(),
         figures=describe_figures(answer.point),
         said=(
-            (answer.goal, answer.goal.sentence),
+            (answer.goal, answer.goal.sentence.replace("tokens/s", rate_unit([answer.point.candidate]))),
             *reasons(answer, filters, horizon),
             *changes.said(),
         ),
