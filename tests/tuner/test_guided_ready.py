@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from phase8_tune.tuner.records.knowledge import Knowledge
 from phase8_tune.tuner.search.foresight import Foresight
 from phase8_tune.tuner.search.guided import GuidedSearch
+from phase8_tune.tuner.search.strategy import RowOrder
 from phase8_tune.tuner.values.candidate import Candidate
 
 from .search_bench import BUDGET_BYTES
@@ -19,13 +20,15 @@ class Compiler:
     def __init__(self) -> None:
         self.ready: set[Candidate] = set()
         self.asked: list[list[Candidate]] = []
+        self.waited_for: list[Candidate] = []  # one by one, where one that is ready is not enough
         self.waited = 0
 
     def compile_ahead(self, candidates: Sequence[Candidate]) -> None:
         self.asked.append(list(candidates))
 
     def wait(self, candidates: Sequence[Candidate], timeout_s: float) -> bool:
-        raise AssertionError("one that is ready is enough")
+        self.waited_for += candidates
+        return True
 
     def first_ready(self, candidates: Sequence[Candidate], timeout_s: float) -> Candidate | None:
         assert candidates, "none of nothing is ever ready: that is waited for in vain"
@@ -68,3 +71,17 @@ def test_what_is_ready_is_measured_before_what_is_more_pressing() -> None:
     later = compiler.asked[-1][4]
     compiler.ready = {later}
     assert plan.propose(knowledge, knowledge.is_available) == later
+    assert not compiler.waited_for
+
+
+def test_rows_are_made_ready_in_their_order_and_rejected_ones_are_not() -> None:
+    rows = [outlook.line.at(outlook.largest) for outlook in EVERY][:5]
+    compiler, knowledge = Compiler(), Knowledge()
+    strategy = RowOrder(rows, compiler)
+    assert strategy.propose(knowledge, lambda row: False) == rows[0]
+    assert compiler.asked == compiler.waited_for == []
+    assert strategy.propose(knowledge, knowledge.is_available) == rows[0]
+    assert (compiler.asked, compiler.waited_for) == ([rows], [rows[0]])
+    knowledge.add(measured(rows[0], 10.0))
+    assert strategy.propose(knowledge, knowledge.is_available) == rows[1]
+    assert compiler.asked[1] == rows[1:]

@@ -29,7 +29,7 @@ def choose_strategy(
 ) -> tuple[Strategy, Sequence[CandidateFilter]]:
     """The strategy and its filters. strategy, foresight, preparation: as `run_search` has them."""
     if strategy is None:
-        strategy = default_strategy(definition, space, store)
+        strategy = default_strategy(definition, space, store, preparation)
     checks: Sequence[Candidate] = ()
     if foresight is not None:
         checks = to_check(space, foresight, definition.search)

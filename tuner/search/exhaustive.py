@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import islice
 
 from ..predict.climb import rounded
 from ..predict.outlook import Outlook
@@ -13,14 +12,10 @@ from ..records.knowledge import Knowledge
 from ..study.space import SearchSpace
 from ..values.candidate import Candidate
 from .foresight import Foresight
-from .strategy import Preparation, Strategy
+from .strategy import PREPARED, Preparation, Strategy, make_ready
 
 _SHARES = (1.0, 15 / 16, 7 / 8, 3 / 4, 5 / 8)
 """Of the largest batch that fits, those that are measured beside the powers of two."""
-_PREPARED = 12
-"""So many of what comes next are made ready at a time."""
-_WAIT_S = 60.0
-"""How long is waited for kernels that are compiled beside; then the worker compiles what is missing."""
 
 
 def ladder(batches: Sequence[int], largest: int, shares: Sequence[float] = _SHARES) -> tuple[int, ...]:
@@ -69,7 +64,8 @@ class Exhaustive(Strategy):
         while self._fill():
             candidate = self._queue.popleft()
             if is_open(candidate):  # what is not is settled, under way or rejected, and remains so
-                return self._made_ready(candidate)
+                make_ready(candidate, self._queue, self._preparation)
+                return candidate
         while self._checks:
             check = self._checks.popleft()
             if is_open(check):
@@ -79,7 +75,7 @@ class Exhaustive(Strategy):
     def _fill(self) -> bool:
         """Queue lines, those that are known and at least one, which is waited for; whether any is queued."""
         known = self._known()
-        while self._lines and len(self._queue) < _PREPARED:
+        while self._lines and len(self._queue) < PREPARED:
             line = self._lines[0]
             if self._queue and line not in known and self._foresight is not None:
                 break
@@ -96,9 +92,3 @@ class Exhaustive(Strategy):
         if outlook is None:
             return [line.at(batch) for batch in ladder(batches, batches[-1])]
         return [line.at(batch) for batch in reversed(ladder(batches, outlook.largest))]
-
-    def _made_ready(self, candidate: Candidate) -> Candidate:
-        if self._preparation is not None:
-            self._preparation.compile_ahead([candidate, *islice(self._queue, _PREPARED)])
-            self._preparation.wait([candidate], _WAIT_S)
-        return candidate

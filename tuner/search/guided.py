@@ -19,13 +19,11 @@ from ..values.record import Record
 from .cells import Cell, IsOpen
 from .foresight import Foresight
 from .growth import Growth
-from .strategy import Preparation, Strategy
+from .strategy import PREPARED, Preparation, Strategy
 
 _MORE = 1 + 1 / 64
 """The medians of a correction hardly move by one step more, and those of a thousand take 2.5 ms: they are
 taken again once this many times as many steps were measured. Up to 64 that is after each."""
-_PREPARED = 12
-"""So many that are worthwhile are made ready at a time."""
 _WAIT_S = 120.0
 """How long is waited until one of them is ready."""
 
@@ -84,7 +82,7 @@ class GuidedSearch(Strategy):
                 self._growth.candidates(knowledge, self._steps, is_open),
                 self._comparisons(is_open),
             ):
-                found = self._ready_of(islice(_without_repetition(asked_for), _PREPARED))
+                found = self._ready_of(islice(_without_repetition(asked_for), PREPARED))
                 if found is not None:
                     self._cells[cell_of(found)].begin(found)
                     self._growth.begin(found)

@@ -13,7 +13,7 @@ from ..study.space import SearchSpace
 from ..values.candidate import Candidate
 from .exhaustive import ladder
 from .nearest import OpenCandidates
-from .strategy import RowOrder, Strategy
+from .strategy import Preparation, RowOrder, Strategy
 
 
 class SamplerChoice(Strategy):
@@ -63,10 +63,15 @@ def _in_grid(batches: Sequence[int]) -> Sequence[int]:
     return ladder(batches, batches[-1], shares=())
 
 
-def default_strategy(definition: StudyDefinition, space: SearchSpace, store: StudyStore) -> Strategy:
-    """The rows in order, or the choice of the study's sampler."""
+def default_strategy(
+    definition: StudyDefinition,
+    space: SearchSpace,
+    store: StudyStore,
+    preparation: Preparation | None = None,
+) -> Strategy:
+    """The rows in order, made ready by `preparation`, or the choice of the study's sampler."""
     if space.is_rows:
-        return RowOrder(tuple(space.enumerate()))
+        return RowOrder(tuple(space.enumerate()), preparation)
     if definition.search.sampler == "grid":
         return GridOrder(space, definition.search.seed)
     return SamplerChoice(store, space)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 from ..records.knowledge import PREDICTED_PEAK_BYTES, Knowledge
@@ -43,20 +44,6 @@ class Strategy(Protocol):
         ...
 
 
-class RowOrder(Strategy):
-    """The rows of a definition, in their order."""
-
-    has_plan = False
-
-    def __init__(self, rows: Sequence[Candidate]) -> None:
-        self._rows = deque(rows)  # without those at the beginning that are settled
-
-    def propose(self, knowledge: Knowledge, is_open: Callable[[Candidate], bool]) -> Candidate | None:
-        while self._rows and knowledge.is_settled(self._rows[0]):
-            self._rows.popleft()
-        return next((row for row in self._rows if knowledge.is_available(row)), None)
-
-
 class Preparation(Protocol):
     """Makes candidates ready beside what is measured, so that their measurement begins at once."""
 
@@ -75,6 +62,38 @@ class Preparation(Protocol):
     def wait_for_check(self, candidate: Candidate, timeout_s: float) -> bool:
         """Wait until the check of a candidate's version can begin, which comes first; as `wait`."""
         ...
+
+
+PREPARED = 12
+"""So many that come next are made ready at a time."""
+_WAIT_S = 60.0
+"""How long the next is waited for; where it takes longer its worker does what is missing."""
+
+
+def make_ready(candidate: Candidate, following: Iterable[Candidate], preparation: Preparation | None) -> None:
+    """Wait until a candidate can be measured at once; those that follow are begun with."""
+    if preparation is not None:
+        preparation.compile_ahead([candidate, *islice(following, PREPARED)])
+        preparation.wait([candidate], _WAIT_S)
+
+
+class RowOrder(Strategy):
+    """The rows of a definition, in their order."""
+
+    has_plan = False
+
+    def __init__(self, rows: Sequence[Candidate], preparation: Preparation | None = None) -> None:
+        self._rows = deque(rows)  # without those at the beginning that are settled
+        self._preparation = preparation
+
+    def propose(self, knowledge: Knowledge, is_open: Callable[[Candidate], bool]) -> Candidate | None:
+        while self._rows and knowledge.is_settled(self._rows[0]):
+            self._rows.popleft()
+        available = (row for row in self._rows if knowledge.is_available(row))
+        row = next(available, None)
+        if row is not None and is_open(row):  # one that is rejected needs no kernels
+            make_ready(row, available, self._preparation)
+        return row
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
