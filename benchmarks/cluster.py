@@ -41,7 +41,7 @@ def rates(folder: Path) -> dict[str, Any]:
     alone = measure_rate(folder / "one", nodes=1, gpus_each=1, takes_s=1.0, candidates=30, storage=None)
     four = measure_rate(folder / "four", nodes=4, gpus_each=1, takes_s=1.0, candidates=120, storage=None)
     bare = measure_rate(folder / "many", nodes=1, gpus_each=64, takes_s=0.0, candidates=2000, storage=None)
-    with PostgresServer(folder / "postgres") as server:
+    with PostgresServer() as server:
         os.environ[PASSWORD_FILE] = str(server.password_file)
         stored = measure_rate(
             folder / "stored", nodes=1, gpus_each=64, takes_s=0.0, candidates=2000, storage=server.url
@@ -87,7 +87,6 @@ def main() -> None:
     options = parser.parse_args()
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)  # the database runs as another user where this one is root
         os.environ["PHASE8_TUNE_CACHE"] = str(Path(folder) / "cache")
         if not options.skip_faults:
             account = run_faults(Path(folder) / "faults", seed=options.seed, away_s=_AWAY_S, **_FAULTS)

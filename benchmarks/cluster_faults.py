@@ -108,7 +108,7 @@ def run_faults(
     os.environ[MARK] = str(os.getpid())
     kills = sorted(chance.randrange(3, candidates * 9 // 10) for _ in range(node_kills))
     first_s = time.monotonic()
-    with PretendedCluster(nodes) as cluster, PostgresServer(folder / "postgres") as server:
+    with PretendedCluster(nodes) as cluster, PostgresServer() as server:
         environment = {PASSWORD_FILE: str(server.password_file), "PHASE8_TUNE_CACHE": str(folder / "cache")}
         arguments = [
             *("--vram", "2GB", "--study", "faults.yaml", "--run", RUN),

@@ -7,6 +7,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -45,17 +46,17 @@ def _account() -> pwd.struct_passwd | None:
 
 
 class PostgresServer:
-    """A server on the loopback whose data lie in a folder; a context that ends it. Started by `start`."""
+    """A server on the loopback, its data in a folder of its own; a context that ends it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
         programs = find_programs()
         assert programs is not None  # who calls asked `lacks`
+        folder = Path(tempfile.mkdtemp(prefix="postgres-"))
         self._programs, self._data, self._log = programs, folder / "data", folder / "server.log"
         self._folder = folder
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
-        folder.mkdir(parents=True, exist_ok=True)
         self._account = _account() if os.geteuid() == 0 else None
         self.password_file = folder / "password"
         self.password_file.write_text(_PASSWORD + "\n")
@@ -101,6 +102,7 @@ class PostgresServer:
     ) -> None:
         if (self._data / "postmaster.pid").exists():
             self.stop()
+        shutil.rmtree(self._folder)
 
     def _call(self, program: str, *arguments: str | Path) -> None:
         account = self._account

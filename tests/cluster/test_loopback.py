@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,11 +47,19 @@ def listening_at(pids: list[int]) -> set[str]:
     return found
 
 
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """The paths of Ray's sockets may not be long."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
 def test_it_listens_on_the_loopback_only_and_ctrl_c_ends_all_of_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, short_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(fault_processes.MARK, f"{os.getpid()} loopback")
     monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", '{"GPU": 1}')
+    monkeypatch.setenv("RAY_TMPDIR", str(short_folder))  # where no other test's cluster is written down
     monkeypatch.setenv("PHASE8_TUNE_CACHE", str(tmp_path / "cache"))
     (tmp_path / "tiny.yaml").write_text(STUDY)
     driver = [sys.executable, "-m", "phase8_tune.benchmarks.cluster_driver", "--takes=0 --hangs=2"]
