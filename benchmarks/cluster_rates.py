@@ -36,8 +36,8 @@ rows:
 class Rate:
     """What a study without faults took. gpus: pretended ones. takes_s: of one measurement.
 
-    candidates_per_s: from the first that began to the last that ended. driver_cpu_ms: of the driver's thread,
-    for each candidate; of it messages_cpu_ms for handing out, waiting and taking in. messages_ms: from
+    candidates_per_s: from the first that began to the last that ended. driver_cpu_ms: of the driver's thread
+    in between, for each candidate; of it messages_cpu_ms for handing out, waiting and taking in. messages_ms: from
     handing out to taking in, less the measurement itself, in the middle of all candidates.
     """
 
@@ -55,12 +55,15 @@ class Rate:
 
 @dataclass(slots=True)
 class Timed:
-    """An executor whose calls are timed. cpu_s: the thread's own time in them."""
+    """An executor whose calls are timed. cpu_s: the thread's own time in them; since_s, until_s: its clock when
+    the first candidate began and the last ended."""
 
     inner: Executor
     begun_s: dict[Candidate, float] = field(default_factory=dict)
     ended_s: dict[Candidate, float] = field(default_factory=dict)
     cpu_s: float = 0.0
+    since_s: float = 0.0
+    until_s: float = 0.0
 
     @property
     def device(self) -> DeviceInfo:
@@ -83,6 +86,8 @@ class Timed:
         return self.inner.running
 
     def hand_out(self, candidate: Candidate, device: str) -> None:
+        if not self.begun_s:
+            self.since_s, self.cpu_s = time.thread_time(), 0.0
         with self._timed():
             self.begun_s[candidate] = time.monotonic()
             self.inner.hand_out(candidate, device)
@@ -96,6 +101,7 @@ class Timed:
             found = self.inner.take()
         if found is not None:
             self.ended_s[found.candidate] = time.monotonic()
+            self.until_s = time.thread_time()
         return found
 
     def stop(self) -> tuple[Finished, ...]:
@@ -142,7 +148,6 @@ def measure_rate(
                 executor.wait()
                 executor.take()
             timed = Timed(executor)
-            before_s = time.thread_time()
             run_search(
                 definition,
                 timed,
@@ -151,14 +156,13 @@ def measure_rate(
                 on_event=lambda event: None,
                 follower=follower,
             )
-            driver_s = time.thread_time() - before_s
     assert len(read_records(root / "records.jsonl")) == candidates
     return Rate(
         gpus=gpus,
         takes_s=takes_s,
         candidates=candidates,
         candidates_per_s=candidates / (max(timed.ended_s.values()) - min(timed.begun_s.values())),
-        driver_cpu_ms=1000 * driver_s / candidates,
+        driver_cpu_ms=1000 * (timed.until_s - timed.since_s) / candidates,
         messages_cpu_ms=1000 * timed.cpu_s / candidates,
         messages_ms=1000 * (_middle(timed) - takes_s),
     )
