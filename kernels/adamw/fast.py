@@ -17,7 +17,8 @@ from .codes import BLOCK
 from .tensors import Moments, StepScalars
 from .tiles import update_kernel
 
-_BLOCKS, _WARPS = 4, 4  # a block a warp: 8 numbers a thread, and its peak without shared memory
+OPTIONS = {"BLOCKS": 4, "num_warps": 4}
+"""What the kernel is compiled with: a block a warp, so that a thread has 8 numbers in a row."""
 
 
 def adamw(
@@ -74,10 +75,10 @@ def _adamw(
     numbers = [weight, gradient.contiguous()]
     if is_bf16:
         numbers = [tensor.view(torch.int16) for tensor in numbers]
-    update_kernel[(triton.cdiv(count, _BLOCKS * BLOCK),)](
+    update_kernel[(triton.cdiv(count, OPTIONS["BLOCKS"] * BLOCK),)](
         *numbers, first, second, first_peaks, second_peaks, number, rate, corrections, scale, skip,
         count, beta1, 1 - beta1, beta2, 1 - beta2, epsilon, weight_decay, seed, stream,
-        IS_8BIT=first_peaks is not None, IS_BF16=is_bf16, BLOCKS=_BLOCKS, num_warps=_WARPS,
+        IS_8BIT=first_peaks is not None, IS_BF16=is_bf16, **OPTIONS,
     )  # fmt: skip
 
 
