@@ -18,7 +18,7 @@ from ..tuner.report.recommendations import run_answers
 from ..tuner.report.tables import markdown_table
 
 _RESULTS = Path(__file__).resolve().parents[1] / "studies" / "results"
-MEASURED = _RESULTS / "2026-11-28-h200-default-study"
+MEASURED = _RESULTS / "2026-11-29-h200-default-study"
 PLANNED = _RESULTS / "2026-11-29-cpu-three-models-plan"
 
 

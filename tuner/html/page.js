@@ -46,6 +46,7 @@ function fillFilters() {
   form.elements.unfit.parentElement.hidden = page.rows.every((r) => r.fits);
   // A plan has no progress, and many cards tell no energy: no filter would fill these then.
   $("progress").parentElement.hidden = page.rows.every((r) => r.predicted);
+  $("versions").parentElement.hidden = page.versions.filter(Boolean).length < 2;
   $("energy").parentElement.hidden = !page.rows.some((r) => r.energy_mj !== null);
   form.addEventListener("change", show);
   form.addEventListener("submit", (event) => event.preventDefault());
