@@ -37,8 +37,8 @@ class Rate:
     """What a study without faults took. gpus: pretended ones. takes_s: of one measurement.
 
     candidates_per_s: from the first that began to the last that ended. driver_cpu_ms: of the driver's thread
-    in between, for each candidate; of it messages_cpu_ms for handing out, waiting and taking in. messages_ms: from
-    handing out to taking in, less the measurement itself, in the middle of all candidates.
+    in between, for each candidate; of it messages_cpu_ms for handing out, waiting and taking in. messages_ms:
+    from handing out to taking in, less the measurement itself, in the middle of all candidates.
     """
 
     gpus: int
@@ -55,8 +55,8 @@ class Rate:
 
 @dataclass(slots=True)
 class Timed:
-    """An executor whose calls are timed. cpu_s: the thread's own time in them; since_s, until_s: its clock when
-    the first candidate began and the last ended."""
+    """An executor whose calls are timed. cpu_s: the thread's own time in them; since_s, until_s: its clock
+    when the first candidate began and the last ended."""
 
     inner: Executor
     begun_s: dict[Candidate, float] = field(default_factory=dict)

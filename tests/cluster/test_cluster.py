@@ -16,6 +16,7 @@ import ray
 
 from phase8_tune.benchmarks.cluster_nodes import PretendedCluster
 from phase8_tune.tuner.measuring.executor import Executor
+from phase8_tune.tuner.places.choice import tracers_at
 from phase8_tune.tuner.places.cluster import Cluster
 from phase8_tune.tuner.places.nodes import Software
 from phase8_tune.tuner.places.place import Devices, Job
@@ -237,10 +238,7 @@ def test_where_all_nodes_fail_the_search_ends(
         assert executor.device
 
 
-def test_lines_are_traced_on_the_cluster_as_they_are_here(
-    cluster: PretendedCluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    definition = rows(1)
+def test_lines_are_traced_on_the_cluster_as_they_are_here(cluster: PretendedCluster, tmp_path: Path) -> None:
     line = Candidate(
         model="64x1",
         n_seq=32,
@@ -254,8 +252,8 @@ def test_lines_are_traced_on_the_cluster_as_they_are_here(
     with PredictionStore(tmp_path / "here", processes=1) as store:
         here = Predictor(profile=profile, store=store).look_ahead(asked, BUDGET_BYTES, LAUNCH)
     with (
-        opened(cluster, monkeypatch, Told(), FakeSight(), definition) as devices,
-        PredictionStore(tmp_path / "there", tracers=devices.tracers()) as store,
+        tracers_at(cluster.address) as tracers,
+        PredictionStore(tmp_path / "there", tracers=tracers) as store,
     ):
         assert Predictor(profile=profile, store=store).look_ahead(asked, BUDGET_BYTES, LAUNCH) == here
 

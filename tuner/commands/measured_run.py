@@ -65,8 +65,6 @@ def execute(request: RunRequest, display: Display) -> DoneRun:
                 f"{option}: plans for a card, got --device {request.device} too, which measures; "
                 "leave out one"
             )
-        if request.cluster is not None or request.storage is not None:
-            raise UserInputError("--gpu: plans for a card, got --cluster or --storage too; leave out one")
         return DoneRun(root=plan(request, asked, display))
     chosen = None if request.study is None else read_study(request.study, request)
     place = choose_place(

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ..machine.environment import driver_versions
+from ..places.choice import tracers_at
 from ..predict.fits import RECOMMEND
 from ..predict.outlook import Outlook
 from ..predict.prediction import Predictor
@@ -38,6 +39,8 @@ from .request import RunRequest, read_study, run_root, settle_budget
 DEFAULT_STUDY = "default"
 _MEASURING_ONLY = {
     "--gpus": "gpus",
+    "--gpu-model": "gpu_model",
+    "--storage": "storage",
     "--trials": "trials",
     "--time": "time_limit_s",
     "--timeout": "timeout_s",
@@ -73,7 +76,11 @@ def plan(request: RunRequest, profile: GpuProfile, display: Display) -> Path:
     display.begin(beginning)
     if definition.missing_versions:
         display.tell(f"not in this installation, left out: kernels {', '.join(definition.missing_versions)}")
-    with display, PredictionStore() as store:
+    with (
+        tracers_at(request.cluster) as tracers,
+        display,
+        PredictionStore(tracers=tracers) as store,
+    ):
         predictor = Predictor(profile=profile, store=store, reserve_bytes=request.reserve_bytes or 0)
         try:
             summary, records = plan_in(root, definition, text, predictor, budget_bytes, display)

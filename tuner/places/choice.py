@@ -1,11 +1,14 @@
-"""Which place is meant: the one branch between this computer and a cluster."""
+"""Which place is meant: the one room that branches between this computer and a cluster."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
+from ..predict.tracers import LocalTracers, Tracers
 from ..values.errors import UserInputError
-from .cluster import Cluster
+from .cluster import Cluster, all_cores
 from .here import Here
 from .place import Place
 
@@ -33,3 +36,17 @@ def choose_place(
     if device == "cpu":
         raise UserInputError("--device: expected cuda or auto beside --cluster, which has GPUs, got cpu")
     return Cluster(cluster, gpu_model)
+
+
+@contextmanager
+def tracers_at(cluster: str | None) -> Iterator[Tracers]:
+    """Who traces the lines of a plan, beside which nothing is measured: all cores of this computer, or of the
+    cluster at an address.
+
+    Raises: UserInputError.
+    """
+    if cluster is None:
+        yield LocalTracers()
+        return
+    with all_cores(cluster) as tracers:
+        yield tracers

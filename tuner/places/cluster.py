@@ -79,13 +79,7 @@ class _Cards:
         return [card.use for card in self._cards()]
 
     def tracers(self) -> Tracers:
-        import ray
-
-        from .ray_tracers import RayTracers
-
-        left = _LEFT_A_GPU * self._nodes.gpus
-        cores = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]
-        return RayTracers(max(int(cores) - left, 1))
+        return _tracers(left=_LEFT_A_GPU * self._nodes.gpus)
 
     @contextmanager
     def executor(self, job: Job, tell: Callable[[str], None]) -> Iterator[Executor]:
@@ -111,3 +105,23 @@ class _Cards:
 
     def _cards(self) -> list[CardFacts]:
         return [card for facts in self._nodes.facts for card in facts.cards]
+
+
+@contextmanager
+def all_cores(address: str) -> Iterator[Tracers]:
+    """What traces on every core of a cluster, with GPUs or without; left after the block.
+
+    Raises: UserInputError.
+    """
+    with connected(address):
+        yield _tracers(left=0)
+
+
+def _tracers(left: int) -> Tracers:
+    """left: how many of the cluster's cores are for others."""
+    import ray
+
+    from .ray_tracers import RayTracers
+
+    cores = ray.cluster_resources().get("CPU", 1)  # type: ignore[no-untyped-call]
+    return RayTracers(max(int(cores) - left, 1))
