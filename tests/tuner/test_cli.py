@@ -49,9 +49,6 @@ class Device(FormulaMeasurer):
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def worker_pid(self) -> None:
-        return None
-
 
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
