@@ -154,6 +154,23 @@ def test_the_budget_is_moved_by_keys_and_says_what_fits(browser: Chromium) -> No
     assert browser.run("document.querySelectorAll('#what-if tbody tr').length") == 2
 
 
+def test_of_many_points_only_the_words_follow_the_slider(browser: Chromium) -> None:
+    """A plot of thousands of points stands still until the slider is let go."""
+    slider = "document.getElementById('budget')"
+    browser.run(
+        "window.drawn = 0; document.getElementById('plot').on('plotly_afterplot', () => { drawn += 1; });"
+        "page.shown = Array(600).fill(page.rows.find(r => r.fits));"
+        f"{slider}.value = 3000; {slider}.dispatchEvent(new Event('input')); 1"
+    )
+    frames = "new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))"
+    browser.run(frames)
+    assert browser.run("[drawn, Math.round(page.budget_mb)]") == [0, 3000]
+    assert "3,000 MB" in browser.run("document.getElementById('what-if').textContent")
+    browser.run(f"{slider}.dispatchEvent(new Event('change')); 1")
+    browser.run(frames)
+    assert browser.run("drawn") > 0
+
+
 def test_a_goal_is_chosen_and_its_answer_said_and_marked(browser: Chromium) -> None:
     words = (
         "[...document.querySelectorAll('#words article')].filter(a => a.offsetHeight).map(a => a.innerText)"
