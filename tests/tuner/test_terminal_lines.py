@@ -146,6 +146,25 @@ def test_a_run_ends_with_the_answer_and_no_table(name: str) -> None:
     assert quiet.getvalue().startswith("balanced: ")
 
 
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_that_goes_on_shows_what_it_had(name: str) -> None:
+    root = EARLIER / name
+    display = LiveDisplay(io.StringIO(), io.StringIO())
+    display.begin(
+        Beginning(
+            study="s",
+            budget_bytes=BUDGET_BYTES,
+            device="cpu",
+            run_root=root,
+            is_plan=False,
+            earlier=read_records(root / "records.jsonl"),
+        )
+    )
+    shown = [line.plain for line in display.view().lines(80, 40)]
+    best = [line for line in shown if line.startswith("best    nano ")]
+    assert len(best) == (0 if name.endswith("planned") else 1)  # nothing of a plan was measured
+
+
 def read(out: io.StringIO | str) -> list[dict[str, Any]]:
     text = out if isinstance(out, str) else out.getvalue()
     lines = [json.loads(line) for line in text.splitlines()]
