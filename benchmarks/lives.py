@@ -11,9 +11,11 @@ gone on with: what it has is not run again, so that a larger --count adds to it.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import tempfile
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
@@ -49,21 +51,36 @@ _VERSIONS = (
 
 def draw(predictor: Predictor, budget_bytes: int, count: int, seed: int) -> list[tuple[Candidate, int]]:
     """(candidate, predicted peak in bytes), each its line's largest batch that fits or within 5 % below."""
-    lines: dict[Candidate, float] = {}  # and by how much its batch is below the largest
-    number = 0
-    while len(lines) < count:
-        draws = random.Random(f"{seed} {number}")
-        number += 1
-        version = draws.choice(_VERSIONS)
-        line = Candidate(
-            model=draws.choice(MODELS if version == "fast" else MODELS[:3]),
-            n_seq=draws.choice(_SEQUENCES),
-            batch_size=0,
-            kernel_version=version,
-            gradient_checkpointing=draws.random() < 0.3,
-            mixed_precision=draws.choice(("bf16", "bf16", "fp16")),
-        )
-        lines.setdefault(line, draws.uniform(0.0, 0.05))
+    numbers, seen = itertools.count(), set[Candidate]()
+    found: list[tuple[Candidate, int]] = []
+    while len(found) < count:
+        lines: dict[Candidate, float] = {}  # and by how much its batch is below the largest
+        while len(lines) < count - len(found):
+            draws = random.Random(f"{seed} {next(numbers)}")
+            line, below = _drawn_line(draws), draws.uniform(0.0, 0.05)
+            if line not in seen:
+                seen.add(line)
+                lines[line] = below
+        found += _near(predictor, budget_bytes, lines)
+    return found
+
+
+def _drawn_line(draws: random.Random) -> Candidate:
+    version = draws.choice(_VERSIONS)
+    return Candidate(
+        model=draws.choice(MODELS if version == "fast" else MODELS[:3]),
+        n_seq=draws.choice(_SEQUENCES),
+        batch_size=0,
+        kernel_version=version,
+        gradient_checkpointing=draws.random() < 0.3,
+        mixed_precision=draws.choice(("bf16", "bf16", "fp16")),
+    )
+
+
+def _near(
+    predictor: Predictor, budget_bytes: int, lines: Mapping[Candidate, float]
+) -> list[tuple[Candidate, int]]:
+    """Those of the lines that have a batch near the border."""
     batches = range(1, LARGEST_BATCH + 1)
     outlooks = predictor.look_ahead([(line, batches) for line in lines], budget_bytes, RECOMMEND)
     chosen = [
