@@ -36,7 +36,7 @@ MESSAGES: dict[str, Outcome] = {
     "AcceleratorError|CUDA error: device-side assert triggered": CRASH,
     "AcceleratorError|CUDA error: an illegal memory access was encountered": CRASH,
     "RuntimeError|PTXAS error: ptxas exited with code 255": COMPILE,
-    "ValueError|anything else": Outcome.ERROR,
+    "ValueError|anything else": Outcome.OWN_ERROR,  # of the fake workload, which is no room of ours
 }
 # What the fake worker does with its pipe: what it must be taken for.
 PIPE: dict[str, Outcome] = {

@@ -84,7 +84,7 @@ def test_prints_do_not_break_the_protocol(measurer: WorkerMeasurer) -> None:
         ("oom", Outcome.OOM, "Tried to allocate"),
         (f"allocates:{1 << 50}", Outcome.OOM, "allocate memory"),
         ("raises:AcceleratorError|CUDA error: an illegal memory access", Outcome.ILLEGAL_ACCESS, "illegal"),
-        ("raises:ValueError|no such thing", Outcome.ERROR, "ValueError: no such thing"),
+        ("raises:ValueError|no such thing", Outcome.OWN_ERROR, "ValueError: no such thing"),
         ("nan", Outcome.ERROR, "nan"),
         ("exits", Outcome.ERROR, "exited with code 0"),
     ],
