@@ -42,10 +42,7 @@ def sorted_by(points: list[Point], *keys: str) -> Point:
     }
 
     def order(point: Point) -> list[float]:
-        return [
-            -figures[key.lstrip("-")](point) * (-1 if key.startswith("-") else 1)  # type: ignore[no-untyped-call]
-            for key in keys
-        ]
+        return [-figures[key.lstrip("-")](point) * (-1 if key.startswith("-") else 1) for key in keys]
 
     return min(points, key=order)
 

@@ -149,7 +149,7 @@ def _change(point: Point, other: Point) -> str:
 
 
 def _named(answer: Answer | None) -> str:
-    return "-" if answer is None else f"{answer.point.candidate.model} {_cell(answer.point)}"
+    return "-" if answer is None else f"{' '.join(answer.point.candidate.model_words)} {_cell(answer.point)}"
 
 
 def _best(points: Sequence[Point]) -> str:

@@ -32,7 +32,7 @@ def matched_section(points: Sequence[Point]) -> Section:
         rows.append(_row(point, ""))
         for other in others:
             rivals = [rival for rival in fastest if rival.candidate.workload == other]
-            nearest = min(rivals, key=lambda rival, size=point.body_parameters: _distance(rival, size))
+            nearest = _nearest(rivals, point.body_parameters)
             rows.append(_row(nearest, f"{nearest.body_parameters / point.body_parameters:.2f}×"))
     return Section(
         title="Workloads matched by parameters",
@@ -45,8 +45,8 @@ def matched_section(points: Sequence[Point]) -> Section:
     )
 
 
-def _distance(point: Point, parameters: int) -> float:
-    return abs(math.log(point.body_parameters / parameters))
+def _nearest(points: Sequence[Point], parameters: int) -> Point:
+    return min(points, key=lambda point: abs(math.log(point.body_parameters / parameters)))
 
 
 def _row(point: Point, share: str) -> tuple[str, ...]:
