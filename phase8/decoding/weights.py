@@ -47,7 +47,7 @@ class BlockWeights:
         """The weights of a block for a compute dtype."""
         d, rank = block.config.d_model, block.config.ar_ssm_rank
         hidden = block.config.state_dim
-        in_bias = torch.zeros_like(block.in_weight[:, 0])
+        in_bias = block.gate_bias1.new_zeros(len(block.in_weight))
         in_bias[-hidden:] = block.gate_bias1
         scale, curvature, sharpness = block.resolvent_scale, block.curvature(), block.sharpness()
         return cls(

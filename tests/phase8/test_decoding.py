@@ -170,6 +170,18 @@ def test_a_copy_of_a_state_goes_its_own_way() -> None:
 
 
 @torch.no_grad()
+def test_product_weights_in_bfloat16_leave_all_others_in_float32() -> None:
+    """As they are while a model is trained so: a bias beside them is not rounded with them."""
+    config = CONFIGS["feed-forward"]
+    made, wide = make(config), make(config)
+    for weight, other in zip(made.product_weights(), wide.product_weights(), strict=True):
+        weight.data = weight.data.bfloat16()
+        other.data = weight.data.float()
+    text = tokens(config, 1, 5)
+    assert torch.equal(stepped(Decoder(made), text), stepped(Decoder(wide), text))
+
+
+@torch.no_grad()
 def test_decoding_keeps_no_gradients_and_leaves_the_model_as_it_is() -> None:
     model = make(TINY)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
