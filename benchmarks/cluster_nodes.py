@@ -15,6 +15,7 @@ class PretendedCluster:
 
     def __init__(self, nodes: int, gpus_each: int = 1) -> None:
         os.environ.setdefault("RAY_LOG_TO_DRIVER", "0")
+        os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # a computer may have other work
         from ray.cluster_utils import Cluster
 
         self._gpus_each = gpus_each
