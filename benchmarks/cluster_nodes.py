@@ -6,6 +6,7 @@ import os
 from types import TracebackType
 from typing import Any, Self
 
+_TRIES = 4
 _QUICK = {"health_check_period_ms": 1000, "health_check_failure_threshold": 5}
 """A node that is silent for five seconds has left; by Ray's own settings it is fifteen and more."""
 
@@ -15,7 +16,6 @@ class PretendedCluster:
 
     def __init__(self, nodes: int, gpus_each: int = 1) -> None:
         os.environ.setdefault("RAY_LOG_TO_DRIVER", "0")
-        os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # a computer may have other work
         from ray.cluster_utils import Cluster
 
         self._gpus_each = gpus_each
@@ -37,10 +37,15 @@ class PretendedCluster:
         return str(self._cluster.address)
 
     def add(self) -> Any:
-        """One more node."""
-        node = self._cluster.add_node(
-            num_cpus=max(self._gpus_each // 8, 1), num_gpus=self._gpus_each, wait=False
-        )
+        """One more node; tried again where other work of the computer keeps it from starting in time."""
+        cores = max(self._gpus_each // 8, 1)
+        for left in reversed(range(_TRIES)):
+            try:
+                node = self._cluster.add_node(num_cpus=cores, num_gpus=self._gpus_each, wait=False)
+                break
+            except Exception as error:  # Ray's own has no class
+                if not left or "timed out during startup" not in str(error):
+                    raise
         self.nodes.append(node)
         return node
 
