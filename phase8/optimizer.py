@@ -68,7 +68,7 @@ class CompactAdamW(torch.optim.Optimizer):
         if not compact:
             return
         numbers = [self._state_of(p)["step"] for _, p, _ in compact]
-        torch._foreach_add_(numbers, 1 - skip)
+        torch._foreach_add_(numbers, [1 - skip] * len(numbers))
         corrected = corrections(numbers[0], self._betas)
         rates = {id(group): _on_device(group["lr"], scale) for group in self.param_groups}
         for stream, p, group in compact:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from phase8_tune.phase8.config import Phase8Config
 from phase8_tune.phase8.optimizer import SMALLEST_8BIT, CompactAdamW, MasterWeights, OptimizerState
 from phase8_tune.phase8.training import Trainer, TrainingOptions
+from phase8_tune.tuner.builtin.phase8.tracing import trace_training
+from phase8_tune.tuner.predict.trace.limits import Limits
 
 # Of 89,000 numbers 61,000 are in product weights; a block's two and the head side's three
 CONFIG = Phase8Config(d_model=64, n_layers=2, n_heads=2, n_seq=32, htt_rank=4, vocab_size=300)
@@ -189,6 +191,14 @@ def test_it_goes_on_bitwise_from_its_tensors(state: str, weights: str) -> None:
     again.load_tensors(kept)
     again.set_learning_rate(first.options.learning_rate)
     assert losses(again, range(3, 6)) == expected
+
+
+def test_a_step_can_be_traced_without_a_gpu() -> None:
+    """Nothing in it waits for a number of the device, and its kernel is one that a prediction knows."""
+    options = TrainingOptions(kernel_version="fast", optimizer_state="8bit", master_weights="bf16_sr")
+    limits = Limits(shared_memory_bytes=101_376, multiprocessors=48, threads_per_multiprocessor=1536)
+    trace = trace_training(CONFIG, options, batch_size=2, limits=limits)
+    assert "adamw_fast:adamw.tiles.update_kernel" in {name for name, _ in trace.costs}
 
 
 def test_state_of_another_type_is_refused_before_anything_changes() -> None:
