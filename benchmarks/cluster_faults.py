@@ -124,7 +124,7 @@ def run_faults(
             _await_records(journal, count, driver)
             time.sleep(chance.uniform(0, _TAKES_S))
             if kind == "node":
-                cluster.kill(chance.randrange(len(cluster.nodes)))
+                cluster.kill(chance.randrange(len(cluster.ids)))
                 account.node_kills += 1
                 cluster.add()
             elif kind == "away":

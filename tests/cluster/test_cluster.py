@@ -95,10 +95,6 @@ def search(
     return run_search(definition, executor, root, budget_bytes=BUDGET_BYTES, on_event=on_event).stop_reason
 
 
-def ids(cluster: PretendedCluster) -> list[str]:
-    return [node.node_id for node in cluster.nodes]
-
-
 def measured_on(root: Path) -> Counter[str]:
     found = Counter[str]()
     for record in read_records(root / "records.jsonl"):
@@ -123,7 +119,7 @@ def test_one_study_on_all_gpus_whose_logs_come_to_the_run(
                 executor.take()
             assert search(definition, executor, root) is StopReason.EXHAUSTED
         assert gpus_left() == 2
-    uuids = {card(node, "0").uuid for node in ids(cluster)}
+    uuids = {card(node, "0").uuid for node in cluster.ids}
     assert set(measured_on(root)) == uuids
     assert sum(measured_on(root).values()) == 8
     assert {path.name for path in root.glob("*.log")} == {f"worker-{uuid}.log" for uuid in uuids}
@@ -180,7 +176,7 @@ def test_nodes_that_differ_are_named_and_left_alone(
 ) -> None:
     """One kind of difference after the other, of the same node."""
     definition = rows(2)
-    good, other = ids(cluster)
+    good, other = cluster.ids
     for what, (facts, line) in OTHERS.items():
         told, root = Told(), tmp_path / what
         # Of two models with a GPU each the one is named that is wanted; else their number decides.
@@ -211,7 +207,7 @@ def test_a_node_that_fails_three_times_is_set_aside_and_named(
 ) -> None:
     """No worker starts there; what it was given is measured on the other."""
     told, definition, root = Told(), rows(6), tmp_path / "mine"
-    good, broken = ids(cluster)
+    good, broken = cluster.ids
     sight = FakeSight(["--takes=0.5"], options_of={broken: ["--start=failed"]})
     with (
         opened(cluster, monkeypatch, told, sight, definition) as devices,

@@ -10,10 +10,13 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from ..values.errors import UserInputError
+from ..values.errors import DeviceError, UserInputError
+from .connection import answers
 from .nodes import Model, NodeFacts, Sight, Software, refusal
 
 _LOOK_S = 1.0
+_SILENT_S = 20.0
+"""After so long without its head a cluster is lost."""
 _ASK_S = 120.0
 """How long nodes may take to answer at first: a process is started on each, which imports this package."""
 _ID, _TYPE = "ray.io/node-id", "ray.io/accelerator-type"
@@ -54,7 +57,9 @@ class ClusterNodes:
         self._model: Model | None = None
         self._nodes: dict[str, Node] = {}
         self._asked: dict[Any, Node] = {}  # by what their answer will be
-        self._looked_s = 0.0
+        self._looked_s, self._heard_s = 0.0, time.monotonic()
+        self._head: str = ray.get_runtime_context().gcs_address
+        self.is_lost = False
         self._ask()
         if not self._asked:
             raise UserInputError(
@@ -91,7 +96,19 @@ class ClusterNodes:
                 node.refusal = refusal(node.facts, self._driver, model)
 
     def look(self) -> list[Node]:
-        """Nodes that have joined, answered by now, or left since the last look; each once for each."""
+        """Nodes that have joined, answered by now, or left since the last look; each once for each.
+
+        Raises: DeviceError where the cluster's head has gone: Ray would end this process a minute later.
+        """
+        if not answers(self._head, within_s=_LOOK_S):
+            self.is_lost = time.monotonic() - self._heard_s > _SILENT_S
+            if self.is_lost:
+                raise DeviceError(
+                    f"the head of the cluster at {self._head} does not answer any more; what was measured is "
+                    "kept: the same command goes on with another cluster"
+                )
+            return []
+        self._heard_s = time.monotonic()
         self._ask()
         self._hear(timeout_s=0)
         changed = []

@@ -23,7 +23,6 @@ AUTO = "auto"
 _LOOPBACK = "127.0.0.1"
 _CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Whether nodes are to reach each other: by Ray's own account everywhere but under Windows and macOS."""
-_ANSWERS_S = 10.0
 _MESSAGES_BYTES = 128 * 2**20
 """Of shared memory for what Ray's processes hand on: by default it takes a third of the computer's."""
 
@@ -49,7 +48,7 @@ def connected(asked: str) -> Iterator[str]:
             f"--cluster: expected Ray to be installed, got: {error}; pip install 'phase8-tune[cluster]'"
         ) from None
     address = asked if asked != AUTO else os.environ.get("RAY_ADDRESS") or _address_of_started()
-    if address is not None and not _answers(address):
+    if address is not None and not answers(address):
         raise UserInputError(_unreachable(address, "no answer"))
     worker.print_to_stdstream = lambda *args, **kwargs: None  # else its warnings go to standard output
     logging.getLogger("ray").setLevel(logging.ERROR)
@@ -88,14 +87,14 @@ def _address_of_started() -> str | None:
     from ray._private import utils
 
     address: str | None = utils.read_ray_address()
-    return address if address is not None and _answers(address) else None
+    return address if address is not None and answers(address) else None
 
 
-def _answers(address: str) -> bool:
+def answers(address: str, within_s: float = 10.0) -> bool:
     """Whether somebody listens there; Ray itself would wait for minutes."""
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _ANSWERS_S).close()
+        socket.create_connection((host.strip("[]"), int(port)), within_s).close()
     except (OSError, ValueError, OverflowError):
         return False
     return True

@@ -166,6 +166,8 @@ class RayExecutor:
 
     def stop(self) -> tuple[Finished, ...]:
         self._is_stopped = True
+        if self._nodes.is_lost:  # nobody is there who could be asked to stop
+            return ()
         running = {gpu.ref: gpu for gpu in self._gpus.values() if gpu.candidate is not None}
         done, _ = ray.wait(list(running), num_returns=len(running), timeout=0) if running else ([], [])
         finished = []
