@@ -26,10 +26,10 @@ def backward_arguments(layer: nn.Conv2d, values: torch.Tensor) -> list[object]:
     return [layer(values), values, weight, None, *how, [True, True, False]]
 
 
-def conv(given: int, made: int, window: int, stride: int = 1, **more: int) -> nn.Conv2d:
+def conv(given: int, made: int, window: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
     padding = window // 2
     with torch.device("meta"):
-        return nn.Conv2d(given, made, window, stride, padding, bias=False, dtype=BF16, **more)
+        return nn.Conv2d(given, made, window, stride, padding, groups=groups, bias=False, dtype=BF16)
 
 
 def images(*shape: int, dtype: torch.dtype = BF16) -> torch.Tensor:

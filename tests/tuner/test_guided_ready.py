@@ -79,7 +79,8 @@ def test_rows_are_made_ready_in_their_order_and_rejected_ones_are_not() -> None:
     compiler, knowledge = Compiler(), Knowledge()
     strategy = RowOrder(rows, compiler)
     assert strategy.propose(knowledge, lambda row: False) == rows[0]
-    assert compiler.asked == compiler.waited_for == []
+    assert not compiler.asked
+    assert not compiler.waited_for
     assert strategy.propose(knowledge, knowledge.is_available) == rows[0]
     assert (compiler.asked, compiler.waited_for) == ([rows], [rows[0]])
     knowledge.add(measured(rows[0], 10.0))
