@@ -55,6 +55,7 @@ class TrialRows:
         self._put = {table: self._own(_put(table)) for table in _COLUMNS}
         # Optuna changes no trial that has finished.
         self._open = {trial.number: _rows(trial) for trial in trials if not trial.state.is_finished()}
+        self._written: dict[int, FrozenTrial] = {}  # open trials as they were written last
 
     def write(self, trials: Sequence[FrozenTrial], attributes: Sequence[Attribute] = ()) -> None:
         """Write what is new in the trials of the study, by number; all of it or, where it raises, nothing.
@@ -63,8 +64,12 @@ class TrialRows:
         Raises: SQLAlchemyError where the database is busy or broken; RuntimeError where somebody else has
         added trials.
         """
+        # Optuna's memory changes no trial in place: one that is the same object has nothing new. With a trial
+        # open on each of 64 GPUs all else would take 19 ms a candidate.
         rows = {
-            number: _rows(trials[number]) for number in (*self._open, *range(len(self._ids), len(trials)))
+            number: _rows(trials[number])
+            for number in (*self._open, *range(len(self._ids), len(trials)))
+            if trials[number] is not self._written.get(number)
         }
         changed = {number: found for number, found in sorted(rows.items()) if found != self._open.get(number)}
         if not changed and not attributes:
@@ -94,9 +99,9 @@ class TrialRows:
                 connection.exec_driver_sql(self._put[table], new)
         self._ids = ids
         for number, found in changed.items():
-            self._open[number] = found
+            self._open[number], self._written[number] = found, trials[number]
             if trials[number].state.is_finished():
-                del self._open[number]
+                del self._open[number], self._written[number]
 
     def _own(self, statement: str) -> str:
         """A statement as the database's driver wants it."""
