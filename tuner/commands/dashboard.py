@@ -6,13 +6,14 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import click
 
 from . import options
 
 if TYPE_CHECKING:
+    from wsgiref.simple_server import WSGIServer
+
     from optuna.storages import BaseStorage
 
 _LOOPBACK = "127.0.0.1"
@@ -117,17 +118,18 @@ def application_of(storage: BaseStorage) -> Application:
     return of_this_computer
 
 
-class _Quiet(WSGIRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        """A line a request is of no use to anybody."""
-
-
 def serving(application: Application, port: int) -> WSGIServer:
     """Raises: UserInputError where the port is taken."""
+    from wsgiref.simple_server import WSGIRequestHandler, make_server
+
     from ..values.errors import UserInputError
 
+    class Quiet(WSGIRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            """A line a request is of no use to anybody."""
+
     try:
-        return make_server(_LOOPBACK, port, application, handler_class=_Quiet)
+        return make_server(_LOOPBACK, port, application, handler_class=Quiet)
     except OSError as error:
         raise UserInputError(
             f"--port: expected one that is free, got {port}: {error.strerror}; name another, or 0 for any"
