@@ -59,7 +59,7 @@ class PostgresServer:
             self.port: int = free.getsockname()[1]
         self._account = _account() if os.geteuid() == 0 else None
         self.password_file = folder / "password"
-        self.password_file.write_text(_PASSWORD + "\n")
+        self.password_file.write_text(_PASSWORD + "\n", encoding="utf-8")
         if self._account is not None:
             os.chown(folder, self._account.pw_uid, self._account.pw_gid)
             os.chown(self.password_file, self._account.pw_uid, self._account.pw_gid)

@@ -68,7 +68,7 @@ def compiled(form: Specialization, architecture: int) -> dict[str, Any]:
         file.write(kernel.asm["cubin"])
         file.flush()
         command = [knobs.nvidia.cuobjdump.path, "-res-usage", file.name]
-        listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        listing = subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout
     ((registers, stack),) = re.findall(r"REG:(\d+) STACK:(\d+)", listing)
     return {
         "warps": kernel.metadata.num_warps,

@@ -36,7 +36,8 @@ def has_ended(driver: dict[str, Any]) -> bool:
 def _system() -> str | None:
     """What two processes have in common whose numbers mean the same."""
     try:
-        return f"{_SYSTEM.read_text().strip()} {os.readlink(_NUMBERS)}"
+        system = _SYSTEM.read_text(encoding="ascii").strip()
+        return f"{system} {os.readlink(_NUMBERS)}"
     except OSError:
         return None
 
@@ -44,7 +45,7 @@ def _system() -> str | None:
 def _started(pid: int) -> int | None:
     """When a process began, in ticks since the system did; None where there is none, or only its remains."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     fields = text.rpartition(")")[2].split()

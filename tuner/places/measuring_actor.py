@@ -122,7 +122,7 @@ class MeasuringActor:
         if self._measurer is None:
             return b""
         size = log.stat().st_size
-        already = int(sent.read_text()) if sent.exists() else 0
+        already = int(sent.read_text(encoding="ascii")) if sent.exists() else 0
         if size <= already:
             return b""
         with log.open("rb") as file:
