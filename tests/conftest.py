@@ -32,6 +32,9 @@ _TESTS = Path(__file__).parent
 # leaves them out, `make test` does not.
 _SLOW = (
     "benchmarks/",
+    "cluster/test_cluster",
+    "cluster/test_faults",
+    "cluster/test_loopback",
     "faults/",
     "formats/",
     "gpu/",
