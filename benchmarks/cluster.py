@@ -28,7 +28,6 @@ from typing import Any, TypeVar
 
 from tabulate import tabulate
 
-from ..tuner.records.storage_address import PASSWORD_FILE
 from .cluster_faults import run_faults
 from .cluster_rates import Rate, measure_rate
 from .environment import environment
@@ -53,8 +52,7 @@ def rates(folder: Path) -> dict[str, Any]:
     four = _apart(measure_rate, folder / "four", nodes=4, candidates=120, **taking_a_second)
     many = {"nodes": 1, "gpus_each": 64, "takes_s": 0.0, "candidates": 2000}
     bare = _apart(measure_rate, folder / "many", storage=None, **many)
-    with PostgresServer() as server:
-        os.environ[PASSWORD_FILE] = str(server.password_file)
+    with PostgresServer() as server, server.password_known():
         stored = _apart(measure_rate, folder / "stored", storage=server.url, **many)
     return {
         "one_node": alone.to_dict(),

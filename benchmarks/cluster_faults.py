@@ -144,7 +144,7 @@ def run_faults(
         account.server_away_s = away.end()
         account.seconds = round(time.monotonic() - first_s, 1)
         account.left_behind = sum(map(_is_worker, marked()))
-        _judge(account, journal, server, environment)
+        _judge(account, journal, server)
     return account
 
 
@@ -184,7 +184,7 @@ def _is_worker(pid: int) -> bool:
     return False
 
 
-def _judge(account: Account, journal: Path, server: PostgresServer, environment: dict[str, str]) -> None:
+def _judge(account: Account, journal: Path, server: PostgresServer) -> None:
     """Count what the journal and the database hold."""
     lines = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
     digests = Counter(line["digest"] for line in lines)
@@ -192,9 +192,9 @@ def _judge(account: Account, journal: Path, server: PostgresServer, environment:
     account.outcomes = dict(Counter(line["measurement"]["outcome"] for line in lines))
     account.lost = account.candidates - len(digests)
     account.doubled = sum(count - 1 for count in digests.values())
-    os.environ[PASSWORD_FILE] = environment[PASSWORD_FILE]
-    storage = connect(check_address(server.url))
-    trials = optuna.load_study(study_name=RUN, storage=storage).trials
+    with server.password_known():
+        storage = connect(check_address(server.url))
+        trials = optuna.load_study(study_name=RUN, storage=storage).trials
     done = [t for t in trials if t.state == optuna.trial.TrialState.COMPLETE]
     told = Counter(trial.user_attrs["digest"] for trial in done)
     account.told, account.told_twice = len(told), sum(count - 1 for count in told.values())

@@ -102,6 +102,9 @@ class FaultyMeasurer:
     def versions(self) -> Versions:
         return self.inner.versions
 
+    def worker_pid(self) -> int | None:
+        return self.inner.worker_pid()
+
     def measure(self, candidate: Candidate) -> Measurement:
         digest = candidate.digest()
         hows = self.plan[row_of(candidate)]

@@ -8,11 +8,15 @@ import shutil
 import socket
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import psycopg
+
+from ..tuner.records.storage_address import PASSWORD_FILE
 
 USER, DATABASE = "study", "study"
 _PASSWORD = "made-up for a test"
@@ -65,6 +69,18 @@ class PostgresServer:
             os.chown(self.password_file, self._account.pw_uid, self._account.pw_gid)
         self._call("initdb", "-D", self._data, "-A", "scram-sha-256", "-U", USER, "--no-sync",
                    "--pwfile", self.password_file)  # fmt: skip
+
+    @contextmanager
+    def password_known(self) -> Iterator[None]:
+        """Inside, whoever asks the environment finds the password's file there."""
+        before = os.environ.get(PASSWORD_FILE)
+        os.environ[PASSWORD_FILE] = str(self.password_file)
+        try:
+            yield
+        finally:
+            del os.environ[PASSWORD_FILE]
+            if before is not None:
+                os.environ[PASSWORD_FILE] = before
 
     @property
     def url(self) -> str:
