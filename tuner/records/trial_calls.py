@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from .trial_rows import Attribute
+from .trial_rows import Attribute, as_it_is
 
 ATTRIBUTE = "trial {number}: {key}"
 """How the study calls an attribute of a trial that had finished: Optuna changes no such trial."""
@@ -25,7 +25,7 @@ class TrialCalls:
         """`trials` are those that are there now, by number."""
         self._storage, self._study_id = storage, study_id
         self._ids = [trial._trial_id for trial in trials]
-        self._open = {trial.number: trial for trial in trials if not trial.state.is_finished()}
+        self._open = {trial.number: as_it_is(trial) for trial in trials if not trial.state.is_finished()}
 
     def write(self, trials: Sequence[FrozenTrial], attributes: Sequence[Attribute] = ()) -> None:
         """Write what is new; where it raises, a part of it may be there.
@@ -36,7 +36,7 @@ class TrialCalls:
         for number, key, value in attributes:
             beside[number][key] = value
         for number in sorted({*self._open, *beside, *range(len(self._ids), len(trials))}):
-            trial = trials[number]
+            trial = as_it_is(trials[number])
             if number >= len(self._ids):
                 whole = copy.copy(trial)
                 whole.user_attrs = trial.user_attrs | beside[number]
