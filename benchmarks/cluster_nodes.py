@@ -54,7 +54,8 @@ class _Nodes:
         self.cluster.remove_node(self._nodes.pop(number), allow_graceful=False)
 
     def kill_head(self) -> None:
-        self.cluster.head_node.kill_all_processes(check_alive=False, allow_graceful=False)
+        head: Any = self.cluster.head_node
+        head.kill_all_processes(check_alive=False, allow_graceful=False)
 
 
 def _serve(orders: Connection, nodes: int, gpus_each: int) -> None:
