@@ -127,7 +127,7 @@ def test_operations_say_what_they_reduce():
     values = torch.empty(4, 6, 8, device="meta", dtype=torch.bfloat16)[1:, :, 2:]
 
     def reduced(name: str, *arguments: object) -> tuple[tuple[int, ...], int]:
-        first = SCRATCH[name]([values, *arguments])[0]
+        first = SCRATCH[name]([values, *arguments], None)[0]
         assert isinstance(first, ScratchOf)
         assert isinstance(first.source, Reduction)
         assert (first.source.shape, first.source.strides) == ((3, 6, 6), (48, 8, 1))

@@ -20,15 +20,15 @@ _CHANNELS_BYTES = 16
 """Channels of a copy are filled up to so many bytes: eight halves, four of float32."""
 
 
-def convolution(arguments: Sequence[Any]) -> list[int]:
+def convolution(arguments: Sequence[Any], made: Tensor) -> list[int]:
     """Of (input, weight, bias, stride, padding, dilation, transposed, output padding, groups)."""
     values, weight, _, strides, *_, groups = arguments
     if _needs_none(values, groups) or (_is_pointwise(weight) and math.prod(strides) == 1):
         return []  # a product of matrices, which takes the operands as they are
-    return _copies(values, _results(arguments), weight)
+    return _copies(values, made.shape, weight)
 
 
-def convolution_backward(arguments: Sequence[Any]) -> list[int]:
+def convolution_backward(arguments: Sequence[Any], made: Any) -> list[int]:
     """Of (gradient of the output, input, weight, …): one gradient after the other, each with as much."""
     gradient, values, weight, *_, groups, _ = arguments
     return [] if _needs_none(values, groups) else _copies(values, gradient.shape, weight)
@@ -54,22 +54,3 @@ def _copies(values: Tensor, made: Sequence[int], weight: Tensor) -> list[int]:
     if not _is_pointwise(weight):
         elements += filled(weight.shape)
     return [elements * values.element_size() + _ALIGNED_BYTES]
-
-
-def _results(arguments: Sequence[Any]) -> tuple[int, ...]:
-    """The shape of the output."""
-    values, weight, _, strides, paddings, dilations, is_transposed, more, groups = arguments
-
-    def each(given: Sequence[int], place: int) -> int:
-        return given[place] if len(given) > 1 else given[0]
-
-    sizes = []
-    for place, size in enumerate(values.shape[2:]):
-        stride, padding = each(strides, place), each(paddings, place)
-        window = each(dilations, place) * (weight.shape[2 + place] - 1) + 1
-        if is_transposed:
-            sizes.append((size - 1) * stride - 2 * padding + window + each(more, place))
-        else:
-            sizes.append((size + 2 * padding - window) // stride + 1)
-    channels = weight.shape[1] * groups if is_transposed else weight.shape[0]
-    return (values.shape[0], channels, *sizes)

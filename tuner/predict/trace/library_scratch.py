@@ -20,7 +20,7 @@ _FLASH_ROWS, _FLASH_NARROW, _FLASH_STEP, _FLASH_WIDE_STEP = 128, 128, 32, 64
 _EFFICIENT_ROWS, _EFFICIENT_STEP = 64, 32
 
 
-def _flash_backward(arguments: Sequence[Any]) -> Bytes:
+def _flash_backward(arguments: Sequence[Any], made: Any) -> Bytes:
     """Row sums and the accumulator of dq; with fewer key heads their gradients for every query head.
 
     Source: aten/src/ATen/native/transformers/cuda/flash_attn/flash_api.cpp, mha_bwd.
@@ -35,7 +35,7 @@ def _flash_backward(arguments: Sequence[Any]) -> Bytes:
     return taken
 
 
-def _efficient_backward(arguments: Sequence[Any]) -> Bytes:
+def _efficient_backward(arguments: Sequence[Any], made: Any) -> Bytes:
     """Row sums; of 16-bit operands also the accumulator of dq, of float32 ones the product they are of.
 
     Source: aten/src/ATen/native/transformers/cuda/attention_backward.cu (_efficient_attention_backward) and
@@ -50,14 +50,14 @@ def _efficient_backward(arguments: Sequence[Any]) -> Bytes:
     return [sums, _FLOAT32_BYTES * batch * heads * gathered]
 
 
-def _cudnn_backward(arguments: Sequence[Any]) -> Bytes:
+def _cudnn_backward(arguments: Sequence[Any], made: Any) -> Bytes:
     """Assumed to be flash's: row sums and the accumulator of dq, in one workspace."""
     query = arguments[1]
     batch, heads, rows, width = query.shape
     return [_FLOAT32_BYTES * batch * heads * rows * (width + 1)]
 
 
-LIBRARY_SCRATCH: dict[str, Callable[[Sequence[Any]], Bytes]] = {
+LIBRARY_SCRATCH: dict[str, Callable[[Sequence[Any], Any], Bytes]] = {
     "_scaled_dot_product_flash_attention_backward": _flash_backward,
     "_scaled_dot_product_efficient_attention_backward": _efficient_backward,
     "_scaled_dot_product_cudnn_attention_backward": _cudnn_backward,

@@ -9,10 +9,11 @@ from .library_scratch import LIBRARY_SCRATCH
 from .reductions import Reduction
 from .scratch import ScratchOf, Sorting
 
-ScratchRule = Callable[[Sequence[Any]], Sequence[int | ScratchOf]]
+ScratchRule = Callable[[Sequence[Any], Any], Sequence[int | ScratchOf]]
+"""What an operation takes for its arguments and what it made of them."""
 
 
-def _index_put_scratch(arguments: Sequence[Any]) -> list[int | ScratchOf]:
+def _index_put_scratch(arguments: Sequence[Any], made: Any) -> list[int | ScratchOf]:
     """aten/src/ATen/native/cuda/Indexing.cu, index_put_with_sort_kernel: linear, sorted and original indices
     (int64 each), and cub's radix sort over them, which holds a second pair."""
     indices = [index for index in arguments[1] if index is not None]
@@ -22,7 +23,7 @@ def _index_put_scratch(arguments: Sequence[Any]) -> list[int | ScratchOf]:
     return [8 * count] * 3 + [16 * count]
 
 
-def _embedding_backward_scratch(arguments: Sequence[Any]) -> list[int | ScratchOf]:
+def _embedding_backward_scratch(arguments: Sequence[Any], made: Any) -> list[int | ScratchOf]:
     """aten/src/ATen/native/cuda/Embedding.cu: above 3072 tokens the gradient is summed over sorted ones."""
     gradient, indices, rows = arguments[0], arguments[1], arguments[2]
     count = indices.numel()
@@ -32,7 +33,7 @@ def _embedding_backward_scratch(arguments: Sequence[Any]) -> list[int | ScratchO
     return [8 * count] * 6 + [4 * partial_sums * gradient.shape[-1]]
 
 
-def _sort_scratch(arguments: Sequence[Any]) -> list[int | ScratchOf]:
+def _sort_scratch(arguments: Sequence[Any], made: Any) -> list[int | ScratchOf]:
     sorting = Sorting(arguments[0].numel(), arguments[0].element_size())
     return [ScratchOf(sorting, 0), ScratchOf(sorting, 1)]
 
@@ -59,16 +60,16 @@ def _second(arguments: Sequence[Any]) -> Any:
     return arguments[1] if len(arguments) > 1 else None
 
 
-def _sum_scratch(arguments: Sequence[Any]) -> list[int | ScratchOf]:
+def _sum_scratch(arguments: Sequence[Any], made: Any) -> list[int | ScratchOf]:
     """Sums and means are kept in float32, or what is wider."""
     return _reduction_scratch(arguments, _second(arguments), max(4, arguments[0].element_size()))
 
 
-def _norm_scratch(arguments: Sequence[Any]) -> list[int | ScratchOf]:
+def _norm_scratch(arguments: Sequence[Any], made: Any) -> list[int | ScratchOf]:
     return _reduction_scratch(arguments, arguments[2] if len(arguments) > 2 else None, 4)
 
 
-def _argmax_scratch(arguments: Sequence[Any]) -> list[int | ScratchOf]:
+def _argmax_scratch(arguments: Sequence[Any], made: Any) -> list[int | ScratchOf]:
     """A value and its int64 index."""
     return _reduction_scratch(arguments, _second(arguments), 16)
 

@@ -143,7 +143,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if adds_bias_in_product(func, args, kwargs):
                 self._take_workspace(LT_WORKSPACE, "cublaslt")
         if operation.scratch is not None:
-            self._hold(operation.scratch(args), operation.name)
+            self._hold(operation.scratch(args, result), operation.name)
         if partial_norms is not None:
             self.log.free(partial_norms, operation.name)
         self._count(operation, args, work, moved)
