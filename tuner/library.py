@@ -232,7 +232,7 @@ def predict(
     reserve_bytes = size_of(reserve, "reserve", least_bytes=0)
     with PredictionStore(processes=1) as store:
         predictor = Predictor(profile=profile, store=store, reserve_bytes=reserve_bytes)
-        found = predictor.predict(candidate, profile.capacity_bytes if budget_bytes is None else budget_bytes)
+        found = predictor.predict(candidate, budget_bytes)
     return ShownPrediction(**{item.name: getattr(found, item.name) for item in fields(found)})
 
 

@@ -186,23 +186,30 @@ def test_a_driver_that_was_taken_over_ends_and_keeps_what_it_has(tmp_path: Path,
     assert study_of(url).user_attrs[DRIVER] == taken
 
 
-def test_a_database_that_is_away_delays_nothing_and_catches_up(tmp_path: Path, url: str) -> None:
-    """It is away from the third candidate on until all are measured."""
-    told: list[str] = []
-    is_away = False
+def refusing(is_away: Callable[[], bool]) -> Callable[[Follower], None]:
+    """Has the database of a follower refuse while it is away."""
 
     def refuse(*arguments: Any) -> None:
-        if is_away:
+        if is_away():
             raise OperationalError("SELECT 1", None, Exception("connection refused"))
 
     def before(follower: Follower) -> None:
         assert isinstance(follower.storage, optuna.storages.RDBStorage)
         event.listen(follower.storage.engine, "begin", refuse)
 
+    return before
+
+
+def test_a_database_that_is_away_delays_nothing_and_catches_up(tmp_path: Path, url: str) -> None:
+    """It is away from the third candidate on until all are measured."""
+    told: list[str] = []
+    is_away = False
+
     def watch(happened: SearchEvent) -> None:
         nonlocal is_away
         is_away = 3 <= happened.done < len(ALL_TINY)
 
+    before = refusing(lambda: is_away)
     assert search(tmp_path / "mine", url, watch, told=told, before=before) is StopReason.EXHAUSTED
     assert kept(study_of(url)) == journal_of(tmp_path / "mine")
     assert "cannot be written (connection refused)" in told[0]
@@ -216,14 +223,6 @@ def test_one_that_stays_away_is_said_and_the_next_session_brings_it_there(
     told: list[str] = []
     is_away = False
 
-    def refuse(*arguments: Any) -> None:
-        if is_away:
-            raise OperationalError("SELECT 1", None, Exception("connection refused"))
-
-    def before(follower: Follower) -> None:
-        assert isinstance(follower.storage, optuna.storages.RDBStorage)
-        event.listen(follower.storage.engine, "begin", refuse)
-
     def watch(happened: SearchEvent) -> None:
         nonlocal is_away
         is_away = True
@@ -231,7 +230,7 @@ def test_one_that_stays_away_is_said_and_the_next_session_brings_it_there(
 
     search(tmp_path / "mine", url, interrupt_at(2))
     was_there = len(kept(study_of(url)))
-    search(tmp_path / "mine", url, watch, told=told, before=before)
+    search(tmp_path / "mine", url, watch, told=told, before=refusing(lambda: is_away))
     assert told[-1].endswith("lacks what was found last; the same command brings it there")
     assert len(kept(study_of(url))) == was_there
     is_away = False

@@ -175,3 +175,14 @@ def chromium(profile: Path) -> Iterator[Chromium]:
         process.wait()
         os.close(read)
         os.close(write)
+
+
+@contextmanager
+def opened_page(page: str, folder: Path) -> Iterator[Chromium]:
+    """A page in a browser, which has nothing to complain of until the end."""
+    path = folder / "page.html"
+    path.write_text(page, encoding="utf-8")
+    with chromium(folder / "profile") as opened:
+        opened.open(path.as_uri())
+        yield opened
+        assert opened.complaints() == []

@@ -16,7 +16,7 @@ from phase8_tune.tuner.report.comparison_tables import ComparedRun
 
 from ..tuner.report_records import BUDGET_BYTES, GPU, make_candidate, make_record
 from ..tuner.test_compare import write_run
-from .chromium import Chromium, chromium
+from .chromium import Chromium, opened_page
 from .pages import EVIL, GB, with_details
 
 
@@ -78,13 +78,8 @@ def test_a_goal_has_the_answers_of_both_and_is_explained_once(page: str) -> None
 
 @pytest.fixture(scope="module")
 def browser(page: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    folder: Path = tmp_path_factory.mktemp("compared")
-    path = folder / "compared.html"
-    path.write_text(page, encoding="utf-8")
-    with chromium(folder / "profile") as opened:
-        opened.open(path.as_uri())
+    with opened_page(page, tmp_path_factory.mktemp("compared")) as opened:
         yield opened
-        assert opened.complaints() == []
         assert len(opened.requests()) == 1
 
 

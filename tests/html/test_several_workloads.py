@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +16,7 @@ from phase8_tune.tuner.values.record import Record
 from ..tuner.report_records import make_candidate, make_record
 from ..tuner.test_report import make_facts, section, table
 from ..workloads.test_several_workloads import IMAGES
-from .chromium import Chromium, chromium
+from .chromium import Chromium, opened_page
 from .pages import GB, with_details
 
 FACTS = make_facts(workloads=("phase8", "transformer", IMAGES.name))
@@ -85,13 +84,8 @@ def test_models_are_matched_by_their_parameters() -> None:
 
 @pytest.fixture(scope="module")
 def browser(page: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    folder: Path = tmp_path_factory.mktemp("several")
-    path = folder / "report.html"
-    path.write_text(page, encoding="utf-8")
-    with chromium(folder / "profile") as opened:
-        opened.open(path.as_uri())
+    with opened_page(page, tmp_path_factory.mktemp("several")) as opened:
         yield opened
-        assert opened.complaints() == []
 
 
 def test_a_workload_is_chosen_and_a_point_says_its_own_unit(browser: Chromium) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -49,7 +48,7 @@ def compare(
 
     runs = []
     for run in (first, second):
-        root = Path(run) if os.path.isdir(run) else runs_dir / run  # False: a folder that may not be entered
+        root = options.run_folder(run, runs_dir)
         info = read_run_info(root)
         records = read_records(RunPaths(root=root).journal)
         if not records:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +41,7 @@ def dashboard(run: str, runs_dir: Path, port: int) -> None:
     """
     from ..records.run_directory import read_run_info
 
-    root = Path(run) if os.path.isdir(run) else runs_dir / run  # False: a folder that may not be entered
+    root = options.run_folder(run, runs_dir)
     info = read_run_info(root)
     application = application_of(storage_of(root))
     with serving(application, port) as server:
@@ -61,12 +60,11 @@ def storage_of(root: Path) -> BaseStorage:
     Raises: UserInputError where it cannot be read.
     """
     from ..machine.lock import LockedError, ProcessLock
-    from ..records.database import StudyStore, open_sqlite
+    from ..records.database import open_sqlite
     from ..records.journal import read_records
-    from ..records.knowledge import Knowledge
+    from ..records.replayed import replayed
     from ..records.run_directory import RunPaths
     from ..study.definition import parse_definition
-    from ..study.space import SearchSpace
     from ..values.errors import UserInputError
     from ..values.yaml_reading import read_text_file
 
@@ -82,15 +80,7 @@ def storage_of(root: Path) -> BaseStorage:
         ) from None
     try:
         storage = open_sqlite(paths.database)
-        search = definition.search
-        store = StudyStore(
-            storage,
-            SearchSpace(definition),
-            name=definition.name,
-            seed=search.seed,
-            startup_trials=search.startup_trials,
-        )
-        store.replay(Knowledge(read_records(paths.journal)))
+        replayed(storage, definition, read_records(paths.journal))
     finally:
         lock.close()
     return storage

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -48,7 +47,7 @@ def doctor(
     if run is not None:
         if bundle is None:
             raise UserInputError("--run: expected together with --bundle FILE, got it alone; add --bundle")
-        root = Path(run) if os.path.isdir(run) else runs_dir / run  # False: a folder that may not be entered
+        root = options.run_folder(run, runs_dir)
         if not root.is_dir():
             raise UserInputError(f"--run: expected a run, got {root}, which is no folder; name one")
     diagnosis = diagnose(gather_facts(runs_dir=runs_dir, gpu=gpus))

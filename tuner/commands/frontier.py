@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ def frontier(run: str, runs_dir: Path, per_cell: bool, as_csv: bool, **chosen: A
     from ..values.errors import NothingFitsError
     from ..values.terminal import terminal_width
 
-    root = Path(run) if os.path.isdir(run) else runs_dir / run  # False for a folder that may not be entered
+    root = options.run_folder(run, runs_dir)
     read_run_info(root)
     points = to_points(read_records(RunPaths(root=root).journal))
     if not points:

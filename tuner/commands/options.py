@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -19,6 +20,12 @@ runs_dir = click.option(
     show_default=True,
     help="Where runs lie.",
 )
+
+
+def run_folder(run: str, runs_dir: Path) -> Path:
+    """Of a run by its name, or by its folder."""
+    return Path(run) if os.path.isdir(run) else runs_dir / run  # False for a folder that may not be entered
+
 
 gpu_file = click.option(
     "--gpu-file",

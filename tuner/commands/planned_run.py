@@ -12,9 +12,9 @@ from ..predict.outlook import Outlook
 from ..predict.prediction import Predictor
 from ..predict.rate.profiles import GpuProfile
 from ..predict.store import PredictionStore
-from ..records.database import StudyStore, open_sqlite
+from ..records.database import open_sqlite
 from ..records.journal import Journal, read_records
-from ..records.knowledge import Knowledge
+from ..records.replayed import replayed
 from ..records.results import Results
 from ..records.run_directory import RunDirectory, check_run_directory
 from ..report.display import Beginning, Display, Ending
@@ -26,7 +26,6 @@ from ..search.estimates import keep_estimates, read_estimates
 from ..search.plan_summary import PlanSummary, basis_of, read_summary, write_summary
 from ..search.progress import StopReason
 from ..study.definition import StudyDefinition
-from ..study.space import SearchSpace
 from ..training.recommended import write_recommendations
 from ..values.candidate import Candidate
 from ..values.errors import InterruptedStudyError, NothingFitsError, UserInputError
@@ -188,13 +187,6 @@ def plan_in(
                 keep_estimates(root, early.outlooks, room_bytes, predictor.profile, budget_bytes, now)
                 write_summary(paths.plan, summary)
         records = read_records(paths.journal)
-        store = StudyStore(
-            open_sqlite(paths.database),
-            SearchSpace(definition),
-            name=definition.name,
-            seed=definition.search.seed,
-            startup_trials=definition.search.startup_trials,
-        )
-        store.replay(Knowledge(records))
+        store = replayed(open_sqlite(paths.database), definition, records)
         store.mark(StopReason.EXHAUSTED)
         return summary, records

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -90,7 +89,7 @@ def recommend(
     from ..values.shell_words import shell_path
     from ..values.terminal import terminal_width
 
-    root = Path(run) if os.path.isdir(run) else runs_dir / run  # False for a folder that may not be entered
+    root = options.run_folder(run, runs_dir)
     info = read_run_info(root)
     asked["models"] = tuple(map(known_or_same, asked["models"]))
     filters = Filters(**asked)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -82,7 +81,7 @@ def recommended_files(run: str, runs_dir: Path) -> list[Path]:
     from ..training.recommended import is_goal_file
     from ..training.settings import load_settings
 
-    root = Path(run) if os.path.isdir(run) else runs_dir / run
+    root = options.run_folder(run, runs_dir)
     paths = sorted((root / "recommended").glob("*.yaml"), key=lambda path: (is_goal_file(path), path.name))
     if not paths:
         raise UserInputError(f"--all: expected a run with recommended files, got {root}, which has none")

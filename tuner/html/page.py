@@ -15,7 +15,7 @@ from .escaping import escape, inline, script_json
 from .facts import GoalWords, PageFacts, PageRun, Section
 from .rows import Row, began_at, cell_axes, minutes_until, pack, to_rows
 from .selection import LARGEST, select_records
-from .table import Headings, render_table
+from .table import Headings, number_cells, render_table
 
 # Nothing is loaded from anywhere: a browser refuses it, whatever a text on the page has come to be.
 _POLICY = (
@@ -38,6 +38,7 @@ def render_html(runs: Sequence[PageRun], facts: PageFacts) -> str:
     cells = dict.fromkeys(axis.heading for c in candidates for axis in cell_axes(c))
     unit = rate_unit(candidates) if candidates else "tokens/s"
     headings = Headings(cell=" / ".join(cells) or "Cell", unit=unit)
+    columns = headings.columns(rows)
     data = {
         "runs": [
             {
@@ -60,7 +61,7 @@ def render_html(runs: Sequence[PageRun], facts: PageFacts) -> str:
         "title": escape(facts.title),
         "policy": escape(_POLICY),
         "style": _own("page.css"),
-        "numbers": headings.numbers(rows),
+        "numbers": number_cells(columns),
         "lead": _section(facts.lead, "p"),
         "choices": "".join(map(_choice, dict.fromkeys(words.goal for words in facts.goals))),
         "goals": "\n".join(map(_goal, facts.goals)),
@@ -69,7 +70,7 @@ def render_html(runs: Sequence[PageRun], facts: PageFacts) -> str:
         "cell_words": escape(headings.cell.lower()),
         "item": escape(headings.item),
         "shown": escape(_said(len(rows), len(settled), len(runs))),
-        "table": render_table(rows, headings),
+        "table": render_table(columns),
         "before": _sections(facts.before),
         "after": _sections(facts.after),
         "commands": escape("\n".join(facts.commands)),

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from .escaping import escape
 from .rows import Row
 
+Columns = Sequence[tuple[str, str, Sequence[str]]]
+"""Name, heading and cells of each, escaped."""
 _NUMBERS = frozenset({"parameters", "cell", "batch", "rate", "low", "peak_mb", "energy_mj"})
 
 
@@ -24,7 +26,7 @@ class Headings:
         """One of what the rates count, for example `token`."""
         return self.unit.removesuffix("/s").removesuffix("s")
 
-    def columns(self, rows: Sequence[Row]) -> list[tuple[str, str, list[str]]]:
+    def columns(self, rows: Sequence[Row]) -> Columns:
         """Name, heading and cells of every column in which some row has something, escaped."""
         named = (
             ("run", "Run", [escape(row.run) for row in rows]),
@@ -48,22 +50,21 @@ class Headings:
         )
         return [(key, name, cells) for key, name, cells in named if any(cells) or not rows]
 
-    def numbers(self, rows: Sequence[Row]) -> str:
-        """Which columns hold numbers, as a selector of their cells has it."""
-        keys = [key for key, _, _ in self.columns(rows)]
-        return ", ".join(f":nth-child({n})" for n, key in enumerate(keys, start=1) if key in _NUMBERS)
-
 
 _YES = {True: "yes", False: "no", None: ""}
 
 
-def render_table(rows: Sequence[Row], headings: Headings) -> str:
+def number_cells(columns: Columns) -> str:
+    """Which columns hold numbers, as a selector of their cells has it."""
+    return ", ".join(f":nth-child({n})" for n, (key, *_) in enumerate(columns, start=1) if key in _NUMBERS)
+
+
+def render_table(columns: Columns) -> str:
     """Head and body. Cells end where the next begins, as HTML allows: a third fewer bytes of a huge table."""
-    columns = headings.columns(rows)
     heads = "".join(f'<th scope="col" data-key="{key}">{name}' for key, name, _ in columns)
     lines = (
-        f"<tr data-i={index}>" + "".join(f"<td>{cells[index]}" for _, _, cells in columns) + "\n"
-        for index in range(len(rows))
+        f"<tr data-i={index}>" + "".join(f"<td>{cell}" for cell in cells) + "\n"
+        for index, cells in enumerate(zip(*(cells for _, _, cells in columns), strict=True))
     )
     return f"<thead><tr>{heads}</thead>\n<tbody>{''.join(lines)}</tbody>"
 
