@@ -101,7 +101,9 @@ def _best(make: Callable[[], Any], n_seq: int, method: str, batches: tuple[int, 
 
 
 def _phase8(name: str, n_seq: int, version: str, checkpointing: bool) -> Callable[[], Trainer]:
-    options = TrainingOptions(kernel_version=version, gradient_checkpointing=checkpointing)
+    options = TrainingOptions(
+        kernel_version=version, gradient_checkpointing="full" if checkpointing else "none"
+    )
     return lambda: Trainer(preset(name, n_seq=n_seq), options, device=torch.device("cuda"))
 
 

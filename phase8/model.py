@@ -14,6 +14,8 @@ from .embedding import HTTEmbedding
 from .mixers import ARSSMFusion, Block, HyperbolicIntegration, Norm
 
 Precision = Literal["bf16", "fp16", "none"]
+Checkpointing = Literal["none", "full"]
+"""What a block keeps for its backward pass: all that it reads, or its input alone."""
 _COMPUTE_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -22,7 +24,7 @@ class Phase8Model(nn.Module):
 
     kernel_version: a name of kernels.versions. mixed_precision: the compute dtype beside the float32 master
     weights ("none": the weights' own dtype, so that `.double()` gives a float64 model).
-    gradient_checkpointing: a block keeps only its input and is computed again in the backward pass.
+    gradient_checkpointing: "full": a block keeps only its input and is computed again in the backward pass.
 
     Source: docs/model.md; parameter counts are `Phase8Config.parameter_count`.
     """
@@ -33,7 +35,7 @@ class Phase8Model(nn.Module):
         *,
         kernel_version: str = "reference",
         mixed_precision: Precision = "none",
-        gradient_checkpointing: bool = False,
+        gradient_checkpointing: Checkpointing = "none",
     ) -> None:
         super().__init__()
         self.config = config
@@ -66,7 +68,7 @@ class Phase8Model(nn.Module):
             raise ValueError(f"tokens: expected at most n_seq={limit} positions, got {length}")
         x = self.embedding(tokens, self.compute_dtype)
         for block in self.blocks:
-            if self.gradient_checkpointing and torch.is_grad_enabled():
+            if self.gradient_checkpointing == "full" and torch.is_grad_enabled():
                 # No randomness in a block: its generator state need not be kept
                 x, g_re, g_im = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False)
             else:

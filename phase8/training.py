@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..kernels.versions import CAPTURED_VERSIONS
 from .capture import EAGER_CALLS, CapturedFunction
 from .config import Phase8Config
-from .model import Phase8Model, Precision
+from .model import Checkpointing, Phase8Model, Precision
 from .optimizer import CompactAdamW, MasterWeights, OptimizerState
 
 
@@ -25,7 +25,7 @@ class TrainingOptions:
     """
 
     kernel_version: str = "reference"
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: Checkpointing = "none"
     mixed_precision: Precision = "bf16"
     optimizer_state: OptimizerState = "fp32"
     master_weights: MasterWeights = "fp32"

@@ -17,7 +17,7 @@ WORKSPACES = Workspaces(1 << 20, 1 << 20)
 
 def _line(version: str) -> Line:
     return trace_line(
-        lambda batch, depth: traced(version, batch=batch, depth=depth, checkpointing=True),
+        lambda batch, depth: traced(version, batch=batch, depth=depth, checkpointing="full"),
         CONFIG.n_layers,
     )
 
@@ -35,7 +35,7 @@ def test_a_fitted_batch_has_the_sizes_of_its_trace(version, batch):
     if sizes is None:
         assert line.fitted is None  # sizes bend: it has to be traced
         return
-    whole = traced(version, batch=batch, checkpointing=True)
+    whole = traced(version, batch=batch, checkpointing="full")
     off = [abs(ours - theirs) for ours, theirs in zip(sizes.sizes, _sizes(whole), strict=True)]
     assert max(off) <= (0 if batch != 17 else MIN_BLOCK_BYTES)
     flops = sum(cost.flops for (name, _), cost in whole.costs.items() if name == "gemm")

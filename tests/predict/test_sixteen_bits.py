@@ -8,6 +8,7 @@ import pytest
 
 from phase8_tune.kernels.versions import KERNEL_VERSIONS
 from phase8_tune.phase8.config import preset
+from phase8_tune.phase8.model import Checkpointing
 from phase8_tune.phase8.training import TrainingOptions
 from phase8_tune.tuner.builtin.phase8.tracing import trace_training
 from phase8_tune.tuner.predict.fit.line import total_costs
@@ -37,7 +38,9 @@ def line(version: str, precision: str) -> LineKey:
 SHARED = [v for v in KERNEL_VERSIONS if traced_key(line(v, "bf16")) != line(v, "bf16")]
 
 
-def traced(version: str, precision: str, model: str, n_seq: int, batch: int, checkpointing: bool) -> Trace:
+def traced(
+    version: str, precision: str, model: str, n_seq: int, batch: int, checkpointing: Checkpointing
+) -> Trace:
     options = TrainingOptions(
         kernel_version=version,
         mixed_precision=precision,  # type: ignore[arg-type]
@@ -69,10 +72,15 @@ def replace_slot(event: Event, slot: int) -> Event:
 @pytest.mark.parametrize("version", SHARED)
 @pytest.mark.parametrize(
     ("model", "n_seq", "batch", "checkpointing"),
-    [("nano", 256, 64, False), ("small", 512, 1, True), ("xl", 1024, 2, True), ("medium", 64, 8, False)],
+    [
+        ("nano", 256, 64, "none"),
+        ("small", 512, 1, "full"),
+        ("xl", 1024, 2, "full"),
+        ("medium", 64, 8, "none"),
+    ],
 )
 def test_scaling_adds_a_few_scalars(
-    version: str, model: str, n_seq: int, batch: int, checkpointing: bool
+    version: str, model: str, n_seq: int, batch: int, checkpointing: Checkpointing
 ) -> None:
     bf16, fp16 = (traced(version, p, model, n_seq, batch, checkpointing) for p in ("bf16", "fp16"))
     for plain, scaled in zip(bf16.parts(), fp16.parts(), strict=True):

@@ -83,7 +83,7 @@ def test_a_forward_pass_counts_what_it_calls(version):
     assert training[RECORDED].launches > 0
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("checkpointing", ["none", "full"])
 @pytest.mark.parametrize("version", VERSIONS)
 def test_an_evaluation_is_a_forward_pass_that_leaves_nothing(version, checkpointing):
     options = {"checkpointing": checkpointing, "precision": "fp16"}
@@ -200,7 +200,7 @@ def test_checkpointing_keeps_one_input_a_block():
 
     def held(depth: int) -> int:
         live: dict[int, int] = {}
-        trace = traced(checkpointing=True, depth=depth, batch=batch)
+        trace = traced(checkpointing="full", depth=depth, batch=batch)
         for event in trace.first:
             if event.phase == "backward":
                 break
@@ -214,14 +214,14 @@ def test_checkpointing_keeps_one_input_a_block():
 
 
 def test_checkpointing_saves_memory():
-    plain, saving = (live_peak(traced(checkpointing=c, depth=8, batch=8)) for c in (False, True))
+    plain, saving = (live_peak(traced(checkpointing=c, depth=8, batch=8)) for c in ("none", "full"))
     assert saving < 0.4 * plain
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_nothing_waits_for_the_garbage_collector(version):
     """A reference cycle would free memory at a moment that no trace can know; the collector is off here."""
-    trace = traced(version, checkpointing=True, steps=2)
+    trace = traced(version, checkpointing="full", steps=2)
     assert sum(1 if event.size_bytes != FREE else -1 for event in trace.repeat) == 0
 
 
@@ -229,7 +229,7 @@ def test_the_replay_captures_when_the_trainer_does():
     assert CAPTURE_AFTER == capture.EAGER_CALLS
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("checkpointing", ["none", "full"])
 @pytest.mark.parametrize("variant", ["phase8", "phase7"])
 @pytest.mark.parametrize("version", VERSIONS)
 def test_what_is_remembered_changes_no_trace(version, variant, checkpointing, monkeypatch):

@@ -6,6 +6,7 @@ from typing import Any
 
 from phase8_tune.kernels.versions import KERNEL_VERSIONS
 from phase8_tune.phase8.config import Phase8Config
+from phase8_tune.phase8.model import Checkpointing
 from phase8_tune.phase8.training import TrainingOptions
 from phase8_tune.tuner.builtin.phase8.tracing import trace_training
 from phase8_tune.tuner.predict.fit.line import Line, Tracing, fit_line
@@ -21,7 +22,7 @@ VERSIONS = KERNEL_VERSIONS
 def traced(
     version: str = "reference",
     *,
-    checkpointing: bool = False,
+    checkpointing: Checkpointing = "none",
     precision: Any = "bf16",
     mode: Mode = "train",
     batch: int = 2,
