@@ -55,7 +55,8 @@ class Account:
     def is_clean(self) -> bool:
         whole = self.candidates == self.records == self.told == self.records_in_database
         wrong = self.lost, self.doubled, self.told_twice, self.differing_in_database, self.left_behind
-        return whole and not any(wrong) and self.exit_codes[-1] == 0
+        ended = [*[-signal.SIGKILL] * self.driver_kills, 0, 0]
+        return whole and not any(wrong) and self.exit_codes == ended
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"is_clean": self.is_clean}
@@ -117,12 +118,14 @@ def run_faults(
         driver = Driver(folder, arguments, environment)
         away = _Away(server, away_s)
         faults: list[tuple[int, str]] = [(count, "node") for count in kills]
-        faults.append((candidates // 8, "away"))
-        faults += [(candidates * (2 + i) // 8, "server") for i in range(restarts)]
-        faults += [(candidates * (3 + 2 * i) // 8 + 1, "driver") for i in range(driver_kills)]
+        # A driver that begins has to find the database: it is away last, until the study has ended if it is fast.
+        faults += [(candidates * (1 + i) // 8, "server") for i in range(restarts)]
+        faults += [(candidates * (3 + i) // 8 + 1, "driver") for i in range(driver_kills)]
+        faults.append((candidates * 5 // 8, "away"))
         for count, kind in sorted(faults):
             _await_records(journal, count, driver)
             time.sleep(chance.uniform(0, _TAKES_S))
+            _check_lives(driver, count)
             if kind == "node":
                 cluster.kill(chance.randrange(len(cluster.ids)))
                 account.node_kills += 1
@@ -130,19 +133,19 @@ def run_faults(
             elif kind == "away":
                 away.begin()
             elif kind == "server":
-                away.end()
                 server.stop()
                 server.start()
                 account.server_restarts += 1
             else:
-                away.end()  # a driver that begins has to find it
                 driver.process.send_signal(signal.SIGKILL)
                 account.exit_codes.append(driver.process.wait())
                 driver.start()
                 account.driver_kills += 1
         account.exit_codes.append(driver.process.wait(_NEVER_S))
-        account.server_away_s = away.end()
         account.seconds = round(time.monotonic() - first_s, 1)
+        account.server_away_s = away.end()
+        # What the database lacks the same command brings there, as it said when it ended.
+        account.exit_codes.append(driver.start().wait(_NEVER_S))
         account.left_behind = sum(map(_is_worker, marked()))
         _judge(account, journal, server)
     return account
@@ -173,9 +176,14 @@ class _Away:
 
 def _await_records(journal: Path, count: int, driver: Driver) -> None:
     while not journal.exists() or journal.read_bytes().count(b"\n") < count:
-        if driver.process.poll() is not None:
-            raise RuntimeError(f"the driver ended with {driver.process.returncode} before {count} records")
+        _check_lives(driver, count)
         time.sleep(0.02)
+
+
+def _check_lives(driver: Driver, count: int) -> None:
+    """Raises: RuntimeError where a fault at so many records would meet a driver that has ended."""
+    if driver.process.poll() is not None:
+        raise RuntimeError(f"the driver ended with {driver.process.returncode} before a fault at {count}")
 
 
 def _is_worker(pid: int) -> bool:
