@@ -120,7 +120,7 @@ def prepare(candidate: Candidate) -> tuple[Trainer, torch.Tensor]:
     config = preset(candidate.model, n_seq=candidate.n_seq)
     options = TrainingOptions(
         kernel_version=candidate.kernel_version,
-        gradient_checkpointing="full" if candidate.gradient_checkpointing else "none",
+        gradient_checkpointing=candidate.gradient_checkpointing,
         mixed_precision=candidate.mixed_precision,
     )
     trainer = Trainer(config, options, device=torch.device("cuda"))

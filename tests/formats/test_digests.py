@@ -90,6 +90,25 @@ def test_a_later_axis_counts_where_it_differs_from_its_default(is_later: bool) -
     assert Candidate.from_dict(written) == plain
 
 
+def test_a_truth_that_became_words_is_recorded_as_it_was() -> None:
+    words = [Candidate(**KNOWN | {"gradient_checkpointing": word}) for word in ("none", "full")]
+    truths = [Candidate(**KNOWN | {"gradient_checkpointing": truth}) for truth in (False, True)]
+    assert words == truths
+    assert [c.to_dict()["gradient_checkpointing"] for c in words] == ["none", "full"]
+    assert [c.identity()["gradient_checkpointing"] for c in words] == [False, True]
+    assert [Candidate.from_dict(c.identity()) for c in words] == words
+
+
+def test_a_study_of_words_is_the_study_of_truths() -> None:
+    axes = {key: [value] for key, value in KNOWN.items()}
+    studies = [
+        StudyDefinition.model_validate({"name": "tiny", "axes": axes | {"gradient_checkpointing": values}})
+        for values in (["none", "full"], [False, True])
+    ]
+    assert studies[0].digest() == studies[1].digest()
+    assert studies[0].products == studies[1].products
+
+
 def test_every_later_axis_has_a_default() -> None:
     assert SPEC.counted == COUNTED
     assert not [axis.name for axis in SPEC.axes if axis.is_later and axis.default is None]

@@ -28,6 +28,7 @@ import torch
 import yaml
 from optuna.trial import TrialState
 
+from phase8_tune.tests.exit_codes import exit_code
 from phase8_tune.tuner.cli import main
 from phase8_tune.tuner.commands.train import main as train
 from phase8_tune.tuner.measuring.testing import FormulaMeasurer
@@ -77,20 +78,14 @@ def devices(monkeypatch: pytest.MonkeyPatch) -> list[Device]:
 
 
 def tune(run: str, *options: str) -> int:
-    try:
-        main(["--vram", "4GB", "--study", f"runs/{run}/study.yaml", "--run", run, *options])
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
+    return exit_code(
+        lambda: main(["--vram", "4GB", "--study", f"runs/{run}/study.yaml", "--run", run, *options])
+    )
 
 
 def train_on(settings: Path, steps: int, output: Path, text: Path) -> int:
     options = ["--device", "cpu", "--log-every", "1", "--steps", str(steps), "--output", str(output)]
-    try:
-        train([str(settings), "--data", str(text), *options])
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
+    return exit_code(lambda: train([str(settings), "--data", str(text), *options]))
 
 
 def database(run: Path) -> optuna.Study:
@@ -204,7 +199,7 @@ def test_what_is_written_now_says_its_format(earlier: Path, devices: list[Device
         yaml.safe_load((run / "recommended" / "nano.yaml").read_text()),
         checkpoint,
     ]
-    assert [content["format_version"] for content in written] == [1, 3, 2, 2, 3]
+    assert [content["format_version"] for content in written] == [1, 3, 3, 2, 3]
     assert list(written[3])[:5] == ["d_model", "n_layers", "n_seq", "batch_size", "format_version"]
 
 
@@ -222,7 +217,7 @@ def later_run(earlier: Path) -> None:
 def later_database(earlier: Path) -> None:
     with sqlite3.connect(earlier / "interrupted" / "study.db") as connection:
         connection.execute(
-            "INSERT INTO study_user_attributes (study_id, key, value_json) VALUES (1, 'format_version', '3')"
+            "INSERT INTO study_user_attributes (study_id, key, value_json) VALUES (1, 'format_version', '4')"
         )
     connection.close()
 
@@ -253,7 +248,7 @@ def test_a_run_of_a_later_version_is_refused(
     before = (earlier / run / "records.jsonl").read_bytes()
     assert tune(run, *options) == 2
     refused = LATER.format(
-        *((6, 5) if change is later_record else (3, 2) if change is later_database else (2, 1))
+        *((6, 5) if change is later_record else (4, 3) if change is later_database else (2, 1))
     )
     assert re.search(f"^phase8-tune: .*: {refused}\\Z", capsys.readouterr().err, re.MULTILINE)
     assert (earlier / run / "records.jsonl").read_bytes() == before

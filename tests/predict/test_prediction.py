@@ -234,6 +234,10 @@ def test_the_command(folder, monkeypatch, capsys, prediction):
     assert "predicted, not measured" in text
     assert "budget 8GB: fits with 3% to spare; largest batch that fits with 3% to spare: " in text
     assert "search" not in text
+    cli.main([*ARGUMENTS, "full", *where, "--json"])
+    assert json.loads(capsys.readouterr().out) == data
+    cli.main([*ARGUMENTS[:-1], "--no-checkpointing", *where, "--json"])
+    assert json.loads(capsys.readouterr().out)["candidate"]["gradient_checkpointing"] == "none"
     between = prediction.peak_bytes * 102 // 100 // 2**20
     cli.main([*ARGUMENTS, "--gpu", "rtx-3080-laptop", "--vram", f"{between}MB"])
     text = capsys.readouterr().out

@@ -27,7 +27,7 @@ def line(version: str, precision: str) -> LineKey:
         variant="phase8",
         n_seq=64,
         kernel_version=version,
-        gradient_checkpointing=False,
+        gradient_checkpointing="none",
         mixed_precision=precision,  # type: ignore[arg-type]
         mode="train",
         vocab_size=50257,

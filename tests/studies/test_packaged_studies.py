@@ -52,7 +52,7 @@ def test_the_seed_table_has_exactly_the_rows_of_the_seed() -> None:
         assert {(c.model, c.n_seq, c.batch_size) for c in of_one} == rows
     assert [c.variant for c in candidates] == ["phase8"] * 26 + ["phase7"] * 26  # the seed's come first
     assert {(c.kernel_version, c.gradient_checkpointing, c.mixed_precision) for c in candidates} == {
-        ("reference", True, "fp16")
+        ("reference", "full", "fp16")
     }
     assert (definition.timing.warmup, definition.timing.iterations) == (5, 20)
 

@@ -75,7 +75,10 @@ def test_measured_is_kept_and_checked_by_type_only(tmp_path: Path) -> None:
         ({"n_seq": None}, "n_seq: expected a whole number, got nothing"),
         ({"batchsize": 4}, "batchsize: unknown key; expected one of d_model"),
         ({"mixed_precision": "int8"}, "mixed_precision: expected 'bf16', 'fp16' or 'none', got 'int8'"),
-        ({"gradient_checkpointing": "yes please"}, "gradient_checkpointing: expected true or false"),
+        (
+            {"gradient_checkpointing": "yes please"},
+            "gradient_checkpointing: expected 'none' or 'full', got 'yes please'",
+        ),
         ({"variant": "phase9"}, "variant: expected 'phase8' or 'phase7'"),
         ({"triton_kernel_version": "v99"}, "triton_kernel_version: expected one of reference"),
         (

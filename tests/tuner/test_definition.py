@@ -198,11 +198,11 @@ def test_a_study_may_be_a_union_of_products() -> None:
     found = {(c.model, c.n_seq, c.gradient_checkpointing): space.batches(c) for c in space.lines}
     both = (*range(1, 9), 16)
     assert found == {
-        ("nano", 64, False): both,
-        ("small", 64, False): range(1, 9),
-        ("nano", 64, True): (4, 16),
-        ("nano", 128, False): (4, 16),
-        ("nano", 128, True): (4, 16),
+        ("nano", 64, "none"): both,
+        ("small", 64, "none"): range(1, 9),
+        ("nano", 64, "full"): (4, 16),
+        ("nano", 128, "none"): (4, 16),
+        ("nano", 128, "full"): (4, 16),
     }
     candidates = list(space.enumerate())
     assert len(candidates) == len(set(candidates)) == space.size()

@@ -94,7 +94,7 @@ def test_the_best_of_each_model_and_sequence(records: list[Record]) -> None:
 def test_what_all_share_is_one_line(records: list[Record]) -> None:
     report = render_report(Results.of(records), make_facts())
     assert "All that was recorded: device: cuda, variant phase8, kernels reference, precision bf16" in report
-    assert "checkpointing no." in section(report, "## Best of each")
+    assert "checkpointing none." in section(report, "## Best of each")
     records.append(make_record(make_candidate(n_seq=256, gradient_checkpointing=True), trial_number=4))
     assert "checkpointing" not in section(render_report(Results.of(records), make_facts()), "## Best of each")
 

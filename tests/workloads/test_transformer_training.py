@@ -72,7 +72,7 @@ def test_the_same_seed_gives_the_same_weights_and_batches():
         ({"family": "bert"}, "family: expected one of gpt2, llama"),
         ({"mixed_precision": "fp8"}, "mixed_precision: expected one of bf16, fp16, none"),
         ({"kernel_version": "fast"}, "kernel_version: expected one of eager, compiled"),
-        ({"gradient_checkpointing": 1}, "gradient_checkpointing: expected true or false, got 1"),
+        ({"gradient_checkpointing": 1}, "gradient_checkpointing: expected one of none, full, got .1."),
     ],
 )
 def test_a_setting_that_cannot_be_is_named(axes, message):

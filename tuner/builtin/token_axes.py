@@ -35,10 +35,12 @@ PRECISION = Axis(
 )
 CHECKPOINTING = Axis(
     name="gradient_checkpointing",
-    kind=bool,
-    default=False,
+    values=("none", "full"),
+    default="none",
+    flags=("none", "full"),
     title="Checkpointing",
-    word="checkpointing",
-    phrase="checkpointing",
-    plain=False,
+    word="{} checkpointing",
+    phrase="{} checkpointing",
+    said=(("none", ""), ("full", "checkpointing")),
+    plain="none",
 )

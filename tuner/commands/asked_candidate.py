@@ -30,7 +30,7 @@ _OPTIONS = {
 """Axes that have an option of their own, whatever the workload."""
 _USUAL: dict[str, AxisValue] = {
     "kernel_version": "fast",
-    "gradient_checkpointing": False,
+    "gradient_checkpointing": "none",
     "mixed_precision": "bf16",
 }
 """Of Phase 8, where the options say nothing."""

@@ -42,7 +42,15 @@ _PHASE_NAMES = {
 @click.option("--vram", metavar="SIZE", help="Memory budget, for example 8GB. [the card's memory]")
 @click.option("--reserve", metavar="SIZE", help="Part left to other programs. [0]")
 @click.option("--kernel", "kernel_version", help="Kernel version. [phase8: fast]")
-@click.option("--checkpointing/--no-checkpointing", "gradient_checkpointing", default=None)
+@click.option(
+    "--checkpointing",
+    "gradient_checkpointing",
+    is_flag=False,
+    flag_value="full",
+    metavar="[none|full]",
+    help="What is computed again in the backward pass; full, where no value follows. [none]",
+)
+@click.option("--no-checkpointing", is_flag=True, hidden=True)  # as earlier versions had it
 @click.option("--precision", type=click.Choice(["bf16", "fp16", "none"]), help="[phase8: bf16]")
 @click.option("--mode", type=click.Choice(["train", "forward"]), default="train", show_default=True)
 @click.option("--variant", type=click.Choice(["phase8", "phase7"]), help="[phase8]")
@@ -62,6 +70,7 @@ def predict(
     gpu_file: Path | None,
     vram: str | None,
     reserve: str | None,
+    no_checkpointing: bool,
     calibrate: bool,
     as_json: bool,
     **chosen: Any,
@@ -74,6 +83,8 @@ def predict(
     from ..predict.store import PredictionStore
     from .asked_candidate import asked_candidate, check_card
 
+    if no_checkpointing:
+        chosen["gradient_checkpointing"] = "none"
     candidate = asked_candidate(**chosen)
     asked = chosen_profile(gpu, gpu_file)
     if calibrate and asked is not None:

@@ -15,7 +15,7 @@ function keep(row, isAsked) {
   const facts = [
     ["Run", row.run && `${row.run}, ${runOf(row).device}`], ["Model", `${row.model}${row.parameters === null ? "" : `, ${wide.format(row.parameters)} parameters`}`],
     ["Batch", row.batch], [cellTitle(), row.cell], ["Kernels", row.version], ["Precision", row.precision],
-    ["Checkpointing", row.checkpointing === null ? "" : row.checkpointing ? "yes" : "no"], ["Other settings", row.others], ["Mode", row.mode], ["Workload", row.workload], ["Throughput", rateOf(row)],
+    ["Checkpointing", row.checkpointing], ["Other settings", row.others], ["Mode", row.mode], ["Workload", row.workload], ["Throughput", rateOf(row)],
     ["Peak memory", row.peak_mb === null ? "not known" : `${wide.format(row.peak_mb)} MB${row.needs_mb > row.peak_mb ? `, ${wide.format(row.needs_mb)} with its margin` : ""}`],
     ["Energy", row.energy_mj === null ? "" : `${fine.format(row.energy_mj)} mJ/${itemOf(row)}`],
     ["Outcome", row.fits ? (row.predicted ? "predicted to fit" : "measured") : row.outcome.replaceAll("_", " ")],

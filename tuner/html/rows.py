@@ -29,7 +29,7 @@ class Row:
     run: the name of its run, empty where there is one. length: what its batch is multiplied by, such as the
     tokens of a sequence; None where the batch counts. cell: what beside the model throughput is compared
     within, such as that length, as a text. unit: of its rate.
-    checkpointing: None of a workload without it.
+    checkpointing: empty of a workload without it.
     low, high: of the tokens a second, a standard deviation around the mean where measured, else the interval
     that should hold nine of ten. minutes: from the beginning of the run to its end. needs_mb:
     what the budget has to hold. ledger: names and MB, in turn.
@@ -47,7 +47,7 @@ class Row:
     batch: int
     version: str
     precision: str
-    checkpointing: bool | None
+    checkpointing: str
     others: str
     unit: str
     parameters: int | None
@@ -97,7 +97,7 @@ def to_rows(records: Sequence[Record], results: Results, run: str = "") -> list[
                 batch=candidate.batch_size,
                 version=candidate.version,
                 precision=candidate.precision,
-                checkpointing=_flag(candidate, _CHECKPOINTING),
+                checkpointing=str(candidate.axes.get(_CHECKPOINTING, "")),
                 others=_others(candidate),
                 unit=rate_unit([candidate]),
                 parameters=measurement.parameters,
@@ -218,11 +218,6 @@ def cell_axes(candidate: Candidate) -> list[Axis]:
 def _cell(candidate: Candidate) -> str:
     said = (axis.say(candidate.axes[axis.name]) for axis in cell_axes(candidate))
     return " ".join(filter(None, said))
-
-
-def _flag(candidate: Candidate, name: str) -> bool | None:
-    value = candidate.axes.get(name)
-    return value if isinstance(value, bool) else None
 
 
 def _others(candidate: Candidate) -> str:

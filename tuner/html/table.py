@@ -40,7 +40,7 @@ class Headings:
                 [escape(", ".join(filter(None, (row.version, row.others)))) for row in rows],
             ),
             ("precision", "Precision", [escape(row.precision) for row in rows]),
-            ("checkpointing", "Checkpointing", [_YES[row.checkpointing] for row in rows]),
+            ("checkpointing", "Checkpointing", [escape(row.checkpointing) for row in rows]),
             ("mode", "Mode", [escape(row.mode) for row in rows]),
             ("rate", escape(self.unit.capitalize()), list(map(_rate, rows))),
             ("low", "Interval", list(map(_interval, rows))),
@@ -49,9 +49,6 @@ class Headings:
             ("outcome", "Outcome", [escape(_outcome(row)) for row in rows]),
         )
         return [(key, name, cells) for key, name, cells in named if any(cells) or not rows]
-
-
-_YES = {True: "yes", False: "no", None: ""}
 
 
 def number_cells(columns: Columns) -> str:

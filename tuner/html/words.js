@@ -41,8 +41,13 @@ function shapeOf(row) {
   return row.length === null ? [row.batch, cellOf(row)].filter(Boolean).join(", ") : `${row.batch}×${row.length}`;
 }
 
+function checkpointingOf(row) {
+  if (row.checkpointing === "" || row.checkpointing === "none") return "";
+  return row.checkpointing === "full" ? "checkpointing" : `${row.checkpointing} checkpointing`;
+}
+
 function settingsOf(row) {
-  return [row.version, row.others, row.precision, row.checkpointing ? "checkpointing" : ""].filter(Boolean).join(", ");
+  return [row.version, row.others, row.precision, checkpointingOf(row)].filter(Boolean).join(", ");
 }
 
 function rateOf(row) {

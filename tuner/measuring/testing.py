@@ -28,7 +28,7 @@ def formula(candidate: Candidate) -> tuple[float, int, int]:
     """
     parameters = _count(candidate, candidate.spec.parameters)
     tokens = candidate.items_per_step
-    checkpointing = candidate.axes.get("gradient_checkpointing") is True
+    checkpointing = candidate.axes.get("gradient_checkpointing") == "full"
     token_bytes = parameters**0.5 * (20 if checkpointing else 100)
     peak_bytes = int(16 * parameters + token_bytes * tokens)
     work_s = tokens * parameters * 6e-13 * (1.33 if checkpointing else 1.0)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
 from ..values.axes import AxisValue
-from ..values.candidate import Candidate, Mode, Precision
+from ..values.candidate import Candidate, Checkpointing, Mode, Precision
 from ..values.errors import UserInputError
 from ..values.workload_spec import known_spec
 from ..workloads.sources import workload_sources
@@ -33,7 +33,7 @@ class LineKey:
     variant: str
     n_seq: int
     kernel_version: str
-    gradient_checkpointing: bool
+    gradient_checkpointing: Checkpointing
     mixed_precision: Precision
     mode: Mode
     vocab_size: int

@@ -13,7 +13,7 @@ from ..values.errors import UserInputError
 from ..values.format_versions import FORMAT_KEY, later_format
 from .following import is_record_key
 
-FORMAT_VERSION = 2  # of attributes and values; the tables are Optuna's, which knows its own version
+FORMAT_VERSION = 3  # of attributes and values; the tables are Optuna's, which knows its own version
 METRIC_NAMES = ["tokens_per_s", "peak_bytes", "body_parameters"]
 DIRECTIONS = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE]
 

@@ -209,7 +209,7 @@ def predicted_record(
     device, versions = planned_device(profile), versions or driver_versions()
     return Record(
         digest=prediction.candidate.digest(),
-        candidate=prediction.candidate.to_dict(),
+        candidate=prediction.candidate.identity(),
         trial_number=number,
         attempt=0,
         started_at=at,

@@ -129,7 +129,7 @@ class _Line:
         rate, peak_bytes = forecast.tokens_per_s, self.needed_bytes(batch)
         return Record(
             digest=candidate.digest(),
-            candidate=candidate.to_dict(),
+            candidate=candidate.identity(),
             trial_number=0,
             attempt=0,
             started_at=at,

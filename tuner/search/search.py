@@ -236,7 +236,7 @@ class Search:
         told = self._knowledge.record_of(candidate) if self._knowledge.is_settled(candidate) else None
         record = Record(
             digest=candidate.digest(),
-            candidate=candidate.to_dict(),
+            candidate=candidate.identity(),
             trial_number=self._store.trial_of(candidate) if told is None else told.trial_number,
             attempt=attempt,
             started_at=started_at,

@@ -112,6 +112,14 @@ class Axes(Border):
             )
         return values
 
+    def recorded(self) -> dict[str, Any]:
+        """As `values`, each as digests count it."""
+        axes = self.spec.by_name
+        return {
+            name: tuple(map(axes[name].recorded, values)) if name in axes else values
+            for name, values in self.values().items()
+        }
+
 
 class Row(Border):
     """One row of a table: what it leaves out comes from `defaults`. Made by `row_class`, as `Axes`."""
@@ -177,7 +185,7 @@ def kind_of(axis: SpecAxis, spec: WorkloadSpec) -> Any:
     if axis.values and axis.name == spec.version_axis:  # names that are told apart, not a few words
         return Annotated[axis.kind, _known(axis.values)]
     if axis.values:
-        return Literal[axis.values]
+        return Annotated[Literal[axis.values], BeforeValidator(axis.read)]
     if axis.kind is int:
         least = None if axis.minimum is None else axis.minimum - 1
         return Annotated[int, Field(gt=least, le=axis.maximum)]

@@ -206,7 +206,7 @@ def _defaults(border: Border) -> dict[str, Any]:
 
 
 def _identity(product: Axes) -> dict[str, Any]:
-    counts = identity(product.values(), first=product.spec.counted, defaults=_defaults(product))
+    counts = identity(product.recorded(), first=product.spec.counted, defaults=_defaults(product))
     return counts if product.workload is None else counts | {"workload": product.workload}
 
 

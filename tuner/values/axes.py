@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 AxisValue = str | int | float | bool
 
@@ -22,9 +23,13 @@ class Axis:
     is_later: candidates of this workload were on disks before there was the axis, so that it counts for a
     digest only away from its default.
 
+    flags: the values that were false and true before the axis had words: those are read as these, and these
+    are recorded, and counted in digests, as those.
+
     title: heading of its column. word: how a value reads in a line, for example `vocab{}`; of a truth, the
-    word where it is true. phrase: the same in a sentence, for example `sequence {}`. is_quiet: the default
-    goes without saying. plain: the value that others are compared with.
+    word where it is true. phrase: the same in a sentence, for example `sequence {}`. said: values that read
+    otherwise in both, each with its words. is_quiet: the default goes without saying. plain: the value that
+    others are compared with.
     """
 
     name: str
@@ -38,9 +43,11 @@ class Axis:
     is_cell_key: bool = False
     is_of_model: bool = False
     is_later: bool = False
+    flags: tuple[str, ...] = ()
     title: str = ""
     word: str = "{}"
     phrase: str = ""
+    said: tuple[tuple[AxisValue, str], ...] = ()
     is_quiet: bool = False
     plain: AxisValue | None = None
 
@@ -53,6 +60,14 @@ class Axis:
                 self.maximum is None or value <= self.maximum
             )
         return True
+
+    def read(self, value: Any) -> Any:
+        """A value as candidates have it, of one in any spelling; what cannot be one comes back."""
+        return self.flags[value] if self.flags and isinstance(value, bool) else value
+
+    def recorded(self, value: AxisValue) -> AxisValue:
+        """A value as records have it, and digests count it."""
+        return bool(self.flags.index(value)) if value in self.flags else value
 
     def say(self, value: AxisValue) -> str:
         """A value as a word of a line; empty where it goes without saying."""
@@ -72,6 +87,9 @@ class Axis:
         return self.title or self.name.replace("_", " ").capitalize()
 
     def _filled(self, form: str, value: AxisValue) -> str:
+        for known, words in self.said:
+            if value == known:
+                return words
         if isinstance(value, bool):
             return form.replace("{}", self.name) if value else ""
         return "" if self.is_quiet and value == self.default else form.format(value)

@@ -13,6 +13,7 @@ from .axes import Axis, AxisValue, AxisValues
 from .workload_spec import FIELDS_OF_ALL, WorkloadSpec, known_spec
 
 Precision = Literal["bf16", "fp16", "none"]
+Checkpointing = Literal["none", "full"]
 Mode = Literal["train", "forward"]
 DEFAULT_WORKLOAD = "phase8"
 DEFAULT_VOCAB_SIZE = 50257
@@ -142,20 +143,21 @@ class Candidate:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Inverse of `to_dict`; an axis that was not there yet has its default.
+        """Inverse of `to_dict` and `identity`; an axis that was not there yet has its default.
 
         Raises: TypeError where a field is missing or unknown.
         """
         return cls(**data)
 
     def identity(self) -> dict[str, Any]:
-        """The fields that tell it from others: those that always counted, and later ones that are set."""
+        """The fields that tell it from others, as records have them: those that always counted, and later
+        ones that are set."""
         spec = self.spec
-        counted = spec.counted
+        counted, axes = spec.counted, spec.by_name
         return {
-            name: value
+            name: axes[name].recorded(value) if name in axes else value
             for name, value in self.to_dict().items()
-            if name in counted or value != spec.by_name[name].default
+            if name in counted or value != axes[name].default
         }
 
     def digest(self) -> str:
@@ -196,8 +198,8 @@ class Candidate:
         return self.axes.text("kernel_version")
 
     @property
-    def gradient_checkpointing(self) -> bool:
-        return self.axes.flag("gradient_checkpointing")
+    def gradient_checkpointing(self) -> Checkpointing:
+        return cast(Checkpointing, self.axes.text("gradient_checkpointing"))
 
     @property
     def mixed_precision(self) -> Precision:

@@ -101,7 +101,7 @@ class WorkloadSpec:
             )
         found: dict[str, AxisValue] = {}
         for name, axis in self.by_name.items():
-            value = given.get(name, axis.default)
+            value: AxisValue | None = axis.read(given.get(name, axis.default))
             if value is None:
                 raise TypeError(f"{self.name}: expected a value of {name}, got none")
             found[name] = value

@@ -8,11 +8,18 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveInt, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
-from ..values.candidate import Candidate, Precision
+from ..values.candidate import Candidate, Checkpointing, Precision
 from ..values.measurement import Border
 from ..values.workload_spec import SPECS, known_spec
 
@@ -20,6 +27,22 @@ if TYPE_CHECKING:
     import torch
 
     from .trainer import Generator, Trainer
+
+
+_FLAGS: dict[object, object] = {False: "none", True: "full"}
+_WRITTEN = {word: flag for flag, word in _FLAGS.items()}
+
+
+def _written(word: Checkpointing) -> object:
+    return _WRITTEN.get(word, word)
+
+
+_Checkpointing = Annotated[
+    Checkpointing,
+    BeforeValidator(lambda value: _FLAGS[value] if isinstance(value, bool) else value),
+    PlainSerializer(_written),
+]
+"""In files `none` and `full` are false and true, as earlier versions wrote and read them."""
 
 
 class Measured(Border):
@@ -100,7 +123,7 @@ class TrainingSettings(Border, ABC):
     workload: str
     model: str = Field(default="custom", min_length=1)
     vocab_size: PositiveInt = 50257
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: _Checkpointing = "none"
     mixed_precision: Precision = "none"
     measured: Measured | None = None
     predicted: Predicted | None = None

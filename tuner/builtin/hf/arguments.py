@@ -29,7 +29,7 @@ def training_arguments(candidate: Candidate) -> dict[str, Any]:
         "output_dir": "output",
         "per_device_train_batch_size": candidate.batch_size,
         "gradient_accumulation_steps": 1,
-        "gradient_checkpointing": axes.flag("gradient_checkpointing"),
+        "gradient_checkpointing": axes.text("gradient_checkpointing") == "full",
         "gradient_checkpointing_kwargs": {"use_reentrant": False},
         "bf16": precision == "bf16",
         "fp16": precision == "fp16",

@@ -92,7 +92,7 @@ def _model(config: Any, axes: AxisValues) -> nn.Module:
     model: Any = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype, **arguments)
     if model.loss_type is None:  # of a class whose name does not say it, for which the loss is guessed aloud
         model.loss_type = "ForCausalLM"
-    if axes.flag("gradient_checkpointing"):
+    if axes.text("gradient_checkpointing") == "full":
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     lora = lora_arguments(axes)
     if lora is not None:

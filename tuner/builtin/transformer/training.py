@@ -47,7 +47,7 @@ def training_of(
     token_loss = loss_named(str(loss_name))
     torch.manual_seed(seed)
     with device:
-        model = Transformer(config, gradient_checkpointing=bool(axes["gradient_checkpointing"]))
+        model = Transformer(config, gradient_checkpointing=axes["gradient_checkpointing"] == "full")
 
     # Of the losses only the dense one gains by it: the others are loops, or kernels of their own
     is_compiled, is_dense = axes["kernel_version"] == "compiled", loss_name == "dense"
