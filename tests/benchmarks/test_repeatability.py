@@ -17,6 +17,7 @@ from phase8_tune.benchmarks import repeatability
 from phase8_tune.benchmarks.drawn_models import MODELS
 from phase8_tune.benchmarks.repeatability import draw, in_turn, measure_pairs, read_pairs
 from phase8_tune.benchmarks.repeatability_report import Pair, report_of, summary_of
+from phase8_tune.tests.exit_codes import exit_code
 from phase8_tune.tuner.measuring.measurer import Measurer
 from phase8_tune.tuner.measuring.testing import FormulaMeasurer
 from phase8_tune.tuner.values.candidate import Candidate
@@ -152,11 +153,7 @@ def test_only_pairs_of_the_same_gpu_and_software_are_kept(
 
 def benchmark(monkeypatch: pytest.MonkeyPatch, *options: str) -> int:
     monkeypatch.setattr(sys, "argv", ["repeatability", "--device", "cpu", *options])
-    try:
-        repeatability.main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
+    return exit_code(lambda: repeatability.main())
 
 
 def test_on_a_cpu_with_the_real_worker_and_again(

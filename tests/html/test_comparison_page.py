@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from phase8_tune.tests.exit_codes import exit_code
 from phase8_tune.tuner.cli import main
 from phase8_tune.tuner.records.run_directory import RunInfo
 from phase8_tune.tuner.report.comparison_page import render_comparison_page
@@ -113,11 +114,7 @@ def test_a_run_is_chosen_and_a_configuration_says_whose_it_is(browser: Chromium)
 
 
 def compare(*arguments: str) -> int:
-    try:
-        main(["compare", *arguments])
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
+    return exit_code(lambda: main(["compare", *arguments]))
 
 
 def test_it_is_written_beside_the_second_run_or_where_it_is_asked_for(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from phase8_tune.tests.exit_codes import exit_code
 from phase8_tune.tuner.commands.train import main
 
 from .training_runs import SETTINGS, Result, Run
@@ -33,11 +34,7 @@ def run(folder: Path, capsys: pytest.CaptureFixture[str]) -> Run:
             "--log-every",
             "1",
         ]
-        code = 0
-        try:
-            main([*command, *map(str, arguments)])
-        except SystemExit as end:
-            code = int(end.code or 0)
+        code = exit_code(lambda: main([*command, *map(str, arguments)]))
         told = capsys.readouterr()
         return Result(code, told.out, told.err)
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from phase8_tune.phase8.model import Phase8Model
+from phase8_tune.tests.exit_codes import exit_code
 from phase8_tune.tuner.builtin.phase8.settings import Phase8Settings
 from phase8_tune.tuner.commands.generate import main
 from phase8_tune.tuner.training.checkpoint import Checkpoint, Progress, Tokenization, write_weights
@@ -58,9 +59,5 @@ def generated(
 ) -> Result:
     """The command on the CPU."""
     capsys.readouterr()
-    code: object = 0
-    try:
-        main([str(path), "--prompt", prompt, "--device", "cpu", *map(str, arguments)])
-    except SystemExit as end:
-        code = end.code
+    code = exit_code(lambda: main([str(path), "--prompt", prompt, "--device", "cpu", *map(str, arguments)]))
     return Result(code, *capsys.readouterr())

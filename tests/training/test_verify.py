@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from phase8_tune.tests.exit_codes import exit_code
 from phase8_tune.tuner.builtin.phase8.settings import Phase8Settings
 from phase8_tune.tuner.cli import main
 from phase8_tune.tuner.training import verification
@@ -97,11 +98,7 @@ def write(path: Path, promise: Measured | Predicted) -> None:
 
 
 def verify(capsys: pytest.CaptureFixture[str], *arguments: object) -> Result:
-    code = 0
-    try:
-        main(["verify", *map(str, arguments)])
-    except SystemExit as end:
-        code = int(end.code or 0)
+    code = exit_code(lambda: main(["verify", *map(str, arguments)]))
     told = capsys.readouterr()
     return Result(code, told.out, told.err)
 

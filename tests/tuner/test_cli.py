@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from phase8_tune.tests.exit_codes import exit_code
 from phase8_tune.tuner.cli import main
 from phase8_tune.tuner.measuring.testing import FormulaMeasurer
 from phase8_tune.tuner.places import here
@@ -79,11 +80,7 @@ def use_devices(monkeypatch: pytest.MonkeyPatch, prepare: Callable[[Device], Non
 
 
 def tune(*arguments: str) -> int:
-    try:
-        main(["--vram", "1GB", "--device", "cpu", "--study", "tiny.yaml", *arguments])
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
+    return exit_code(lambda: main(["--vram", "1GB", "--device", "cpu", "--study", "tiny.yaml", *arguments]))
 
 
 def test_a_run_leaves_every_file(

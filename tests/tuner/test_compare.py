@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from phase8_tune.tests.exit_codes import exit_code
 from phase8_tune.tuner.cli import main
 from phase8_tune.tuner.records.compare import Comparison, Pair, compare_runs, rate_interval
 from phase8_tune.tuner.records.frontier import Point, to_points
@@ -208,11 +209,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def compare(*arguments: str) -> int:
-    try:
-        main(["compare", *arguments])
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
+    return exit_code(lambda: main(["compare", *arguments]))
 
 
 def test_the_command_says_what_changed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

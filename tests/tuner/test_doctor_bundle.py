@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from phase8_tune.tests.exit_codes import exit_code
 from phase8_tune.tuner.cli import main
 from phase8_tune.tuner.doctor import bundle as bundles
 from phase8_tune.tuner.doctor import gather
@@ -74,11 +75,7 @@ def facts(home: Path, monkeypatch: pytest.MonkeyPatch) -> Facts:
 
 
 def doctor(*arguments: str) -> int:
-    try:
-        main(["doctor", *arguments])
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
+    return exit_code(lambda: main(["doctor", *arguments]))
 
 
 def read(path: Path) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from phase8_tune.tests.exit_codes import exit_code
 from phase8_tune.tuner.cli import main
 from phase8_tune.tuner.measuring.testing import FormulaMeasurer
 from phase8_tune.tuner.places import here
@@ -37,11 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def tune(*options: str) -> int:
-    try:
-        main(["--vram", "8GB", "--device", "cpu", "--study", "s.yaml", *options])
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
+    return exit_code(lambda: main(["--vram", "8GB", "--device", "cpu", "--study", "s.yaml", *options]))
 
 
 def test_options_change_the_study_and_its_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import optuna
 import pytest
 
+from phase8_tune.tests.exit_codes import exit_code
 from phase8_tune.tuner.cli import main
 from phase8_tune.tuner.commands import planned_run as planning
 from phase8_tune.tuner.machine import devices
@@ -49,11 +50,7 @@ def place(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def tune(*arguments: str) -> int:
-    try:
-        main(["--vram", "2GB", "--study", "tiny.yaml", *arguments])
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
+    return exit_code(lambda: main(["--vram", "2GB", "--study", "tiny.yaml", *arguments]))
 
 
 def refuse(*_: Any, **__: Any) -> Any:

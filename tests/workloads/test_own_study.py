@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from phase8_tune.tests.exit_codes import exit_code
 from phase8_tune.tuner.cli import main
 from phase8_tune.tuner.records.journal import read_records
 from phase8_tune.tuner.values import workload_spec
@@ -32,11 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: str) -> int:
-    try:
-        main(list(arguments))
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    return 0
+    return exit_code(lambda: main(list(arguments)))
 
 
 def search(folder: Path, factory: str, batches: str) -> tuple[int, list[dict[str, str]]]:

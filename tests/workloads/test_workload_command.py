@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from phase8_tune.tests.exit_codes import exit_code
 from phase8_tune.tuner.cli import main
 from phase8_tune.tuner.values.workload_spec import note_spec
 from phase8_tune.tuner.workloads.reading import describe
@@ -25,11 +26,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: str) -> int:
-    try:
-        main(["workload", *arguments])
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    return 0
+    return exit_code(lambda: main(["workload", *arguments]))
 
 
 def tried(
