@@ -1,13 +1,16 @@
 """Every operation in every version against the best public alternative, on the same inputs, interleaved.
 
-    python -m phase8_tune.benchmarks.kernels [--operations …] [--output DIR]
+    python -m phase8_tune.benchmarks.kernels [--operations …] [--smaller-blocks] [--output DIR]
 
-A version is timed only where the gate passes here. Prints a table for people and one JSON line for machines.
+A version is timed only where the gate passes here. --smaller-blocks: `fast` once more, with the blocks that
+it has where shared memory is least: what they cost a card that must take them. Prints a table for people
+and one JSON line for machines.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +19,12 @@ from typing import Any
 import torch
 from tabulate import tabulate
 
+from ..kernels.device_limits import (
+    SMALLEST_SHARED_MEMORY_BYTES,
+    assuming_limits,
+    multiprocessor_count,
+    shared_memory_limit,
+)
 from ..kernels.gate import check_operation
 from ..kernels.gate_draws import GateInputs, GateShape
 from ..kernels.gate_inputs import draw_inputs
@@ -40,6 +49,7 @@ _HEADERS = (
     "of FLOP/s",
 )
 _FLOAT32 = frozenset({"bk_scan", "rank_scan"})
+_SMALLER = f"fast within {SMALLEST_SHARED_MEMORY_BYTES:,} bytes"
 
 
 def least_work(operation: str, s: GateShape, form: int) -> tuple[float, float]:
@@ -63,8 +73,16 @@ def least_work(operation: str, s: GateShape, form: int) -> tuple[float, float]:
     return table[operation]
 
 
+def _limits(label: str) -> contextlib.AbstractContextManager[None]:
+    """Inside, kernels have the blocks that the label says."""
+    if label != _SMALLER:
+        return contextlib.nullcontext()
+    processors = multiprocessor_count(torch.device("cuda"))
+    return assuming_limits(shared_memory_bytes=SMALLEST_SHARED_MEMORY_BYTES, multiprocessors=processors)
+
+
 def _calls(
-    function: Callable[..., Any], inputs: GateInputs, dtype: torch.dtype
+    label: str, function: Callable[..., Any], inputs: GateInputs, dtype: torch.dtype
 ) -> tuple[Callable[[], object], Callable[[], object]]:
     """(forward under no_grad, forward and backward) of one implementation on its own leaves."""
     leaves = {
@@ -73,24 +91,27 @@ def _calls(
         for name, leaf in group.items()
     }
     arguments = inputs.arguments(leaves, dtype)
-    with torch.no_grad():
+    with torch.no_grad(), _limits(label):
         outputs = function(*arguments)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     cotangents = [torch.randn_like(output) for output in outputs]
 
     def forward() -> object:
-        with torch.no_grad():
+        with torch.no_grad(), _limits(label):
             return function(*arguments)
 
     def train() -> object:
-        result = function(*inputs.arguments(leaves, dtype))
-        result = result if isinstance(result, tuple) else (result,)
-        return torch.autograd.grad(result, list(leaves.values()), cotangents, allow_unused=True)
+        with _limits(label):
+            result = function(*inputs.arguments(leaves, dtype))
+            result = result if isinstance(result, tuple) else (result,)
+            return torch.autograd.grad(result, list(leaves.values()), cotangents, allow_unused=True)
 
     return forward, train
 
 
-def measure(operation: str, name: str, ceiling: dict[str, float], with_anchors: bool) -> list[dict[str, Any]]:
+def measure(
+    operation: str, name: str, ceiling: dict[str, float], *, with_anchors: bool, with_smaller: bool
+) -> list[dict[str, Any]]:
     """All versions and anchors of an operation at one size."""
     shape = SHAPES[name]
     dtype = torch.float32 if operation in _FLOAT32 else torch.bfloat16
@@ -118,10 +139,12 @@ def measure(operation: str, name: str, ceiling: dict[str, float], with_anchors: 
                 found.append({"version": version, "skipped": "the gate fails"})
             elif function not in functions.values():  # versions may share an implementation
                 functions[version] = function
+        if with_smaller and "fast" in functions:
+            functions[_SMALLER] = functions["fast"]
         others = anchors(operation, shape) if with_anchors else {}
         for label, anchor in (functions | others).items():
             try:
-                forward[label], train[label] = calls = _calls(anchor, inputs, dtype)
+                forward[label], train[label] = calls = _calls(label, anchor, inputs, dtype)
                 for call in calls:
                     call()
             except Exception as error:  # an anchor that cannot run is reported, not hidden
@@ -171,14 +194,24 @@ def main() -> None:
     parser.add_argument("--operations", nargs="*", default=list(OPERATIONS))
     parser.add_argument("--sizes", nargs="*", default=list(SHAPES))
     parser.add_argument("--no-anchors", action="store_true")
+    parser.add_argument("--smaller-blocks", action="store_true")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
+    device = torch.device("cuda")
+    if arguments.smaller_blocks and shared_memory_limit(device) == SMALLEST_SHARED_MEMORY_BYTES:
+        parser.error("--smaller-blocks: this card has the least shared memory itself; leave it out")
     ceiling = ceilings()
     torch.cuda.empty_cache()
     results: dict[str, Any] = {"environment": environment(), "ceilings": ceiling, "entries": []}
     for operation in arguments.operations:
         for name in arguments.sizes:
-            results["entries"] += measure(operation, name, ceiling, not arguments.no_anchors)
+            results["entries"] += measure(
+                operation,
+                name,
+                ceiling,
+                with_anchors=not arguments.no_anchors,
+                with_smaller=arguments.smaller_blocks,
+            )
             if arguments.output is not None:  # what is measured is kept if a later one does not end
                 arguments.output.mkdir(parents=True, exist_ok=True)
                 (arguments.output / "results.json").write_text(

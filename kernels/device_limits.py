@@ -40,7 +40,7 @@ _assumed: tuple[int, int] | None = None
 def assuming_limits(*, shared_memory_bytes: int, multiprocessors: int) -> Iterator[None]:
     """Inside, every tensor counts as being on a GPU with these limits: for tracing without the GPU.
 
-    Only for operations that are traced and not run.
+    What is run and not traced needs a GPU that has no less.
     """
     global _assumed
     before, _assumed = _assumed, (shared_memory_bytes, multiprocessors)
