@@ -7,7 +7,7 @@ const page = { data: JSON.parse($("data").textContent), kept: null, answering: [
 
 function unpack() {
   const { columns, rows, settings, texts } = page.data;
-  const isText = new Set(["run", "workload", "mode", "model", "cell", "version", "precision", "others", "unit", "outcome", "note"]);
+  const isText = new Set(["run", "workload", "mode", "model", "cell", "version", "precision", "checkpointing", "others", "unit", "outcome", "note"]);
   page.rows = rows.map((cells, index) => {
     const row = { index };
     columns.forEach((name, place) => { row[name] = isText.has(name) ? texts[cells[place]] : cells[place]; });
