@@ -12,12 +12,13 @@ from .commands.frontier import frontier
 from .commands.gpus import gpus
 from .commands.predict import predict
 from .commands.recommend import recommend
+from .commands.report import report
 from .commands.tune import tune
 from .commands.verify import verify
 from .commands.workload import workload
 
 cli = tune
-for command in (frontier, recommend, compare, dashboard, gpus, predict, verify, doctor, workload):
+for command in (frontier, recommend, report, compare, dashboard, gpus, predict, verify, doctor, workload):
     cli.add_command(command)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from phase8_tune.tests.tuner.outlooks import outlook_of
 from phase8_tune.tests.tuner.report_records import make_candidate, make_record
 from phase8_tune.tests.tuner.search_bench import BUDGET_BYTES
 from phase8_tune.tests.tuner.test_report import make_facts, section, table
-from phase8_tune.tuner.goals.what_if import GIB, budgets_around
+from phase8_tune.tuner.goals.what_if import GIB, beside_own, budgets_around
 from phase8_tune.tuner.predict.outlook import Outlook
 from phase8_tune.tuner.predict.rate.profiles import gpu_profile
 from phase8_tune.tuner.records.frontier import Point, to_points
@@ -99,11 +100,34 @@ def test_report_and_page_tell_what_more_memory_gives_and_the_frontier_of_other_c
     assert "predicted, against what is predicted now." in answer
     assert "Twice the sequence: no configuration of this model in this run fits it." in answer
     head, balanced, *models = table(section(report, "## Under other budgets (predicted)"))
-    assert head == ["Model", "4GB", "6GB", "8GB", "12GB", "16GB", "24GB"]
+    assert head == ["Model", "4GB", "6GB", "8GB (this run)", "12GB", "16GB", "24GB"]
     assert balanced[0] == "balanced"
     assert [row[0] for row in models] == ["small", "medium"]
-    assert [cell.rpartition(" ")[2] for cell in models[0][1:]][:3] == ["~1,960", "~1,970", "~1,980"]
+    # Under its own budget the run knows what it measured.
+    assert balanced[3] == "small 90×512 2,100"
+    assert [cell.rpartition(" ")[2] for cell in models[0][1:]][:4] == ["~1,960", "~1,970", "2,100", "~1,990"]
+    assert [cell == "-" for cell in models[1][1:]] == [False, False, True, False, False, False]
     assert "Under other budgets (predicted)" in render_page(results, facts)
     without = render_report(results, make_facts())
     assert "Under other budgets" not in without
-    assert "1 GB more: nothing is predicted, as this run keeps nothing of other budgets: " in without
+    assert "1 GB more: nothing is predicted, as of other budgets this run keeps nothing: " in without
+
+
+def test_of_a_plan_its_own_points_stand_where_they_fit() -> None:
+    """Or its table would name another batch under its own budget than its answer does."""
+    roughly = {
+        size * GIB: to_points(estimate_under([outlook()], BUDGET_BYTES, CARD, [size * GIB], AT))
+        for size in (4, 8, 12)
+    }
+    followed = [
+        replace(point, peak_bytes=point.peak_bytes + 1, tokens_per_s=7.0)
+        for point in (max(points, key=lambda p: p.peak_bytes) for points in roughly.values())
+    ][:2]
+    found = beside_own(roughly, followed, 8 * GIB)
+    assert found[8 * GIB] == followed
+    assert [p for p in found[4 * GIB] if p.tokens_per_s == 7.0] == followed[:1]
+    assert [p for p in found[12 * GIB] if p.tokens_per_s == 7.0] == followed
+    for points in found.values():
+        assert len({point.record.digest for point in points}) == len(points)
+    measured = to_points([make_record(make_candidate(batch_size=90), tokens_per_s=2100)])
+    assert beside_own(roughly, measured, 8 * GIB) == roughly

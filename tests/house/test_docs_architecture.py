@@ -17,6 +17,7 @@ from phase8_tune.tuner.predict import kept_answers
 from phase8_tune.tuner.predict.fit import line_files
 from phase8_tune.tuner.predict.lines import LineKey
 from phase8_tune.tuner.records import run_directory, study_format
+from phase8_tune.tuner.report import kept_facts
 from phase8_tune.tuner.search import plan_summary
 from phase8_tune.tuner.training import checkpoint, settings
 from phase8_tune.tuner.values import errors
@@ -34,6 +35,7 @@ VERSIONS = {  # row of the table of formats → the code's own
     "record": RECORD_FORMAT_VERSION,
     "study database": study_format.FORMAT_VERSION,
     "plan": plan_summary.PLAN_FORMAT_VERSION,
+    "report": kept_facts.FORMAT_VERSION,
     "settings": settings.FORMAT_VERSION,
     "checkpoint": checkpoint.FORMAT_VERSION,
     "cache of lines": line_files._FORMAT,

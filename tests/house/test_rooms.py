@@ -97,6 +97,7 @@ print([name for name in ("torch", "triton", "ray", "psycopg") if name in sys.mod
         ("phase8_tune.tuner.cli", ["--help"]),
         ("phase8_tune.tuner.cli", ["frontier", "none"]),
         ("phase8_tune.tuner.cli", ["recommend", "finished", "--what-if"]),
+        ("phase8_tune.tuner.cli", ["report", "finished"]),
         ("phase8_tune.tuner.cli", ["compare", "finished", "other"]),
         ("phase8_tune.tuner.cli", ["gpus", "--json"]),
         ("phase8_tune.tuner.cli", ["doctor", "--json"]),

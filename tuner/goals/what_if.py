@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..records.frontier import Point
@@ -19,6 +19,25 @@ BUDGETS_BYTES = tuple(size * GIB for size in (4, 6, 8, 12, 16, 24))
 def budgets_around(budget_bytes: int) -> list[int]:
     """The budgets of what is predicted for a run of one: those of common cards, its own, and 1 GB more."""
     return sorted({*BUDGETS_BYTES, budget_bytes, budget_bytes + GIB})
+
+
+def beside_own(
+    predicted: Mapping[int, Sequence[Point]], own: Sequence[Point], budget_bytes: int
+) -> dict[int, list[Point]]:
+    """What is predicted under each budget, where a plan's own points stand wherever they fit.
+
+    They were followed one by one, and under the plan's own budget they are all that there is. Of a search
+    the own points were measured: they stand beside no prediction, and what is predicted stays as it is.
+    """
+    planned = [point for point in own if point.record.measurement.predicted is not None]
+    if not planned:
+        return {size: list(points) for size, points in predicted.items()}
+    names = {point.record.digest for point in planned}
+    return {
+        size: [point for point in planned if needed_bytes(point) <= size]
+        + [point for point in points if size != budget_bytes and point.record.digest not in names]
+        for size, points in predicted.items()
+    }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

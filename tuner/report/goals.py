@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from ..goals.filters import Filters
 from ..goals.goals import Answer
 from ..goals.loss import Horizon
+from ..goals.what_if import beside_own
 from ..goals.wording import caveats, compare, describe_figures, reasons
 from ..html.facts import GoalWords, Section
 from ..records.frontier import Point
@@ -40,13 +41,17 @@ def _words(
     answer: Answer, points: Sequence[Point], budget_bytes: int, estimates: Estimates, run: str
 ) -> GoalWords:
     filters, horizon = Filters(), Horizon()
+    device = answer.point.record.measurement.device
+    is_cpu = device is not None and device.kind == "cpu"
     changes = changes_of(
         points,
         answer,
         horizon,
         budget_bytes,
-        more=more_of(estimates, answer.goal, horizon, budget_bytes),
-        not_predicted="this run keeps nothing of other budgets: phase8-tune recommend RUN --what-if does it",
+        more=more_of(beside_own(estimates, points, budget_bytes), answer.goal, horizon, budget_bytes),
+        not_predicted="it is of a CPU"
+        if is_cpu
+        else "of other budgets this run keeps nothing: phase8-tune report RUN --what-if adds it",
     )
     return GoalWords(
         goal=answer.goal,

@@ -22,7 +22,7 @@ def render_report(results: Results, facts: RunFacts) -> str:
         _section(answer_section(results, facts), is_paragraph=True),
         _section(goals_section(results)),
         _section(models(results, facts), is_paragraph=True),
-        _section(budgets_section(facts.estimates), is_paragraph=True),
+        _section(budgets_section(facts.estimates, results.points, facts.budget_bytes), is_paragraph=True),
         *(_section(section) for section in sections_after_the_models(results, facts)),
         f"## Reproduce\n\n```bash\n{again}\n```\n",
     ]

@@ -10,6 +10,7 @@ from ..records.results import Results
 from ..values.atomic_write import write_atomically
 from ..values.errors import UserInputError
 from .facts import RunFacts
+from .kept_facts import FILE, keep_facts
 from .markdown import render_report
 from .page import render_page
 from .picture import draw_frontier
@@ -24,8 +25,8 @@ def write_outputs(
     *,
     is_early: bool = False,
 ) -> list[Path]:
-    """Write recommended/*.yaml (one a model and one a goal), report.md, trials.csv, and, at the end of a run,
-    report.html, frontier.svg and frontier.png; the paths of the recommendations.
+    """Write recommended/*.yaml (one a model and one a goal), report.json, report.md, trials.csv, and, at the
+    end of a run, report.html, frontier.svg and frontier.png; the paths of the recommendations.
 
     recommended: what they are; None: those of the results. is_early: the run goes on, which drawing would
     hold up for two seconds.
@@ -34,8 +35,10 @@ def write_outputs(
     points = results.recommended if recommended is None else recommended
     root = facts.run_root
     written = write_recommended(results, points, root / "recommended")
-    path = root / "report.md"
+    path = root / FILE
     try:
+        keep_facts(facts)
+        path = root / "report.md"
         write_atomically(path, render_report(results, facts))
         path = root / "trials.csv"
         write_atomically(path, render_csv(results.records, results.frontier))

@@ -22,6 +22,7 @@ def render_page(results: Results, facts: RunFacts) -> str:
     goals = told_answers(results, facts.budget_bytes, facts.estimates)
     which = "was measured" if facts.plan is None else "is in the study"
     lead = [] if facts.plan is None else [f"**{ALL_PREDICTED}**"]
+    budgets = budgets_section(facts.estimates, results.points, facts.budget_bytes)
     lead += [] if goals else [f"No training configuration that {which} fits the budget."]
     return render_html(
         [run],
@@ -30,7 +31,7 @@ def render_page(results: Results, facts: RunFacts) -> str:
             lead=Section(title=f"The answer for {format_budget(facts.budget_bytes)}", lines=tuple(lead)),
             goals=goals,
             models=models(results, facts),
-            before=tuple(section for section in (budgets_section(facts.estimates),) if section.rows),
+            before=(budgets,) if budgets.rows else (),
             after=(
                 goals_section(results),
                 *sections_after_the_models(results, facts),

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..goals.goals import Answer, Goal, find_answer
 from ..goals.loss import Horizon, by_model
-from ..goals.what_if import BUDGETS_BYTES, GIB, Doubled, double_context, with_budget
+from ..goals.what_if import BUDGETS_BYTES, GIB, Doubled, beside_own, double_context, with_budget
 from ..goals.wording import compare, describe_point
 from ..html.facts import Section
 from ..records.frontier import Point
@@ -63,7 +63,9 @@ class Changes:
         before, after = self.more
         if before is None or after is None:
             return "nothing is predicted to answer this"
-        return f"{_change(before.point, after.point)}; predicted, against what is predicted now"
+        is_plan = self.answer.point.record.measurement.predicted is not None
+        against = "" if is_plan else ", against what is predicted now"
+        return f"{_change(before.point, after.point)}; predicted{against}"
 
     def _doubled(self) -> str:
         if self.doubled is None:
@@ -108,38 +110,51 @@ def more_of(
     return before, after
 
 
-def budgets_section(predicted: Mapping[int, Sequence[Point]]) -> Section:
-    """What is predicted for the budgets of common cards: the answer for `balanced`, each model's fastest."""
-    shown = {size: [*filter(is_trainable, predicted[size])] for size in BUDGETS_BYTES if size in predicted}
-    headers, rows, align = budgets_table(shown)
-    if not rows:
+def budgets_section(
+    predicted: Mapping[int, Sequence[Point]], own: Sequence[Point], budget_bytes: int
+) -> Section:
+    """The answer for `balanced` and each model's fastest: predicted for the budgets of common cards, and
+    beside them what the run itself found under its own."""
+    if not predicted:
         return Section(title="")
-    balanced = [find_answer(points, Goal.BALANCED, Horizon()) for points in shown.values()]
-    first = [
-        "balanced",
-        *("-" if a is None else f"{a.point.candidate.model} {_cell(a.point)}" for a in balanced),
-    ]
+    shown = other_budgets(predicted, own, budget_bytes)
+    headers, rows, align = budgets_table(shown, budget_bytes)
+    balanced = (find_answer(points, Goal.BALANCED, Horizon()) for points in shown.values())
+    first = ("balanced", *("-" if answer is None else _named(answer.point) for answer in balanced))
     return Section(
         title="Under other budgets (predicted)",
         lines=(
             "For the same study and card, or one as fast with more memory: the answer for `balanced`, and "
-            "the fastest of each model with its tokens/s. Nothing of it was measured, and the batches are "
-            "rough; `phase8-tune recommend RUN --what-if` follows every one.",
+            "the fastest of each model with its tokens/s. Under its own budget it is what this run found. "
+            "What has a ~ is predicted, of other budgets with rough batches; `phase8-tune recommend RUN "
+            "--what-if` follows every one.",
         ),
-        rows=(tuple(headers), tuple(first), *map(tuple, rows)),
+        rows=(tuple(headers), first, *map(tuple, rows)),
         align=align,
     )
 
 
-def budgets_table(predicted: Mapping[int, Sequence[Point]]) -> tuple[list[str], list[list[str]], str]:
-    """The fastest of each model under each budget, the smallest model first."""
-    models = {size: by_model(filter(is_trainable, points)) for size, points in predicted.items()}
-    sizes = {name: points[0].body_parameters for found in models.values() for name, points in found.items()}
+def other_budgets(
+    predicted: Mapping[int, Sequence[Point]], own: Sequence[Point], budget_bytes: int
+) -> dict[int, list[Point]]:
+    """The training points of each column of the table: common budgets, and those of the run under its own."""
+    found = beside_own(predicted, own, budget_bytes)
+    columns = {size: found[size] for size in BUDGETS_BYTES if size in found} | {budget_bytes: list(own)}
+    return {size: [*filter(is_trainable, columns[size])] for size in sorted(columns)}
+
+
+def budgets_table(
+    found: Mapping[int, Sequence[Point]], budget_bytes: int
+) -> tuple[list[str], list[list[str]], str]:
+    """The fastest of each model under each budget, the smallest model first. budget_bytes: the run's own."""
+    models = {size: by_model(points) for size, points in found.items()}
+    sizes = {name: points[0].body_parameters for own in models.values() for name, points in own.items()}
     rows = [
-        [name, *(_best(found.get(name, [])) for found in models.values())]
+        [name, *(_best(own.get(name, [])) for own in models.values())]
         for name in sorted(sizes, key=lambda name: (sizes[name], name))
     ]
-    return ["Model", *map(format_budget, predicted)], rows, "l" + "r" * len(predicted)
+    heads = (format_budget(size) + " (this run)" * (size == budget_bytes) for size in found)
+    return ["Model", *heads], rows, "l" + "r" * len(found)
 
 
 def _change(point: Point, other: Point) -> str:
@@ -148,8 +163,8 @@ def _change(point: Point, other: Point) -> str:
     return f"{describe_point(other)}; {compare(point, other)}"
 
 
-def _named(answer: Answer | None) -> str:
-    return "-" if answer is None else f"{' '.join(answer.point.candidate.model_words)} {_cell(answer.point)}"
+def _named(point: Point) -> str:
+    return f"{' '.join(point.candidate.model_words)} {_cell(point)}"
 
 
 def _best(points: Sequence[Point]) -> str:
@@ -159,7 +174,8 @@ def _best(points: Sequence[Point]) -> str:
 
 
 def _cell(point: Point) -> str:
-    return f"{point.candidate.shape} ~{float(f'{point.tokens_per_s:.3g}'):,.0f}"
+    is_predicted = point.record.measurement.predicted is not None
+    return f"{point.candidate.shape} {'~' * is_predicted}{float(f'{point.tokens_per_s:.3g}'):,.0f}"
 
 
 def _heading(candidate: Candidate, name: str) -> str:
