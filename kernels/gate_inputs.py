@@ -201,6 +201,11 @@ def _block_without_residual(draw: Draw, s: GateShape) -> GateInputs:
     return replace(inputs, arguments=lambda t, dtype: (*inputs.arguments(t, dtype)[:-1], False))
 
 
+def _block_selective(draw: Draw, s: GateShape) -> GateInputs:
+    inputs = _block(draw, s)
+    return replace(inputs, arguments=lambda t, dtype: (*inputs.arguments(t, dtype), True))
+
+
 def _bk_gate(draw: Draw, s: GateShape) -> GateInputs:
     return GateInputs(
         compute={
@@ -271,7 +276,7 @@ _BUILDERS: dict[str, tuple[Callable[[Draw, GateShape], GateInputs], ...]] = {
     "window_attention": (_window_attention,),
     "ar_ssm_scan": (_ar_ssm_scan,),
     "mix_norm": (_mix_norm, _mix_norm_without_residual),
-    "block": (_block, _block_without_residual),
+    "block": (_block, _block_without_residual, _block_selective),
     "bk_gate": (_bk_gate,),
     "rank_scan": (_rank_scan,),
     "htt_cross_entropy": (_htt_cross_entropy,),

@@ -21,16 +21,28 @@ class LinearFork(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """x [..., in] in the compute dtype, weight [out, in], a master weight → [..., out], [..., in]."""
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, known: list[Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """x [..., in] in the compute dtype, weight [out, in], a master weight → [..., out], [..., in].
+
+        known: where the product is put, or taken from if it is there: what is computed again under
+        checkpointing does not multiply again.
+        """
         compute = weight.to(x.dtype)
         ctx.save_for_backward(x, compute)
         ctx.weight_dtype = weight.dtype
-        return F.linear(x, compute), x.view_as(x)
+        if known:
+            product = known.pop()
+        else:
+            product = F.linear(x, compute)
+            if known is not None:
+                known.append(product.detach())
+        return product, x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
         x, weight = ctx.saved_tensors
         by_product, by_x = (gradient.flatten(0, -2) for gradient in gradients)
         by_weight = by_product.T @ x.flatten(0, -2)
-        return torch.addmm(by_x, by_product, weight).view(x.shape), by_weight.to(ctx.weight_dtype)
+        return torch.addmm(by_x, by_product, weight).view(x.shape), by_weight.to(ctx.weight_dtype), None

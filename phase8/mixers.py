@@ -7,9 +7,13 @@ hyperbolic distance run in float32 whatever the compute dtype.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ..kernels.ar_ssm_scan.reference import decays
 from ..kernels.kernel_set import KernelSet
@@ -21,6 +25,14 @@ _FFN_RANK = 64
 _CURVATURE_BOUNDS = (0.01, 10.0)
 _ENERGY_FLOOR = 0.1  # Im z ≥ 0.1: what keeps float32 scans accurate
 _MAX_RADIUS = 1 - 1e-6
+
+
+def recomputed(part: Callable[..., Any], *inputs: Tensor) -> Any:
+    """part(*inputs), of which the backward pass keeps the inputs alone and computes the rest again."""
+    if not torch.is_grad_enabled():
+        return part(*inputs)
+    # Nothing here is random: the generator's state need not be kept
+    return checkpoint(part, *inputs, use_reentrant=False, preserve_rng_state=False)
 
 
 def normal(*shape: int, std: float) -> nn.Parameter:
@@ -38,12 +50,16 @@ class Norm(nn.Module):
 
 
 class Block(nn.Module):
-    """One Phase 8 block: x ← x + y, y the mix of windowed hyperbolic attention and AR-SSM."""
+    """One Phase 8 block: x ← x + y, y the mix of windowed hyperbolic attention and AR-SSM.
+
+    is_selective: what follows from the block's large product is computed again in the backward pass.
+    """
 
     decay: Tensor
 
-    def __init__(self, config: Phase8Config, kernels: KernelSet) -> None:
+    def __init__(self, config: Phase8Config, kernels: KernelSet, *, is_selective: bool = False) -> None:
         super().__init__()
+        self.is_selective = is_selective
         d, rank, hidden = config.d_model, config.ar_ssm_rank, config.state_dim
         self.config = config
         self.kernels = kernels
@@ -124,8 +140,11 @@ class Block(nn.Module):
             self.config.n_heads,
             self.config.window,
             self.ffn is None,
+            self.is_selective,
         )
-        return y if self.ffn is None else x + self.ffn(y), g_re, g_im
+        if self.ffn is None:
+            return y, g_re, g_im
+        return x + (recomputed(self.ffn, y) if self.is_selective else self.ffn(y)), g_re, g_im
 
 
 class LowRankFFN(nn.Module):

@@ -6,16 +6,16 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from ..kernels.kernel_set import KernelSet, load
 from .config import Phase8Config
 from .embedding import HTTEmbedding
-from .mixers import ARSSMFusion, Block, HyperbolicIntegration, Norm
+from .mixers import ARSSMFusion, Block, HyperbolicIntegration, Norm, recomputed
 
 Precision = Literal["bf16", "fp16", "none"]
-Checkpointing = Literal["none", "full"]
-"""What a block keeps for its backward pass: all that it reads, or its input alone."""
+Checkpointing = Literal["none", "selective", "full"]
+"""What a block keeps for its backward pass: all that it reads, its input and its large product, or its input
+alone. The head side keeps its input alone, too, unless nothing is computed again."""
 _COMPUTE_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -24,7 +24,7 @@ class Phase8Model(nn.Module):
 
     kernel_version: a name of kernels.versions. mixed_precision: the compute dtype beside the float32 master
     weights ("none": the weights' own dtype, so that `.double()` gives a float64 model).
-    gradient_checkpointing: "full": a block keeps only its input and is computed again in the backward pass.
+    gradient_checkpointing: what the backward pass computes again, to the bit, instead of keeping it.
 
     Source: docs/model.md; parameter counts are `Phase8Config.parameter_count`.
     """
@@ -43,7 +43,10 @@ class Phase8Model(nn.Module):
         self.gradient_checkpointing = gradient_checkpointing
         self.kernels: KernelSet = load(kernel_version)
         self.embedding = HTTEmbedding(config, self.kernels)
-        self.blocks = nn.ModuleList(Block(config, self.kernels) for _ in range(config.n_layers))
+        is_selective = gradient_checkpointing == "selective"
+        self.blocks = nn.ModuleList(
+            Block(config, self.kernels, is_selective=is_selective) for _ in range(config.n_layers)
+        )
         self.norm = Norm(config.d_model)
         head_side = config.variant == "phase8"
         self.integration = HyperbolicIntegration(config, self.kernels) if head_side else None
@@ -68,11 +71,14 @@ class Phase8Model(nn.Module):
             raise ValueError(f"tokens: expected at most n_seq={limit} positions, got {length}")
         x = self.embedding(tokens, self.compute_dtype)
         for block in self.blocks:
-            if self.gradient_checkpointing == "full" and torch.is_grad_enabled():
-                # No randomness in a block: its generator state need not be kept
-                x, g_re, g_im = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False)
-            else:
-                x, g_re, g_im = block(x)
+            x, g_re, g_im = recomputed(block, x) if self.gradient_checkpointing == "full" else block(x)
+        if self.gradient_checkpointing == "none" or self.integration is None:
+            return self._head_side(x, g_re, g_im)
+        h: Tensor = recomputed(self._head_side, x, g_re, g_im)
+        return h
+
+    def _head_side(self, x: Tensor, g_re: Tensor, g_im: Tensor) -> Tensor:
+        """Hidden states from the last block's output and resolvent."""
         h: Tensor = self.kernels.layer_norm(x, self.norm.weight, self.norm.bias)
         if self.integration is not None and self.fusion is not None:
             h = self.fusion(self.integration(h), g_re, g_im)

@@ -59,20 +59,22 @@ def require_types(parameters: Parameters) -> None:
     require_float32("block", "fast", **{name: p for name, p in given.items() if name not in PRODUCTS})
 
 
-class Saved(NamedTuple):
-    """What a forward leaves for its backward, beside x and the parameters."""
+class Kept(NamedTuple):
+    """What every forward leaves for its backward, beside x and the parameters."""
 
     g_re: Tensor
     g_im: Tensor
-    potential: Tensor
-    mean: Tensor
-    rstd: Tensor
     product: Tensor
-    heads: Tensor
-    lse: Tensor
-    factors: Tensor
-    gate_logits: Tensor
-    local: Tensor
     ranked: Tensor
     mix_mean: Tensor
     mix_rstd: Tensor
+
+
+class Derived(NamedTuple):
+    """What follows from the product: kept too, or computed again in the backward."""
+
+    heads: Tensor
+    lse: Tensor
+    factors: Tensor
+    local: Tensor
+    gate_logits: Tensor

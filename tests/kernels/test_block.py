@@ -12,7 +12,7 @@ from phase8_tune.kernels.gate import check_operation
 from phase8_tune.kernels.gate_draws import GateShape
 from phase8_tune.kernels.gate_inputs import draw_inputs
 from phase8_tune.kernels.kernel_set import load
-from phase8_tune.kernels.versions import UnsupportedVersionError, implementation
+from phase8_tune.kernels.versions import KERNEL_VERSIONS, UnsupportedVersionError, implementation
 
 # Two blocks of queries and more than a window; no power of two in d, the hidden layer, a head or the rank
 SHAPE = GateShape(batch=2, n_seq=19, d_model=24, n_heads=2, rank=12, window=16)
@@ -33,11 +33,12 @@ def test_fast_is_within_the_error_budget(dtype: torch.dtype, device: torch.devic
     assert result.ok, result
 
 
-def test_opcheck(device: torch.device) -> None:
+@pytest.mark.parametrize("operation", [fast.block_whole, fast.block_selective], ids=["whole", "selective"])
+def test_opcheck(operation: Any, device: torch.device) -> None:
     x, *parameters, n_heads, window, with_residual = operands(device, SMALL)
     arguments = (x, parameters, n_heads, window, with_residual)
-    torch.library.opcheck(fast._forward, arguments)
-    y, *saved = (t.detach() for t in fast._forward(*arguments))
+    torch.library.opcheck(operation, arguments)
+    y, *saved = (t.detach() for t in operation(*arguments))
     constants = ([p.detach() for p in parameters], saved, n_heads, window)
     for grads, residual in (((None, None), True), ((saved[0], saved[1]), False)):
         given = (torch.ones_like(y), *grads, x.detach(), *constants, residual)
@@ -51,6 +52,22 @@ def test_two_runs_are_bitwise_equal(device: torch.device) -> None:
     for _ in range(2):
         y, g_re, g_im = fast.block(*given)
         runs.append(torch.autograd.grad(y.square().sum() + (g_re * g_im).sum(), leaves))
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+
+
+@pytest.mark.parametrize("version", KERNEL_VERSIONS)
+@pytest.mark.parametrize("with_residual", [True, False])
+def test_what_is_computed_again_is_the_same_to_the_bit(
+    version: str, with_residual: bool, device: torch.device
+) -> None:
+    function = implementation("block", version)
+    runs = []
+    for is_selective in (False, True):
+        given = (*operands(device)[:-1], with_residual)
+        leaves = [t for t in given if isinstance(t, Tensor) and t.requires_grad]
+        y, g_re, g_im = function(*given, is_selective)
+        gradients = torch.autograd.grad(y.square().sum() + (g_re * g_im).sum(), leaves)
+        runs.append((y, g_re, g_im, *gradients))
     assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
 
 

@@ -103,10 +103,12 @@ def test_gradients_are_finite_where_all_tokens_agree_and_the_potential_saturates
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
 
 
-def test_checkpointing_changes_nothing_but_memory():
+@pytest.mark.parametrize("options", [{}, {"low_rank_ffn": True}, {"variant": "phase7"}], ids=str)
+@pytest.mark.parametrize("recomputing", ["selective", "full"])
+def test_checkpointing_changes_nothing_but_memory(recomputing, options):
     losses, gradients = [], []
-    for checkpointing in ("none", "full"):
-        model = make(gradient_checkpointing=checkpointing)
+    for checkpointing in ("none", recomputing):
+        model = make(replace(TINY, **options), gradient_checkpointing=checkpointing)
         loss = model(tokens(2, 20), tokens(2, 20, seed=2))
         loss.backward()
         losses.append(loss.detach())

@@ -40,7 +40,7 @@ def _deep(trace: Trace, depth: int) -> Trace:
 
 
 @pytest.mark.parametrize("mode", ["train", "forward"])
-@pytest.mark.parametrize("checkpointing", ["none", "full"])
+@pytest.mark.parametrize("checkpointing", ["none", "selective", "full"])
 @pytest.mark.parametrize("version", VERSIONS)
 def test_deepened_events_are_those_of_the_deep_model(version, checkpointing, mode):
     options = {"checkpointing": checkpointing, "mode": mode, "precision": "fp16"}

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from phase8_tune.phase8 import capture
+from phase8_tune.phase8.config import preset
+from phase8_tune.phase8.model import Checkpointing
 from phase8_tune.tuner.builtin.phase8 import traced_trainer, tracing
 from phase8_tune.tuner.predict.fit.line import total_costs
 from phase8_tune.tuner.predict.replay.program import CAPTURE_AFTER
@@ -83,7 +85,7 @@ def test_a_forward_pass_counts_what_it_calls(version):
     assert training[RECORDED].launches > 0
 
 
-@pytest.mark.parametrize("checkpointing", ["none", "full"])
+@pytest.mark.parametrize("checkpointing", ["none", "selective", "full"])
 @pytest.mark.parametrize("version", VERSIONS)
 def test_an_evaluation_is_a_forward_pass_that_leaves_nothing(version, checkpointing):
     options = {"checkpointing": checkpointing, "precision": "fp16"}
@@ -194,13 +196,12 @@ def test_state_is_sixteen_bytes_a_parameter(version):
     assert kept["optimizer"] == 2 * 4 * count + 4 * (tensors - CONFIG.n_layers)
 
 
-def test_checkpointing_keeps_one_input_a_block():
-    """Between forward and backward, one more block costs one more activation [B, N, d] and no more."""
-    batch, dtype_bytes = 2, 2
+def kept_by_a_block(version: str, checkpointing: Checkpointing, batch: int) -> int:
+    """Bytes that one more block keeps between forward and backward, in 16 bits."""
 
     def held(depth: int) -> int:
         live: dict[int, int] = {}
-        trace = traced(checkpointing="full", depth=depth, batch=batch)
+        trace = traced(version, checkpointing=checkpointing, depth=depth, batch=batch)
         for event in trace.first:
             if event.phase == "backward":
                 break
@@ -210,7 +211,36 @@ def test_checkpointing_keeps_one_input_a_block():
                 live[event.slot] = event.size_bytes
         return sum(live.values())
 
-    assert held(6) - held(5) == batch * CONFIG.n_seq * CONFIG.d_model * dtype_bytes
+    return held(6) - held(5)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_a_block_keeps(version):
+    """With full checkpointing its input [B, N, d]; with selective the product, too, and of `fast` what scans
+    and norms leave: ranked [B, N, R] and four numbers a row. Beside, four scalars."""
+    d, rank, batch = CONFIG.d_model, CONFIG.ar_ssm_rank, 2
+    tokens, scalars = batch * CONFIG.n_seq, 4 * 4
+    product = 3 * d + 2 * rank + d // 4
+    rows = 2 * rank + 16 if version == "fast" else 0
+    assert kept_by_a_block(version, "full", batch) == 2 * d * tokens
+    assert kept_by_a_block(version, "selective", batch) == (2 * (d + product) + rows) * tokens + scalars
+    if version == "fast":
+        derived = 2 * (2 * d + rank) + 44 * CONFIG.n_heads
+        every = 2 * (d + product) + rows + derived
+        assert kept_by_a_block(version, "none", batch) == every * tokens + scalars
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_selective_checkpointing_lies_between_none_and_full(version):
+    config = preset("medium", n_seq=1024)
+
+    def peak(checkpointing):
+        return live_peak(traced(version, checkpointing=checkpointing, depth=16, batch=8, config=config))
+
+    assert peak("none") > 1.2 * peak("selective")
+    # What is kept of 15 blocks, beside the one that is computed again
+    product = 2 * (3 * config.d_model + 2 * config.ar_ssm_rank + config.d_model // 4)
+    assert peak("selective") - peak("full") > 15 * product * 8 * 1024
 
 
 def test_checkpointing_saves_memory():
@@ -218,10 +248,11 @@ def test_checkpointing_saves_memory():
     assert saving < 0.4 * plain
 
 
+@pytest.mark.parametrize("checkpointing", ["selective", "full"])
 @pytest.mark.parametrize("version", VERSIONS)
-def test_nothing_waits_for_the_garbage_collector(version):
+def test_nothing_waits_for_the_garbage_collector(version, checkpointing):
     """A reference cycle would free memory at a moment that no trace can know; the collector is off here."""
-    trace = traced(version, checkpointing="full", steps=2)
+    trace = traced(version, checkpointing=checkpointing, steps=2)
     assert sum(1 if event.size_bytes != FREE else -1 for event in trace.repeat) == 0
 
 
@@ -229,7 +260,7 @@ def test_the_replay_captures_when_the_trainer_does():
     assert CAPTURE_AFTER == capture.EAGER_CALLS
 
 
-@pytest.mark.parametrize("checkpointing", ["none", "full"])
+@pytest.mark.parametrize("checkpointing", ["none", "selective", "full"])
 @pytest.mark.parametrize("variant", ["phase8", "phase7"])
 @pytest.mark.parametrize("version", VERSIONS)
 def test_what_is_remembered_changes_no_trace(version, variant, checkpointing, monkeypatch):
