@@ -9,6 +9,8 @@ from phase8_tune.phase8.config import preset
 from phase8_tune.phase8.model import Checkpointing
 from phase8_tune.phase8.training import Trainer, TrainingOptions
 
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+
 CONFIG = preset("small", n_seq=256)
 STEPS = 6  # some eager, some captured
 TOKENS = 32 * CONFIG.n_seq
