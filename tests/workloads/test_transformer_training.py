@@ -45,10 +45,12 @@ def test_a_step_learns(family, loss):
     assert losses[-1] < losses[0] - 0.5
 
 
-def test_checkpointing_changes_no_gradient():
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("recomputing", ["selective", "full"])
+def test_checkpointing_changes_no_gradient(family, recomputing):
     found = []
-    for checkpointing in (False, True):
-        training = build(asked(gradient_checkpointing=checkpointing))
+    for checkpointing in ("none", recomputing):
+        training = build(asked(family=family, gradient_checkpointing=checkpointing))
         assert training.loss is not None
         training.loss(training.batch()).backward()
         found.append([p.grad for p in training.modules[0].parameters()])
@@ -72,7 +74,10 @@ def test_the_same_seed_gives_the_same_weights_and_batches():
         ({"family": "bert"}, "family: expected one of gpt2, llama"),
         ({"mixed_precision": "fp8"}, "mixed_precision: expected one of bf16, fp16, none"),
         ({"kernel_version": "fast"}, "kernel_version: expected one of eager, compiled"),
-        ({"gradient_checkpointing": 1}, "gradient_checkpointing: expected one of none, full, got .1."),
+        (
+            {"gradient_checkpointing": 1},
+            "gradient_checkpointing: expected one of none, selective, full, got .1.",
+        ),
     ],
 )
 def test_a_setting_that_cannot_be_is_named(axes, message):
@@ -112,7 +117,7 @@ def test_a_large_model_is_built_without_its_memory():
 
 
 @pytest.mark.parametrize("loss", ["dense", "chunked"])
-@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("checkpointing", ["none", "selective", "full"])
 def test_compiled_is_one_graph_with_the_loss_of_eager(monkeypatch, loss, checkpointing):
     whole = functools.partial(torch.compile, backend="aot_eager", fullgraph=True)
     monkeypatch.setattr(torch, "compile", whole)

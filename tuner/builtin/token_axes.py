@@ -35,7 +35,8 @@ PRECISION = Axis(
 )
 CHECKPOINTING = Axis(
     name="gradient_checkpointing",
-    values=("none", "full"),
+    values=("none", "selective", "full"),
+    searched=("none", "full"),
     default="none",
     flags=("none", "full"),
     title="Checkpointing",

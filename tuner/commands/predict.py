@@ -32,7 +32,7 @@ _PHASE_NAMES = {
     metavar="NAME",
     help="phase8, transformer, hf, or your own FILE.py:FACTORY.",
 )
-@click.option("--model", required=True, help="nano, small, base, medium, large, xl, or as 640x10.")
+@click.option("--model", required=True, help="nano, small, base, medium, large, xl, xxl, giant, or as 640x10.")
 @click.option("--seq", "n_seq", type=click.IntRange(min=1), help="Tokens a sequence.")
 @click.option("--batch", "batch_size", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option(
@@ -47,10 +47,18 @@ _PHASE_NAMES = {
     "gradient_checkpointing",
     is_flag=False,
     flag_value="full",
-    metavar="[none|full]",
+    metavar="[none|selective|full]",
     help="What is computed again in the backward pass; full, where no value follows. [none]",
 )
 @click.option("--no-checkpointing", is_flag=True, hidden=True)  # as earlier versions had it
+@click.option(
+    "--optimizer-state", type=click.Choice(["fp32", "8bit"]), help="What AdamW's moments are kept in. [fp32]"
+)
+@click.option(
+    "--master-weights",
+    type=click.Choice(["fp32", "bf16_sr"]),
+    help="What the large matrices are kept in; bf16_sr: bfloat16, rounded stochastically. [fp32]",
+)
 @click.option("--precision", type=click.Choice(["bf16", "fp16", "none"]), help="[phase8: bf16]")
 @click.option("--mode", type=click.Choice(["train", "forward"]), default="train", show_default=True)
 @click.option("--variant", type=click.Choice(["phase8", "phase7"]), help="[phase8]")

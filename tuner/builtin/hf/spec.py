@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 
 from ...values.axes import Axis
 from ...values.workload_spec import WorkloadSpec
@@ -67,6 +68,7 @@ SPEC = WorkloadSpec(
             phrase="{} weights",
             plain="float32",
         ),
-        CHECKPOINTING,
+        # Selective is a function, which the Trainer's arguments, a file, cannot name
+        replace(CHECKPOINTING, values=("none", "full"), searched=()),
     ),
 )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ...values.candidate import Checkpointing
 from .config import TransformerConfig
+from .selective import keeping_products
 
 _STD = 0.02  # of all weights at the start; Radford et al. 2019
 _ROTARY_BASE = 10_000.0  # Su et al., RoFormer (2021), section 3.2.2
@@ -109,13 +112,14 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """Tokens [B, N] → hidden states [B, N, d]; `head` is the weight that makes logits of them.
 
-    gradient_checkpointing: a block keeps only its input and is computed again in the backward pass.
+    gradient_checkpointing: "full": a block keeps only its input and is computed again in the backward pass;
+    "selective": it keeps the products, too, and what attention returns.
     """
 
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, config: TransformerConfig, *, gradient_checkpointing: bool = False) -> None:
+    def __init__(self, config: TransformerConfig, *, gradient_checkpointing: Checkpointing = "none") -> None:
         super().__init__()
         self.config = config
         self.gradient_checkpointing = gradient_checkpointing
@@ -146,13 +150,22 @@ class Transformer(nn.Module):
         else:
             rotary = self.cos[:n], self.sin[:n]
         for block in self.blocks:
-            if self.gradient_checkpointing and torch.is_grad_enabled():
-                # No randomness in a block: its generator state need not be kept
-                x = checkpoint(block, x, rotary, use_reentrant=False, preserve_rng_state=False)
-            else:
-                x = block(x, rotary)
+            x = self._recomputed(block, x, rotary) if torch.is_grad_enabled() else block(x, rotary)
         hidden: Tensor = self.norm(x)
         return hidden
+
+    def _recomputed(self, block: nn.Module, x: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
+        """A block's output; what is not kept of it is computed again in the backward pass."""
+        kind = self.gradient_checkpointing
+        if kind == "none":
+            out: Tensor = block(x, rotary)
+            return out
+        # No randomness in a block: its generator state need not be kept
+        options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
+        if kind == "selective":
+            options["context_fn"] = keeping_products(self.config.ffn_dim)
+        out = checkpoint(block, x, rotary, **options)
+        return out
 
     @torch.no_grad()
     def _initialise(self) -> None:

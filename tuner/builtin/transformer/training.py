@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from ...values.axes import AxisValue
+from ...values.candidate import Checkpointing
 from ...workloads.training import Build, Training
 from ..checked_axes import checked_axes
 from ..drawn_tokens import token_drawer
@@ -47,7 +49,9 @@ def training_of(
     token_loss = loss_named(str(loss_name))
     torch.manual_seed(seed)
     with device:
-        model = Transformer(config, gradient_checkpointing=axes["gradient_checkpointing"] == "full")
+        model = Transformer(
+            config, gradient_checkpointing=cast(Checkpointing, axes["gradient_checkpointing"])
+        )
 
     # Of the losses only the dense one gains by it: the others are loops, or kernels of their own
     is_compiled, is_dense = axes["kernel_version"] == "compiled", loss_name == "dense"
