@@ -6,6 +6,11 @@ A tile of a scan kernel is [segments, chains]: every lane walks one segment of o
 registers. First each lane reduces the segment *before* its own to one map, a scan over the segments composes
 these maps, and the lane then knows the state that enters its own segment, which it replays. One segment makes
 it the plain sequential scan and skips the first pass. A reversed scan counts tokens from the end.
+
+A row that is too long for one program a tile of chains is cut into chunks, a program each: one launch reduces
+every segment to its map and composes those of a chunk, the next walks over the chunks before its own, takes
+the map of the segments before each lane, and replays. Tokens are read twice either way. Into how many depends
+on the length of a row alone: scratch is then straight in the batch, as whoever predicts memory needs it.
 """
 
 from __future__ import annotations
@@ -24,29 +29,67 @@ _MAX_WARPS = 16
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Segmentation:
-    """How one program cuts its chains. segments: lanes a chain, a power of two; length: tokens a segment, a
-    multiple of the tokens loaded at once; block: chains a program, a power of two."""
+    """How chains are cut. segments: lanes a chain of one program, a power of two; length: tokens a segment, a
+    multiple of the tokens loaded at once; block: chains a program, a power of two; chunks: programs a row."""
 
     segments: int
     length: int
     block: int
     num_warps: int
+    chunks: int = 1
+
+    def maps_shape(self, batch: int, numbers: int, chains: int) -> tuple[int, int, int, int]:
+        """Scratch between two launches: of every segment the map of those of its chunk up to it, none where
+        one launch is enough. numbers: of a map."""
+        return batch, self.chunks * self.segments if self.chunks > 1 else 0, numbers, chains
 
 
 def segmentation(
     n_seq: int, *, segments: int, block: int, tokens: int, chains_per_thread: int = 1
 ) -> Segmentation:
-    """Cut n_seq tokens into at most `segments` segments of whole groups of `tokens` tokens.
+    """Cut n_seq tokens into at most `segments` segments of whole groups of `tokens` tokens, for one program.
 
     segments and block are powers of two; chains_per_thread: elements of a row that one thread holds.
     """
     groups = -(-n_seq // tokens)
     segments = min(segments, triton.next_power_of_2(groups))
-    length = tokens * -(-groups // segments)
-    warps = segments * block // (WARP * chains_per_thread)
     return Segmentation(
-        segments=segments, length=length, block=block, num_warps=min(max(warps, 1), _MAX_WARPS)
+        segments=segments,
+        length=tokens * -(-groups // segments),
+        block=block,
+        num_warps=_warps(segments * block, chains_per_thread),
     )
+
+
+def chunked(
+    n_seq: int,
+    *,
+    segments: int,
+    length: int,
+    most: int,
+    block: int,
+    tokens: int,
+    chains_per_thread: int = 1,
+) -> Segmentation | None:
+    """Cut n_seq tokens into chunks of `segments` segments; None for a row that is not long enough for two.
+
+    length: tokens a segment, a multiple of `tokens`, and more only where chunks would be more than `most`.
+    """
+    chunks = min(n_seq // (segments * length), most)
+    if chunks < 2:
+        return None
+    length = tokens * -(-n_seq // (chunks * segments * tokens))
+    return Segmentation(
+        segments=segments,
+        length=length,
+        block=block,
+        num_warps=_warps(segments * block, chains_per_thread),
+        chunks=-(-n_seq // (segments * length)),
+    )
+
+
+def _warps(lanes: int, chains_per_thread: int) -> int:
+    return min(max(lanes // (WARP * chains_per_thread), 1), _MAX_WARPS)
 
 
 def require_float32(operation: str, version: str, **tensors: Tensor | None) -> None:
@@ -99,3 +142,27 @@ def compose_complex_affine(a1_re, a1_im, b1_re, b1_im, a2_re, a2_im, b2_re, b2_i
     a_re, a_im = multiply(a2_re, a2_im, a1_re, a1_im)
     b_re, b_im = multiply(a2_re, a2_im, b1_re, b1_im)
     return a_re, a_im, b_re + b2_re, b_im + b2_im
+
+
+@triton.jit
+def entering_affine(
+    maps_ptr, chunk, lane, chains, mask,
+    NUMBER: tl.constexpr, NUMBERS: tl.constexpr, SEGMENTS: tl.constexpr, BLOCK: tl.constexpr,
+    AT_ONCE: tl.constexpr,
+):  # fmt: skip
+    """The state [SEGMENTS, BLOCK] that enters each lane's segment of a chunk, x ↦ a·x + b from 0 on.
+
+    maps_ptr: of this row and these chains, [segments, NUMBERS, chains], the factor first, b as NUMBER; mask
+    [1, BLOCK]. Maps of the chunks before are loaded AT_ONCE by AT_ONCE.
+    """
+    stride = NUMBERS * chains
+    ends_ptr = maps_ptr + (SEGMENTS - 1) * stride
+    state = tl.zeros((1, BLOCK), tl.float32)
+    for first in range(0, chunk, AT_ONCE):
+        a = load_tokens(ends_ptr, first, 0, chunk, SEGMENTS * stride, mask, AT_ONCE, 1)
+        b = load_tokens(ends_ptr + NUMBER * chains, first, 0, chunk, SEGMENTS * stride, mask, AT_ONCE, 1)
+        for k in tl.static_range(AT_ONCE):
+            state = tl.where(first + k < chunk, a[k] * state + b[k], state)
+    at = maps_ptr + (chunk * SEGMENTS + lane - 1) * stride
+    inside = mask & (lane > 0)
+    return tl.load(at, mask=inside, other=1.0) * state + tl.load(at + NUMBER * chains, mask=inside, other=0.0)

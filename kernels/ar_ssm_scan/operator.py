@@ -10,12 +10,19 @@ import triton
 from torch import Tensor
 
 from ..device_limits import require_triton_device
-from ..segments import Segmentation, require_float32, segmentation
+from ..segments import Segmentation, chunked, require_float32, segmentation
 from ..versions import UnsupportedVersionError
 from .decayed import decayed_sum
+from .maps import sum_maps
 
 TOKENS = 8
 """Tokens loaded at once, and the unit of a segment's length."""
+
+SEGMENTS = 64
+"""Of a row, or of a chunk of one."""
+
+_LENGTH = 16  # tokens a segment of a chunk: a launch more costs about as many steps
+_CHUNKS = 64  # at most: 128 programs at rank 32, one for nearly every multiprocessor of an H200
 
 BLOCK = 16
 """Channels a program: a full 32-byte sector at 16 bits, and two programs a row at rank 32."""
@@ -49,54 +56,69 @@ def channel_block(rank: int) -> int:
     return min(int(triton.next_power_of_2(rank)), BLOCK)
 
 
-def define_ar_ssm_scan(version: str, max_segments: int) -> Scan:
+def configuration(n_seq: int, rank: int) -> Segmentation:
+    """How rows are cut; long ones into chunks."""
+    block = channel_block(rank)
+    long = chunked(n_seq, segments=SEGMENTS, length=_LENGTH, most=_CHUNKS, block=block, tokens=TOKENS)
+    return long or segmentation(n_seq, segments=SEGMENTS, block=block, tokens=TOKENS)
+
+
+def scan_grid(cut: Segmentation, batch: int, rank: int) -> tuple[int, int, int]:
+    """Programs of every kernel of the scan."""
+    return triton.cdiv(rank, cut.block), batch, cut.chunks
+
+
+def scan_constants(cut: Segmentation) -> dict[str, int]:
+    """What every kernel of the scan is compiled for, and its warps."""
+    sizes = {"SEGMENTS": cut.segments, "BLOCK": cut.block, "TOKENS": TOKENS}
+    return sizes | {"num_warps": cut.num_warps}
+
+
+def define_ar_ssm_scan(version: str) -> Scan:
     """Register phase8::decayed_sum_<version>, reversed its own backward; return the AR-SSM scan over it."""
 
-    def configuration(n_seq: int, rank: int) -> Segmentation:
-        return segmentation(n_seq, segments=max_segments, block=channel_block(rank), tokens=TOKENS)
+    def new_maps(x: Tensor) -> Tensor:
+        batch, n_seq, rank = x.shape
+        cut = configuration(n_seq, rank)
+        return x.new_empty(cut.maps_shape(batch, 2, rank))
 
     @torch.library.custom_op(
         f"phase8::decayed_sum_{version}",
         mutates_args=(),
-        schema="(Tensor x, Tensor decay, bool reverse) -> Tensor",
+        schema="(Tensor x, Tensor decay, bool reverse) -> (Tensor, Tensor)",
     )
-    def decayed(x: Tensor, decay: Tensor, reverse: bool) -> Tensor:
-        x = x.contiguous()
-        y = torch.empty_like(x)
+    def decayed(x: Tensor, decay: Tensor, reverse: bool) -> tuple[Tensor, Tensor]:
+        """The sums, and the scratch of the kernels: the maps of segments."""
+        x, decay = x.contiguous(), decay.contiguous()
+        y, maps = torch.empty_like(x), new_maps(x)
         batch, n_seq, rank = x.shape
         cut = configuration(n_seq, rank)
-        decayed_sum[(-(-rank // cut.block), batch)](
-            x,
-            decay.contiguous(),
-            y,
-            n_seq,
-            rank,
-            cut.length,
-            REVERSE=reverse,
-            SEGMENTS=cut.segments,
-            BLOCK=cut.block,
-            TOKENS=TOKENS,
-            num_warps=cut.num_warps,
+        sizes, constants = (n_seq, rank, cut.length), {"REVERSE": reverse, **scan_constants(cut)}
+        if cut.chunks > 1:
+            sum_maps[scan_grid(cut, batch, rank)](x, decay, maps, *sizes, **constants)
+        decayed_sum[scan_grid(cut, batch, rank)](
+            x, decay, maps, y, *sizes, CHUNKED=cut.chunks > 1, **constants
         )
-        return y
+        return y, maps
 
     @decayed.register_fake
-    def _(x: Tensor, decay: Tensor, reverse: bool) -> Tensor:
-        return x.new_empty(x.shape)
+    def _(x: Tensor, decay: Tensor, reverse: bool) -> tuple[Tensor, Tensor]:
+        return x.new_empty(x.shape), new_maps(x)
 
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.mark_non_differentiable(output[1])
         ctx.save_for_backward(inputs[1])
         ctx.reverse = inputs[2]
 
-    def differentiate(ctx: Any, grad: Tensor) -> Any:
-        return decayed(grad, *ctx.saved_tensors, not ctx.reverse), None, None
+    def differentiate(ctx: Any, grad: Tensor, _: Tensor) -> Any:
+        return decayed(grad, *ctx.saved_tensors, not ctx.reverse)[0], None, None
 
     decayed.register_autograd(differentiate, setup_context=setup_context)
 
     def scan(gate_logits: Tensor, u: Tensor, v: Tensor, decay: Tensor) -> Tensor:
         require_supported(version, gate_logits, u, v, decay)
         gate = torch.sigmoid(gate_logits.float())
-        state: Tensor = decayed((1.0 - decay) * gate * u.float(), decay, False)
+        state: Tensor = decayed((1.0 - decay) * gate * u.float(), decay, False)[0]
         return (gate * v.float() * state).to(u.dtype)
 
     return scan

@@ -6,8 +6,7 @@ from torch import Tensor
 
 from .operator import define_ar_ssm_scan
 
-_MAX_SEGMENTS = 64  # 64 segments of 64 tokens at the longest sequence, 4096
-_scan = define_ar_ssm_scan("v2", _MAX_SEGMENTS)
+_scan = define_ar_ssm_scan("v2")
 
 
 def ar_ssm_scan(gate_logits: Tensor, u: Tensor, v: Tensor, decay: Tensor) -> Tensor:

@@ -4,7 +4,8 @@
 
 Each way reads its inputs once (twice where the sequence is cut into segments) and writes its results once.
 The forward pass keeps only the resolvent that enters every group of TOKENS tokens; the backward pass replays
-a group from there in registers, then walks it in reverse.
+a group from there in registers, then walks it in reverse: λ_i = W_i + μ_{i+1}, μ_i = t_i·g_i²·λ_i as in the
+BK scan. With CHUNKED the maps of all segments come from a launch before (`maps.py`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,15 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ..bk_scan.resolvent import entering_resolvent, extend_response, next_resolvent
+from ..bk_scan.responses import (
+    ADJOINT,
+    RESPONSE,
+    adjoint_entering_chunk,
+    entering_resolvent,
+    extend_response,
+    next_resolvent,
+    resolvent_entering_chunk,
+)
 from ..segments import compose_complex_affine, load_tokens, multiply
 
 
@@ -45,11 +54,55 @@ def replay(onsite, b, c, g_re, g_im, ENERGY_RE: tl.constexpr, ENERGY_IM: tl.cons
 
 
 @triton.jit
+def segment_response(
+    abc_ptr, first, length, n_seq, d_model, stride_abc, mask, zero,
+    ENERGY_RE: tl.constexpr, ENERGY_IM: tl.constexpr, TOKENS: tl.constexpr,
+):  # fmt: skip
+    """(q, r, s) of the `length` tokens from `first` on of each lane; zero: of the tile's shape."""
+    q_re, q_im, r_re, r_im, s_re, s_im = zero, zero, zero, zero, zero + 1.0, zero
+    for start in range(0, length, TOKENS):
+        onsite, b, c = load_chain(abc_ptr, first + start, n_seq, d_model, stride_abc, mask, TOKENS)
+        for k in tl.static_range(TOKENS):
+            q_re, q_im, r_re, r_im, s_re, s_im = extend_response(
+                onsite[k] - ENERGY_RE, -ENERGY_IM, b[k] * c[k], q_re, q_im, r_re, r_im, s_re, s_im
+            )
+    return q_re, q_im, r_re, r_im, s_re, s_im
+
+
+@triton.jit
+def segment_adjoint(
+    grad_ptr, h_ptr, abc_ptr, entering_ptr, w_re, w_im, bias, first, length, n_seq, d_model, stride_h,
+    stride_abc, mask, zero, ENERGY_RE: tl.constexpr, ENERGY_IM: tl.constexpr, TOKENS: tl.constexpr,
+):  # fmt: skip
+    """μ ↦ a·μ + b of each lane's `length` tokens from `first` on, walked in reverse. Past the end h is read
+    as 0: no gradient comes from there."""
+    a_re, a_im, b_re, b_im = zero + 1.0, zero, zero, zero
+    for start in range(0, length, TOKENS):
+        token = first + length - TOKENS - start
+        at = entering_ptr + (token // TOKENS) * 2 * d_model
+        g_re = tl.load(at, mask=mask & (token < n_seq), other=0.0)
+        g_im = tl.load(at + d_model, mask=mask & (token < n_seq), other=0.0)
+        onsite, b, c = load_chain(abc_ptr, token, n_seq, d_model, stride_abc, mask, TOKENS)
+        h = load_tokens(h_ptr, token, 0, n_seq, stride_h, mask, TOKENS, 1)
+        grad = load_tokens(grad_ptr, token, 0, n_seq, d_model, mask, TOKENS, 1)
+        all_re, all_im = replay(onsite, b, c, g_re, g_im, ENERGY_RE, ENERGY_IM, TOKENS)
+        for k in tl.static_range(TOKENS - 1, -1, -1):
+            gate = tl.sigmoid(w_re * all_re[k + 1] + w_im * all_im[k + 1] + bias)
+            slope = grad[k] * h[k] * gate * (1.0 - gate)
+            f_re, f_im = multiply(all_re[k + 1], all_im[k + 1], all_re[k + 1], all_im[k + 1])
+            t = b[k] * c[k]
+            a_re, a_im = multiply(t * f_re, t * f_im, a_re, a_im)
+            b_re, b_im = multiply(t * f_re, t * f_im, b_re + w_re * slope, b_im - w_im * slope)
+    return a_re, a_im, b_re, b_im
+
+
+@triton.jit
 def gate_forward(
     h_ptr,  # [B, N, d]
     abc_ptr,  # [B, N, 3d]
     weight_ptr,  # [2]
     bias_ptr,
+    maps_ptr,  # [B, segments, 6, d], read with CHUNKED
     out_ptr,  # [B, N, d], contiguous
     entering_ptr,  # [B, groups, 2, d]: Re g, Im g entering every group of TOKENS tokens
     n_seq,
@@ -61,6 +114,7 @@ def gate_forward(
     stride_abc,
     ENERGY_RE: tl.constexpr,
     ENERGY_IM: tl.constexpr,
+    CHUNKED: tl.constexpr,
     SEGMENTS: tl.constexpr,
     BLOCK: tl.constexpr,
     TOKENS: tl.constexpr,
@@ -69,6 +123,7 @@ def gate_forward(
     channel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)[None, :]
     mask = (channel < d_model) & (lane >= 0)
     row = tl.program_id(1).to(tl.int64)
+    chunk = tl.program_id(2)
     h_ptr += row * stride_h_row + channel
     abc_ptr += row * stride_abc_row + channel
     out_ptr += row * n_seq * d_model + channel
@@ -79,18 +134,19 @@ def gate_forward(
     bias = tl.load(bias_ptr)
     zero = tl.zeros((SEGMENTS, BLOCK), tl.float32)
     g_re, g_im = zero, zero
-    if SEGMENTS > 1:
-        q_re, q_im, r_re, r_im, s_re, s_im = zero, zero, zero, zero, zero + 1.0, zero
-        for start in range(0, length, TOKENS):
-            token = (lane - 1) * length + start
-            onsite, b, c = load_chain(abc_ptr, token, n_seq, d_model, stride_abc, mask, TOKENS)
-            for k in tl.static_range(TOKENS):
-                q_re, q_im, r_re, r_im, s_re, s_im = extend_response(
-                    onsite[k] - ENERGY_RE, -ENERGY_IM, b[k] * c[k], q_re, q_im, r_re, r_im, s_re, s_im
-                )
+    if CHUNKED:
+        maps_ptr += row * tl.num_programs(2) * SEGMENTS * RESPONSE * d_model + channel
+        g_re, g_im = resolvent_entering_chunk(
+            maps_ptr, chunk, lane, d_model, channel < d_model, SEGMENTS, BLOCK, TOKENS
+        )
+    elif SEGMENTS > 1:
+        q_re, q_im, r_re, r_im, s_re, s_im = segment_response(
+            abc_ptr, (lane - 1) * length, length, n_seq, d_model, stride_abc, mask, zero,
+            ENERGY_RE, ENERGY_IM, TOKENS,
+        )  # fmt: skip
         g_re, g_im = entering_resolvent(lane, q_re, q_im, r_re, r_im, s_re, s_im)
     for start in range(0, length, TOKENS):
-        token = lane * length + start
+        token = (chunk * SEGMENTS + lane) * length + start
         at = entering_ptr + (token // TOKENS) * 2 * d_model
         tl.store(at, g_re, mask=mask & (token < n_seq))
         tl.store(at + d_model, g_im, mask=mask & (token < n_seq))
@@ -114,9 +170,10 @@ def gate_backward(
     weight_ptr,  # [2]
     bias_ptr,
     entering_ptr,  # [B, groups, 2, d]
+    maps_ptr,  # [B, segments, 4, d], read with CHUNKED
     grad_h_ptr,  # [B, N, d], contiguous
     grad_abc_ptr,  # [B, N, 3d], contiguous
-    grad_gate_ptr,  # [3, B, d]: each chain's share of the gradients of w_0, w_1 and the bias
+    grad_gate_ptr,  # [3, chunks, B, d]: each program's share of the gradients of w_0, w_1 and the bias
     n_seq,
     d_model,
     length,
@@ -126,13 +183,15 @@ def gate_backward(
     stride_abc,
     ENERGY_RE: tl.constexpr,
     ENERGY_IM: tl.constexpr,
+    CHUNKED: tl.constexpr,
     SEGMENTS: tl.constexpr,
     BLOCK: tl.constexpr,
     TOKENS: tl.constexpr,
 ):
-    # λ_i = W_i + μ_{i+1}, μ_i = t_i·g_i²·λ_i as in the BK scan. Lane 0 has the last segment.
+    # Lane 0 of chunk 0 has the last segment
     lane = tl.arange(0, SEGMENTS)[:, None]
-    segment = SEGMENTS - 1 - lane
+    chunk = tl.program_id(2)
+    segment = (tl.num_programs(2) - chunk) * SEGMENTS - 1 - lane
     channel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)[None, :]
     mask = (channel < d_model) & (lane >= 0)
     row = tl.program_id(1).to(tl.int64)
@@ -148,25 +207,16 @@ def gate_backward(
     bias = tl.load(bias_ptr)
     zero = tl.zeros((SEGMENTS, BLOCK), tl.float32)
     mu_re, mu_im = zero, zero
-    if SEGMENTS > 1:
-        a_re, a_im, b_re, b_im = zero + 1.0, zero, zero, zero
-        for start in range(0, length, TOKENS):
-            # Of the segment after the lane's own. Past the end h is read as 0: no gradient comes from there
-            token = (segment + 1) * length + length - TOKENS - start
-            at = entering_ptr + (token // TOKENS) * 2 * d_model
-            g_re = tl.load(at, mask=mask & (token < n_seq), other=0.0)
-            g_im = tl.load(at + d_model, mask=mask & (token < n_seq), other=0.0)
-            onsite, b, c = load_chain(abc_ptr, token, n_seq, d_model, stride_abc, mask, TOKENS)
-            h = load_tokens(h_ptr, token, 0, n_seq, stride_h, mask, TOKENS, 1)
-            grad = load_tokens(grad_ptr, token, 0, n_seq, d_model, mask, TOKENS, 1)
-            all_re, all_im = replay(onsite, b, c, g_re, g_im, ENERGY_RE, ENERGY_IM, TOKENS)
-            for k in tl.static_range(TOKENS - 1, -1, -1):
-                gate = tl.sigmoid(w_re * all_re[k + 1] + w_im * all_im[k + 1] + bias)
-                slope = grad[k] * h[k] * gate * (1.0 - gate)
-                f_re, f_im = multiply(all_re[k + 1], all_im[k + 1], all_re[k + 1], all_im[k + 1])
-                t = b[k] * c[k]
-                a_re, a_im = multiply(t * f_re, t * f_im, a_re, a_im)
-                b_re, b_im = multiply(t * f_re, t * f_im, b_re + w_re * slope, b_im - w_im * slope)
+    if CHUNKED:
+        maps_ptr += row * tl.num_programs(2) * SEGMENTS * ADJOINT * d_model + channel
+        mu_re, mu_im = adjoint_entering_chunk(
+            maps_ptr, chunk, lane, d_model, channel < d_model, SEGMENTS, BLOCK, TOKENS
+        )
+    elif SEGMENTS > 1:
+        a_re, a_im, b_re, b_im = segment_adjoint(
+            grad_ptr, h_ptr, abc_ptr, entering_ptr, w_re, w_im, bias, (segment + 1) * length, length, n_seq,
+            d_model, stride_h, stride_abc, mask, zero, ENERGY_RE, ENERGY_IM, TOKENS,
+        )  # fmt: skip
         a_re, a_im, mu_re, mu_im = tl.associative_scan((a_re, a_im, b_re, b_im), 0, compose_complex_affine)
     total_re, total_im, total = zero, zero, zero
     for start in range(0, length, TOKENS):
@@ -199,8 +249,8 @@ def gate_backward(
             tl.store(at + d_model, grad_b.to(grad_abc_ptr.dtype.element_ty), mask=inside)
             tl.store(at + 2 * d_model, grad_c.to(grad_abc_ptr.dtype.element_ty), mask=inside)
     column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    chains = tl.num_programs(1).to(tl.int64) * d_model
-    at = grad_gate_ptr + row * d_model + column
+    shares = tl.num_programs(2).to(tl.int64) * tl.num_programs(1) * d_model
+    at = grad_gate_ptr + (chunk * tl.num_programs(1) + row) * d_model + column
     tl.store(at, tl.sum(total_re, 0), mask=column < d_model)
-    tl.store(at + chains, tl.sum(total_im, 0), mask=column < d_model)
-    tl.store(at + 2 * chains, tl.sum(total, 0), mask=column < d_model)
+    tl.store(at + shares, tl.sum(total_im, 0), mask=column < d_model)
+    tl.store(at + 2 * shares, tl.sum(total, 0), mask=column < d_model)

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from ..device_limits import require_triton_device
 from ..segments import Segmentation, require_float32
+from .maps import adjoint_maps, resolvent_maps
 from .resolvent import resolvent_backward, resolvent_forward
+from .responses import ADJOINT, RESPONSE
 
 TOKENS = 8
 """Tokens loaded at once, and the unit of a segment's length."""
@@ -29,79 +31,93 @@ def define_bk_scan(version: str, rule: Rule) -> Scan:
     def sizes(x: Tensor) -> tuple[int, int, int]:
         return x.shape[0], x.shape[1], x.shape[2] if x.dim() == 3 else 1
 
-    def launch(kernel: Any, x: Tensor, has_hopping: bool, *arguments: Any) -> None:
+    def new_maps(x: Tensor, numbers: int) -> Tensor:
         batch, n_seq, chains = sizes(x)
+        return x.new_empty(rule(batch, n_seq, chains).maps_shape(batch, numbers, chains))
+
+    def new_grad_energy(x: Tensor) -> Tensor:
+        batch, n_seq, chains = sizes(x)
+        return x.new_empty(2, rule(batch, n_seq, chains).chunks, batch, chains)
+
+    def launch(
+        scan: Any,
+        reduce: Any,
+        hopping: Tensor | None,
+        inputs: tuple[Tensor, ...],
+        maps: Tensor,
+        *outputs: Tensor,
+    ) -> None:
+        batch, n_seq, chains = sizes(inputs[0])
         cut = rule(batch, n_seq, chains)
-        kernel[(-(-chains // cut.block), batch)](
-            *arguments,
-            n_seq,
-            chains,
-            cut.length,
-            HAS_HOPPING=has_hopping,
-            SEGMENTS=cut.segments,
-            BLOCK=cut.block,
-            TOKENS=TOKENS,
-            num_warps=cut.num_warps,
-        )
+        grid = (-(-chains // cut.block), batch, cut.chunks)
+        constants = {
+            "HAS_HOPPING": hopping is not None,
+            "SEGMENTS": cut.segments,
+            "BLOCK": cut.block,
+            "TOKENS": TOKENS,
+            "num_warps": cut.num_warps,
+        }
+        if cut.chunks > 1:
+            reduce[grid](*inputs, maps, n_seq, chains, cut.length, **constants)
+        scan[grid](
+            *inputs, maps, *outputs, n_seq, chains, cut.length, CHUNKED=cut.chunks > 1, **constants
+        )  # fmt: skip
 
     @torch.library.custom_op(
         f"phase8::bk_scan_{version}",
         mutates_args=(),
-        schema="(Tensor onsite, Tensor? hopping, Tensor energy_re, Tensor energy_im) -> (Tensor, Tensor)",
+        schema="(Tensor onsite, Tensor? hopping, Tensor energy_re, Tensor energy_im)"
+        " -> (Tensor, Tensor, Tensor)",
     )
     def forward(
         onsite: Tensor, hopping: Tensor | None, energy_re: Tensor, energy_im: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Re g, Im g, and the scratch of the kernels: the maps of segments."""
         onsite = onsite.contiguous()
         hopping = None if hopping is None else hopping.contiguous()
-        g_re, g_im = torch.empty_like(onsite), torch.empty_like(onsite)
-        arguments = (onsite, onsite if hopping is None else hopping, energy_re, energy_im, g_re, g_im)
-        launch(resolvent_forward, onsite, hopping is not None, *arguments)
-        return g_re, g_im
+        g_re, g_im, maps = torch.empty_like(onsite), torch.empty_like(onsite), new_maps(onsite, RESPONSE)
+        inputs = (onsite, onsite if hopping is None else hopping, energy_re, energy_im)
+        launch(resolvent_forward, resolvent_maps, hopping, inputs, maps, g_re, g_im)
+        return g_re, g_im, maps
 
     @forward.register_fake
     def _(onsite: Tensor, hopping: Tensor | None, energy_re: Tensor, energy_im: Tensor) -> Any:
-        return onsite.new_empty(onsite.shape), onsite.new_empty(onsite.shape)
+        return onsite.new_empty(onsite.shape), onsite.new_empty(onsite.shape), new_maps(onsite, RESPONSE)
 
     @torch.library.custom_op(
         f"phase8::bk_scan_{version}_backward",
         mutates_args=(),
         schema="(Tensor grad_re, Tensor grad_im, Tensor g_re, Tensor g_im, Tensor? hopping)"
-        " -> (Tensor, Tensor, Tensor)",
+        " -> (Tensor, Tensor, Tensor, Tensor)",
     )
     def backward(
         grad_re: Tensor, grad_im: Tensor, g_re: Tensor, g_im: Tensor, hopping: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of onsite, of hopping (empty without), and of the energy by chain [2, B, C]."""
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Gradients of onsite, of hopping (empty without), and of the energy by chain [2, chunks, B, C]; the
+        maps of segments."""
         hopping = None if hopping is None else hopping.contiguous()
         grad_onsite = torch.empty_like(g_re)
         grad_hopping = g_re.new_empty(0 if hopping is None else g_re.shape)
-        batch, _, chains = sizes(g_re)
-        grad_energy = g_re.new_empty(2, batch, chains)
-        arguments = (grad_re.contiguous(), grad_im.contiguous(), g_re, g_im)
-        outputs = (grad_onsite, grad_hopping, grad_energy)
+        grad_energy, maps = new_grad_energy(g_re), new_maps(g_re, ADJOINT)
+        gradients = (grad_re.contiguous(), grad_im.contiguous())
+        inputs = (*gradients, g_re, g_im, g_re if hopping is None else hopping)
         launch(
-            resolvent_backward,
-            g_re,
-            hopping is not None,
-            *arguments,
-            g_re if hopping is None else hopping,
-            *outputs,
+            resolvent_backward, adjoint_maps, hopping, inputs, maps, grad_onsite, grad_hopping, grad_energy
         )
-        return outputs
+        return grad_onsite, grad_hopping, grad_energy, maps
 
     @backward.register_fake
     def _(grad_re: Tensor, grad_im: Tensor, g_re: Tensor, g_im: Tensor, hopping: Tensor | None) -> Any:
-        batch, _, chains = sizes(g_re)
         grad_hopping = g_re.new_empty(0 if hopping is None else g_re.shape)
-        return g_re.new_empty(g_re.shape), grad_hopping, g_re.new_empty(2, batch, chains)
+        return g_re.new_empty(g_re.shape), grad_hopping, new_grad_energy(g_re), new_maps(g_re, ADJOINT)
 
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.save_for_backward(*output, inputs[1])
+        ctx.mark_non_differentiable(output[2])
+        ctx.save_for_backward(*output[:2], inputs[1])
 
-    def differentiate(ctx: Any, grad_re: Tensor, grad_im: Tensor) -> Any:
+    def differentiate(ctx: Any, grad_re: Tensor, grad_im: Tensor, _: Tensor) -> Any:
         g_re, g_im, hopping = ctx.saved_tensors  # read once: checkpointing allows no more
-        grad_onsite, grad_hopping, by_chain = backward(grad_re, grad_im, g_re, g_im, hopping)
+        grad_onsite, grad_hopping, by_chain, _ = backward(grad_re, grad_im, g_re, g_im, hopping)
         grad_energy = by_chain.flatten(1).sum(1)
         return grad_onsite, None if hopping is None else grad_hopping, grad_energy[0], grad_energy[1]
 
@@ -114,7 +130,7 @@ def define_bk_scan(version: str, rule: Rule) -> Scan:
         require_float32(
             "bk_scan", version, onsite=onsite, hopping=hopping, energy_re=energy_re, energy_im=energy_im
         )
-        g_re, g_im = forward(onsite, hopping, energy_re, energy_im)
+        g_re, g_im, _ = forward(onsite, hopping, energy_re, energy_im)
         return g_re, g_im
 
     return bk_scan

@@ -3,8 +3,8 @@
 
 `block_ends` and `scan_blocks` cut a row into blocks of SEGMENTS·LENGTH tokens, one program each: a step of
 the recurrence moves all segments of a block at once, as the matrix product of [SEGMENTS, R] with [R, R]; what
-enters the segments follows from their ends by doubling, with powers of M; what enters the block, from the
-ends of the blocks before.
+enters the segments follows from their ends by doubling, with powers of M; what enters the blocks is the same
+scan over their ends, with M to the power of a block.
 
 REVERSE scans from the last token to the first with Mᵀ: λ_t = Mᵀ·λ_{t+1} + w_t, the adjoint. Then the gradient
 of M is summed as well, Σ_t λ_t·p_{t−1}ᵀ.
@@ -81,6 +81,7 @@ def block_ends(
     w_ptr,  # [B, N, R]
     matrix_ptr,  # [R, R]
     ends_ptr,  # [B, blocks − 1, R]: the state after every block but the last, if nothing entered it
+    power_ptr,  # [R, R]: the matrix whose scan forward over the ends gives what enters the blocks
     n_seq,
     rank,
     REVERSE: tl.constexpr,
@@ -98,17 +99,22 @@ def block_ends(
     state = segment_ends(
         w_ptr + row * n_seq * rank, index, segment >= 0, step, n_seq, rank, REVERSE, LENGTH, BLOCK
     )
-    state = accumulated(state, squared(step, LOG_LENGTH), LOG_SEGMENTS)
+    segment_power = squared(step, LOG_LENGTH)
+    state = accumulated(state, segment_power, LOG_SEGMENTS)
     end = tl.sum(tl.where(segment == SEGMENTS - 1, state, 0.0), 0)
     i = tl.arange(0, BLOCK)
     tl.store(ends_ptr + (row * tl.num_programs(0) + block) * rank + i, end, mask=i < rank)
+    if (block == 0) & (row == 0):
+        known = (i[:, None] < rank) & (i[None, :] < rank)
+        block_power = squared(segment_power, LOG_SEGMENTS)
+        tl.store(power_ptr + i[None, :] * rank + i[:, None], block_power, mask=known)
 
 
 @triton.jit
 def scan_blocks(
     w_ptr,  # [B, N, R]
     matrix_ptr,  # [R, R]
-    ends_ptr,  # [B, blocks − 1, R], from block_ends
+    entering_ptr,  # [B, blocks − 1, R]: the state after every block but the last
     result_ptr,  # [B, N, R]: p, or λ with REVERSE
     p_ptr,  # [B, N, R], read with REVERSE
     grad_matrix_ptr,  # [B, blocks, R, R], written with REVERSE
@@ -130,12 +136,8 @@ def scan_blocks(
     step = step_matrix(matrix_ptr, rank, REVERSE, BLOCK)
     segment_power = squared(step, LOG_LENGTH)
 
-    entering = tl.zeros((BLOCK,), tl.float32)
-    if block > 0:
-        block_power = squared(segment_power, LOG_SEGMENTS)
-        for before in range(block):
-            end = tl.load(ends_ptr + (row * (blocks - 1) + before) * rank + i, mask=i < rank, other=0.0)
-            entering = tl.sum(entering[:, None] * block_power, 0) + end
+    entering_ptr += (row * (blocks - 1) + block - 1) * rank + i
+    entering = tl.load(entering_ptr, mask=(i < rank) & (block > 0), other=0.0)
 
     # Row s: the end of segment s − 1, which enters segment s
     index = (block * SEGMENTS + segment) * LENGTH

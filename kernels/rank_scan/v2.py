@@ -1,10 +1,12 @@
 """Rank scan, version 2: parallel over blocks of 256 tokens and over 16 segments within a block.
 
-One launch each way up to 256 tokens, two for longer sequences. Saved for backward: p and M.
+One launch each way up to 256 tokens; beyond, the ends of the blocks are scanned as the tokens are, in two
+launches more for each power of 256. Saved for backward: p and M.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -46,34 +48,50 @@ def options(rank: int, *, reverse: bool) -> dict[str, int]:
     }
 
 
-def _ends_shape(w: Tensor) -> tuple[int, int, int]:
-    """Scratch: the state after every block but the last of a row."""
-    return w.shape[0], block_count(w.shape[1]) - 1, w.shape[2]
+def scratch_numbers(batch: int, n_seq: int, rank: int) -> int:
+    """Numbers of scratch: of every level of blocks their ends, what enters them, and the power of M."""
+    total = 0
+    while (ends := block_count(n_seq) - 1) > 0:
+        total += 2 * batch * ends * rank + rank * rank
+        n_seq = ends
+    return total
 
 
-def _launch(w: Tensor, matrix: Tensor, ends: Tensor, scanned: tuple[Tensor, ...], reverse: bool) -> None:
-    w, matrix = w.contiguous(), matrix.contiguous()
+def _scratch(w: Tensor) -> Tensor:
+    return w.new_empty(scratch_numbers(*w.shape))
+
+
+def _launch(
+    w: Tensor, matrix: Tensor, scratch: Tensor, scanned: tuple[Tensor, ...], *, reverse: bool
+) -> None:
+    """Scan w into the first of `scanned`; the others are read and written with reverse."""
     batch, n_seq, rank = w.shape
     blocks = block_count(n_seq)
     chosen = options(rank, reverse=reverse)
+    entering = w
     if blocks > 1:
-        block_ends[(blocks - 1, batch)](w, matrix, ends, n_seq, rank, **chosen)
-    scan_blocks[(blocks, batch)](w, matrix, ends, *scanned, n_seq, rank, **chosen)
+        shape = (batch, blocks - 1, rank)
+        sizes = [math.prod(shape), math.prod(shape), rank * rank]
+        ends, entering, power, rest = torch.split(scratch, [*sizes, scratch.numel() - sum(sizes)])
+        block_ends[(blocks - 1, batch)](w, matrix, ends, power, n_seq, rank, **chosen)
+        ends, entering, power = ends.view(shape), entering.view(shape), power.view(rank, rank)
+        _launch(ends, power, rest, (entering, entering, entering), reverse=False)
+    scan_blocks[(blocks, batch)](w, matrix, entering, *scanned, n_seq, rank, **chosen)
 
 
 @torch.library.custom_op(
     "phase8::rank_scan_v2", mutates_args=(), schema="(Tensor w, Tensor matrix) -> (Tensor, Tensor)"
 )
 def _forward(w: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """p, and the scratch of the kernels: the ends of the blocks."""
-    p, ends = w.new_empty(w.shape), w.new_empty(_ends_shape(w))
-    _launch(w, matrix, ends, (p, p, p), reverse=False)
-    return p, ends
+    """p, and the scratch of the kernels."""
+    p, scratch = w.new_empty(w.shape), _scratch(w)
+    _launch(w.contiguous(), matrix.contiguous(), scratch, (p, p, p), reverse=False)
+    return p, scratch
 
 
 @_forward.register_fake
 def _(w: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
-    return w.new_empty(w.shape), w.new_empty(_ends_shape(w))
+    return w.new_empty(w.shape), _scratch(w)
 
 
 @torch.library.custom_op(
@@ -82,19 +100,19 @@ def _(w: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
     schema="(Tensor grad, Tensor p, Tensor matrix) -> (Tensor, Tensor, Tensor)",
 )
 def _backward(grad: Tensor, p: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of w, and of M by block [B, blocks, R, R]; the ends of the blocks."""
+    """Gradients of w, and of M by block [B, blocks, R, R]; the scratch of the kernels."""
     batch, n_seq, rank = p.shape
-    grad_w, ends = p.new_empty(p.shape), p.new_empty(_ends_shape(p))
+    grad_w, scratch = p.new_empty(p.shape), _scratch(p)
     grad_matrix = p.new_empty(batch, block_count(n_seq), rank, rank)
-    _launch(grad, matrix, ends, (grad_w, p, grad_matrix), reverse=True)
-    return grad_w, grad_matrix, ends
+    _launch(grad.contiguous(), matrix.contiguous(), scratch, (grad_w, p, grad_matrix), reverse=True)
+    return grad_w, grad_matrix, scratch
 
 
 @_backward.register_fake
 def _(grad: Tensor, p: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     batch, n_seq, rank = p.shape
     grad_matrix = p.new_empty(batch, block_count(n_seq), rank, rank)
-    return p.new_empty(p.shape), grad_matrix, p.new_empty(_ends_shape(p))
+    return p.new_empty(p.shape), grad_matrix, _scratch(p)
 
 
 def _setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -103,7 +121,7 @@ def _setup_context(ctx: Any, inputs: Any, output: Any) -> None:
 
 
 def _differentiate(ctx: Any, grad: Tensor, _: Tensor) -> Any:
-    grad_w, by_block, _ends = _backward(grad, *ctx.saved_tensors)
+    grad_w, by_block, _ = _backward(grad, *ctx.saved_tensors)
     return grad_w, by_block.flatten(0, 1).sum(0)
 
 

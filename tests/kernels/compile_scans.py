@@ -12,11 +12,14 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from phase8_tune.kernels.ar_ssm_scan import fast as ar_ssm_scan
+from phase8_tune.kernels.ar_ssm_scan import operator as ar_ssm_scan
 from phase8_tune.kernels.ar_ssm_scan.decayed import decayed_sum, gated_backward, gated_forward
+from phase8_tune.kernels.ar_ssm_scan.maps import gated_backward_maps, gated_maps, sum_maps
 from phase8_tune.kernels.bk_gate import fast as bk_gate
 from phase8_tune.kernels.bk_gate.gated import gate_backward, gate_forward
+from phase8_tune.kernels.bk_gate.maps import gate_adjoint_maps, gate_maps
 from phase8_tune.kernels.bk_scan import v2 as bk_scan
+from phase8_tune.kernels.bk_scan.maps import adjoint_maps, resolvent_maps
 from phase8_tune.kernels.bk_scan.resolvent import resolvent_backward, resolvent_forward
 from phase8_tune.kernels.device_limits import SHARED_MEMORY_BYTES
 from phase8_tune.kernels.rank_scan.recurrence import block_ends, scan_blocks
@@ -50,33 +53,46 @@ def shared_bytes(kernel: Any, capability: tuple[int, int], constants: dict[str, 
 
 
 def cases() -> dict[str, tuple[Any, dict[str, Any], int]]:
-    """(kernel, constants, warps) of the largest tiles that the configurations choose."""
+    """(kernel, constants, warps) of the largest tiles that the configurations choose: of one launch, where
+    lanes exchange their maps in the kernel, and of the first of two, which does that for the second."""
 
     def tile(cut: Segmentation, tokens: int, **constants: Any) -> tuple[dict[str, Any], int]:
         sizes = {"SEGMENTS": cut.segments, "BLOCK": cut.block, "TOKENS": tokens}
         return sizes | constants, cut.num_warps
 
-    row = tile(bk_scan.configuration(1, 4096, 1), 8, HAS_HOPPING=False)
-    channels = tile(bk_scan.configuration(1, 4096, 512), 8, HAS_HOPPING=True)
-    ranks = tile(ar_ssm_scan.configuration(4096, 32), 8)
+    def both(rule: Any, *width: int, tokens: int, **constants: Any) -> tuple[Any, Any]:
+        """Of a row that is just one program, and of a long one."""
+        one, first = rule(*width[:-1], 2047, *width[-1:]), rule(*width[:-1], 131072, *width[-1:])
+        assert (one.chunks, first.chunks > 1) == (1, True)
+        return tile(one, tokens, CHUNKED=False, **constants), tile(first, tokens, **constants)
+
+    row, row_maps = both(bk_scan.configuration, 1, 1, tokens=8, HAS_HOPPING=False)
+    channels, channel_maps = both(bk_scan.configuration, 1, 512, tokens=8, HAS_HOPPING=True)
+    ranks, rank_maps = both(ar_ssm_scan.configuration, 32, tokens=8)
+    forward, forward_maps = both(bk_gate.forward_configuration, 1, 512, tokens=bk_gate.TOKENS, **_ENERGY)
+    backward, backward_maps = both(bk_gate.backward_configuration, 1, 512, tokens=bk_gate.TOKENS, **_ENERGY)
+    reverse = {"REVERSE": True}
     blocks = {name: value for name, value in rank_options(64, reverse=True).items() if name != "num_warps"}
     rank_warps = rank_options(64, reverse=True)["num_warps"]
     return {
         "resolvent_forward, rows": (resolvent_forward, *row),
         "resolvent_backward, rows": (resolvent_backward, *row),
+        "resolvent_maps, rows": (resolvent_maps, *row_maps),
+        "adjoint_maps, rows": (adjoint_maps, *row_maps),
         "resolvent_forward, channels": (resolvent_forward, *channels),
         "resolvent_backward, channels": (resolvent_backward, *channels),
-        "gate_forward": (
-            gate_forward,
-            *tile(bk_gate.forward_configuration(1, 4096, 512), bk_gate.TOKENS, **_ENERGY),
-        ),
-        "gate_backward": (
-            gate_backward,
-            *tile(bk_gate.backward_configuration(1, 4096, 512), bk_gate.TOKENS, **_ENERGY),
-        ),
-        "decayed_sum": (decayed_sum, ranks[0] | {"REVERSE": True}, ranks[1]),
+        "resolvent_maps, channels": (resolvent_maps, *channel_maps),
+        "adjoint_maps, channels": (adjoint_maps, *channel_maps),
+        "gate_forward": (gate_forward, *forward),
+        "gate_backward": (gate_backward, *backward),
+        "gate_maps": (gate_maps, *forward_maps),
+        "gate_adjoint_maps": (gate_adjoint_maps, *backward_maps),
+        "decayed_sum": (decayed_sum, ranks[0] | reverse, ranks[1]),
         "gated_forward": (gated_forward, *ranks),
         "gated_backward": (gated_backward, *ranks),
+        "sum_maps": (sum_maps, rank_maps[0] | reverse, rank_maps[1]),
+        "gated_maps": (gated_maps, *rank_maps),
+        "gated_backward_maps": (gated_backward_maps, *rank_maps),
         "block_ends": (block_ends, blocks, rank_warps),
         "scan_blocks": (scan_blocks, blocks, rank_warps),
     }

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from phase8_tune.kernels import device_limits
-from phase8_tune.kernels.ar_ssm_scan import fast
-from phase8_tune.kernels.ar_ssm_scan.operator import TOKENS
+from phase8_tune.kernels.ar_ssm_scan import operator
+from phase8_tune.kernels.ar_ssm_scan.operator import TOKENS, configuration
 from phase8_tune.kernels.ar_ssm_scan.reference import ar_ssm_scan, ar_ssm_scan_loop, decays
 from phase8_tune.kernels.gate import check_operation
 from phase8_tune.kernels.gate_draws import GateShape
@@ -72,7 +72,21 @@ def test_version_is_within_the_error_budget(version: str, dtype: torch.dtype, de
 def test_long_sequences_keep_the_slowest_decay(version: str, device: torch.device) -> None:
     """λ = 1 − 2^−10 remembers a thousand tokens, across segments of more than one load."""
     shape = GateShape(batch=1, n_seq=1100, d_model=8, n_heads=1, rank=3)
-    assert fast.configuration(1100, 3).length > TOKENS
+    assert configuration(1100, 3).length > TOKENS
+    result = check_operation("ar_ssm_scan", version, device, torch.float32, (shape,), draws=1)
+    assert result.ok, result.failures
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_chunks_are_within_the_error_budget(
+    version: str, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten chunks, more than are walked over at once, of two segments; the last one cut off."""
+    for name, size in {"SEGMENTS": 2, "_LENGTH": TOKENS, "_CHUNKS": 10}.items():
+        monkeypatch.setattr(operator, name, size)
+    cut = configuration(149, 3)
+    assert (cut.chunks, cut.segments, cut.length) == (10, 2, TOKENS)
+    shape = GateShape(batch=2, n_seq=149, d_model=8, n_heads=1, rank=3)
     result = check_operation("ar_ssm_scan", version, device, torch.float32, (shape,), draws=1)
     assert result.ok, result.failures
 
@@ -129,10 +143,14 @@ def test_what_is_not_computed_is_refused(version: str, monkeypatch: pytest.Monke
         function(gate_logits, u, v, decay.detach())
 
 
-@pytest.mark.parametrize("n_seq", [1, 7, 256, 1000, 4096, 5000])
+@pytest.mark.parametrize("n_seq", [1, 7, 256, 1000, 4096, 5000, 131072])
 @pytest.mark.parametrize("rank", [1, 20, 32, 48])
 def test_configurations_cover_the_sequence(n_seq: int, rank: int) -> None:
-    cut = fast.configuration(n_seq, rank)
-    assert cut.segments * cut.length >= n_seq
+    cut = configuration(n_seq, rank)
+    assert (cut.chunks - 1) * cut.segments * cut.length < n_seq <= cut.chunks * cut.segments * cut.length
     assert cut.length % TOKENS == 0
     assert 1 <= cut.num_warps <= 16
+
+
+def test_long_rows_are_cut_into_chunks() -> None:
+    assert [configuration(n_seq, 32).chunks for n_seq in (1024, 4096, 32768, 131072)] == [1, 4, 32, 64]

@@ -93,6 +93,19 @@ def test_every_number_of_segments_is_within_the_budget(
     assert result.ok, result.failures
 
 
+def test_chunks_are_within_the_error_budget(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three chunks of two segments each way, the last one cut off."""
+    sizes = {"_SEGMENTS_FORWARD": 2, "_SEGMENTS_BACKWARD": 2, "_CHUNK": 32, "_CHUNKS": 3}
+    for name, size in sizes.items():
+        monkeypatch.setattr(fast, name, size)
+    for configuration in (fast.forward_configuration, fast.backward_configuration):
+        cut = configuration(1, 101, 24)
+        assert (cut.chunks, cut.segments, cut.length) == (3, 2, 24)
+    shape = GateShape(batch=1, n_seq=101, d_model=24, n_heads=1)
+    result = check_operation("bk_gate", "fast", device, torch.float32, (shape,), draws=1)
+    assert result.ok, result.failures
+
+
 def test_strided_inputs_are_read_in_place(device: torch.device) -> None:
     h, abc, weight, bias = (x.to(device) for x in arguments(2, 7, 24, torch.float32))
     fused = torch.cat([h, abc, h], dim=-1)
@@ -128,7 +141,7 @@ def test_opcheck(device: torch.device) -> None:
     inputs = tuple(x.to(device).requires_grad_() for x in arguments(1, 2, 4, torch.float32))
     torch.library.opcheck(torch.ops.phase8.bk_gate_fast.default, inputs)
     inputs = tuple(x.detach() for x in inputs)
-    out, entering = torch.ops.phase8.bk_gate_fast.default(*inputs)
+    out, entering, _ = torch.ops.phase8.bk_gate_fast.default(*inputs)
     torch.library.opcheck(torch.ops.phase8.bk_gate_fast_backward.default, (out, *inputs, entering))
 
 
@@ -144,11 +157,17 @@ def test_other_dtypes_and_devices_are_refused(version: str, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("batch", [1, 8, 64, 512])
-@pytest.mark.parametrize("n_seq", [1, 7, 256, 1000, 4096])
+@pytest.mark.parametrize("n_seq", [1, 7, 256, 1000, 4096, 131072])
 @pytest.mark.parametrize("d_model", [40, 512, 1536])
 def test_configurations_cover_the_sequence_in_whole_groups(batch: int, n_seq: int, d_model: int) -> None:
     for configuration in (fast.forward_configuration, fast.backward_configuration):
         cut = configuration(batch, n_seq, d_model)
-        assert cut.segments * cut.length >= n_seq
+        assert (cut.chunks - 1) * cut.segments * cut.length < n_seq <= cut.chunks * cut.segments * cut.length
         assert cut.length % fast.TOKENS == 0
         assert 1 <= cut.num_warps <= 16
+
+
+def test_long_rows_are_cut_into_chunks() -> None:
+    for configuration in (fast.forward_configuration, fast.backward_configuration):
+        chunks = [configuration(1, n_seq, 512).chunks for n_seq in (1024, 4096, 32768, 131072)]
+        assert chunks == [1, 2, 16, 32]

@@ -9,8 +9,9 @@ from torch import Tensor
 from phase8_tune.kernels import device_limits
 from phase8_tune.kernels.gate import check_operation
 from phase8_tune.kernels.gate_draws import GateShape
+from phase8_tune.kernels.rank_scan import v2
 from phase8_tune.kernels.rank_scan.reference import rank_scan, rank_scan_loop
-from phase8_tune.kernels.rank_scan.v2 import block_count
+from phase8_tune.kernels.rank_scan.v2 import block_count, scratch_numbers
 from phase8_tune.kernels.versions import UnsupportedVersionError, implementation
 
 VERSIONS = ["v2"]
@@ -60,6 +61,17 @@ def test_blocks_are_within_the_error_budget(n_seq: int, rank: int, device: torch
     assert result.ok, result.failures
 
 
+def test_ends_of_blocks_in_blocks_are_within_the_error_budget(
+    device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks of 16 tokens: 19 of them, whose ends are two blocks, whose one end is a third level."""
+    monkeypatch.setattr(v2, "_LOG_LENGTH", 0)
+    monkeypatch.setattr(v2, "_TOKENS", 16)
+    shape = GateShape(batch=2, n_seq=300, d_model=8, n_heads=1, rank=5)
+    result = check_operation("rank_scan", "v2", device, torch.float32, (shape,), draws=1)
+    assert result.ok, result.failures
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_rotation_is_not_damped(version: str, device: torch.device) -> None:
     """An orthogonal M keeps every token's contribution to the end: errors of its powers would show."""
@@ -105,3 +117,10 @@ def test_what_is_not_computed_is_refused(version: str, monkeypatch: pytest.Monke
 
 def test_block_count() -> None:
     assert [block_count(n) for n in (1, 256, 257, 4096)] == [1, 1, 2, 16]
+
+
+def test_scratch_numbers() -> None:
+    """None for one block; of 127 their ends, states and a power; of 511, a level more for their one end."""
+    assert scratch_numbers(1, 256, 32) == 0
+    assert scratch_numbers(1, 32768, 32) == 2 * 127 * 32 + 32 * 32
+    assert scratch_numbers(2, 131072, 32) == 2 * (2 * 511 * 32 + 2 * 32) + 2 * 32 * 32

@@ -1,11 +1,12 @@
 """What a Triton launch that was left out would have done: classes of cost, their arithmetic and traffic.
 
-The traffic is that of the launch's tensors, each once, but for those of which a kernel touches little. Those
-whose time is arithmetic say how much of it they have: matrix products in FLOP, others in operations of the
-vector units, with transcendental functions and address arithmetic counted in. Those numbers are measured: the
-time of a kernel on one H100 (tokens of 512, heads of 64) at VECTOR_SHARE of its float32 rate, over its pairs,
-logits or numbers (studies/results, 2026-11-26-h100-kernels). Every kernel is in one of the tables below: to
-count a new one as no arithmetic must be somebody's decision.
+The traffic is that of the launch's tensors, each once, but for those of which a kernel touches little, and
+those that it changes in place, which count twice. Those whose time is arithmetic say how much they have:
+matrix products in FLOP, others in operations of the vector units, with transcendental functions and address
+arithmetic counted in. Those numbers are measured, but for the optimizer's, which are counted: the time of a
+kernel on one H100 (tokens of 512, heads of 64) at VECTOR_SHARE of its float32 rate, over its pairs, logits or
+numbers (studies/results, 2026-11-26-h100-kernels). Every kernel is in one of the tables below: to count a new
+one as no arithmetic must be somebody's decision.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def launch_costs(
     partly = _PARTLY_READ.get(name, ())
     # A descriptor stands for the tensor it describes
     whole = [getattr(value, "base", value) for key, value in given.items() if key not in partly]
-    moved = tensor_bytes(tensors_of(whole))
+    moved = tensor_bytes(tensors_of(whole + [given[key] for key in _CHANGED.get(name, ())]))
     label = launch_class(operation, name)
     amount, epilogue = _MATRIX.get(name) or _VECTOR.get(name), _EPILOGUES.get(name)
     costs = [(label, 0.0 if amount is None else amount(given), float(moved))]
@@ -96,6 +97,11 @@ def _gathered(given: Arguments) -> float:
     return _times(10.0 * tokens.numel(), given, "D", "RANK")
 
 
+def _updated(given: Arguments) -> float:
+    """Of every number of a weight: the step, and making and reading both codes, or rounding."""
+    return _times(170.0 if given["IS_8BIT"] else 40.0, given, "count")
+
+
 _MATRIX: dict[str, Amount] = {
     "htt_cross_entropy.exponentials.exponentials_kernel": _table_product,
     "htt_cross_entropy.exponentials.persistent_exponentials_kernel": _table_product,
@@ -111,15 +117,22 @@ _VECTOR: dict[str, Amount] = {
     "window_attention.v1.query_kernel": _pairs(520.0),
     "window_attention.v1.key_kernel": _pairs(345.0),
     "htt_embedding.gather.gather_kernel": _gathered,
+    "adamw.tiles.update_kernel": _updated,
 }
 _TRAFFIC_ALONE = frozenset(
     {
-        "adamw.tiles.update_kernel",
         "ar_ssm_scan.decayed.decayed_sum",
         "ar_ssm_scan.decayed.gated_backward",
         "ar_ssm_scan.decayed.gated_forward",
+        "ar_ssm_scan.maps.gated_backward_maps",
+        "ar_ssm_scan.maps.gated_maps",
+        "ar_ssm_scan.maps.sum_maps",
         "bk_gate.gated.gate_backward",
         "bk_gate.gated.gate_forward",
+        "bk_gate.maps.gate_adjoint_maps",
+        "bk_gate.maps.gate_maps",
+        "bk_scan.maps.adjoint_maps",
+        "bk_scan.maps.resolvent_maps",
         "bk_scan.resolvent.resolvent_backward",
         "bk_scan.resolvent.resolvent_forward",
         "block.gate.gradient_kernel",
@@ -152,6 +165,10 @@ _PARTLY_READ: dict[str, tuple[str, ...]] = {
     "htt_cross_entropy.exponentials.finish_rows_kernel": ("table", "exponentials"),
     "htt_cross_entropy.exponentials.target_logit_kernel": ("table",),
 }
+_CHANGED: dict[str, tuple[str, ...]] = {
+    "adamw.tiles.update_kernel": ("weight", "first", "second", "first_peaks", "second_peaks"),
+}
+"""What is read and written again."""
 _EPILOGUES: dict[str, Amount] = {
     "htt_cross_entropy.exponentials.exponentials_kernel": _logits(11.0),
     "htt_cross_entropy.exponentials.persistent_exponentials_kernel": _logits(11.0),
