@@ -11,7 +11,7 @@ def record_of(candidate: Candidate, measurement: Measurement, *, number: int, bu
     """The record of a first attempt; number: of its trial."""
     return Record(
         digest=candidate.digest(),
-        candidate=candidate.to_dict(),
+        candidate=candidate.identity(),
         trial_number=number,
         attempt=1,
         started_at="",

@@ -82,7 +82,7 @@ class Simulation:
         peak_bytes = rejection.predicted_peak_bytes
         return Record(
             digest=candidate.digest(),
-            candidate=candidate.to_dict(),
+            candidate=candidate.identity(),
             trial_number=number,
             attempt=0,
             started_at="",

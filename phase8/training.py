@@ -55,8 +55,11 @@ class Trainer:
                 gradient_checkpointing=options.gradient_checkpointing,
             )
         if options.master_weights == "bf16_sr":
-            for weight in self.model.product_weights():
-                weight.data = weight.data.to(torch.bfloat16)
+            weights = self.model.product_weights()
+            # All before the first is replaced: none comes to lie where a float32 weight was, in half of it
+            rounded = [weight.data.to(torch.bfloat16) for weight in weights]
+            for weight in reversed(weights):
+                weight.data = rounded.pop()
         self.captures = options.kernel_version in CAPTURED_VERSIONS and device.type == "cuda"
         self.optimizer = self._new_optimizer()
         self.scaler = torch.amp.GradScaler(device.type, enabled=options.mixed_precision == "fp16")
@@ -112,7 +115,7 @@ class Trainer:
     def accumulate(self, tokens: Tensor, parts: int) -> Tensor:
         """Gradients of one of `parts` equal parts of a step; `update` then takes the step. Returns the loss.
 
-        Gradients stay between calls: 4 bytes a parameter more than `step` takes.
+        Gradients stay between calls: 4 bytes a parameter, of bfloat16 weights 2, beside what `step` takes.
         """
         return self._run(f"accumulate 1/{parts}", lambda part: self._accumulate(part, parts), tokens)
 
@@ -139,9 +142,10 @@ class Trainer:
             return function(tokens)
         key = (name, tokens.shape)
         if key not in self._captured:
-            self._captured[key] = CapturedFunction(function)
-            if name != "update":
-                self._step_captured = self._captured[key]
+            if name == "update":
+                self._captured[key] = CapturedFunction(function, beside=self._step_captured)
+            else:
+                self._captured[key] = self._step_captured = CapturedFunction(function)
         return self._captured[key](tokens)
 
     def _step(self, tokens: Tensor) -> Tensor:

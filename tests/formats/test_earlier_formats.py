@@ -205,7 +205,7 @@ def test_what_is_written_now_says_its_format(earlier: Path, devices: list[Device
 
 def later_record(earlier: Path) -> None:
     path = earlier / "interrupted" / "records.jsonl"
-    line = json.loads(path.read_text()) | {"format_version": 6, "new_key": 1}
+    line = json.loads(path.read_text()) | {"format_version": 7, "new_key": 1}
     path.write_text(json.dumps(line) + "\n")
 
 
@@ -248,7 +248,7 @@ def test_a_run_of_a_later_version_is_refused(
     before = (earlier / run / "records.jsonl").read_bytes()
     assert tune(run, *options) == 2
     refused = LATER.format(
-        *((6, 5) if change is later_record else (4, 3) if change is later_database else (2, 1))
+        *((7, 6) if change is later_record else (4, 3) if change is later_database else (2, 1))
     )
     assert re.search(f"^phase8-tune: .*: {refused}\\Z", capsys.readouterr().err, re.MULTILINE)
     assert (earlier / run / "records.jsonl").read_bytes() == before
@@ -262,7 +262,7 @@ def test_frontier_refuses_a_run_of_a_later_version(
     change(earlier)
     with pytest.raises(SystemExit, match="2"):
         main(["frontier", "interrupted"])
-    refused = LATER.format(*((6, 5) if change is later_record else (2, 1)))
+    refused = LATER.format(*((7, 6) if change is later_record else (2, 1)))
     assert re.fullmatch(f"phase8-tune: .*: {refused}", capsys.readouterr().err)
 
 
@@ -270,10 +270,10 @@ def test_settings_of_a_later_version_are_refused(
     earlier: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = earlier / "settings.yaml"
-    settings.write_text(settings.read_text() + "format_version: 4\nnew_key: 1\n")
+    settings.write_text(settings.read_text() + "format_version: 5\nnew_key: 1\n")
     assert train_on(settings, 1, tmp_path / "new.safetensors", earlier / "text.txt") == 2
     told = capsys.readouterr().err
-    assert re.fullmatch(f"phase8-train: .*settings.yaml: {LATER.format(4, 3)}", told)
+    assert re.fullmatch(f"phase8-train: .*settings.yaml: {LATER.format(5, 4)}", told)
 
 
 def test_a_checkpoint_of_a_later_version_is_refused(
@@ -283,12 +283,12 @@ def test_a_checkpoint_of_a_later_version_is_refused(
     train_on(earlier / "settings.yaml", 4, output, earlier / "text.txt")
     path = earlier / "checkpoint.resume.safetensors"
     with safetensors.safe_open(path, framework="np") as file:
-        metadata = json.loads(file.metadata()["phase8_tune"]) | {"format_version": 5}
+        metadata = json.loads(file.metadata()["phase8_tune"]) | {"format_version": 6}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     safetensors.numpy.save_file(tensors, path, metadata={"phase8_tune": json.dumps(metadata)})
     before = path.read_bytes()
     capsys.readouterr()
     assert train_on(earlier / "settings.yaml", 5, output, earlier / "text.txt") == 2
     told = capsys.readouterr().err
-    assert re.fullmatch(f"phase8-train: .*resume.safetensors: {LATER.format(5, 4)}", told)
+    assert re.fullmatch(f"phase8-train: .*resume.safetensors: {LATER.format(6, 5)}", told)
     assert path.read_bytes() == before

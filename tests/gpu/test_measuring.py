@@ -198,7 +198,7 @@ def test_a_version_is_checked_before_its_first_timing_and_that_leaves_no_trace(m
     assert (again.outcome, again.kernel_check) == (Outcome.OK, None)
     record = Record(
         digest=wanted.digest(),
-        candidate=wanted.to_dict(),
+        candidate=wanted.identity(),
         trial_number=0,
         attempt=1,
         started_at="",

@@ -11,7 +11,7 @@ from phase8_tune.tuner.predict.trace.events import FREE, Cost, Event, Trace
 from .traces import VERSIONS, canonical, traced
 
 
-def _deep(trace: Trace, depth: int) -> Trace:
+def deep_trace(trace: Trace, depth: int) -> Trace:
     """The deepened events as a trace."""
     sizes = {event.slot: event for part in trace.parts() for event in part if event.size_bytes != FREE}
     categories: dict[int, str] = {}
@@ -45,7 +45,7 @@ def _deep(trace: Trace, depth: int) -> Trace:
 def test_deepened_events_are_those_of_the_deep_model(version, checkpointing, mode):
     options = {"checkpointing": checkpointing, "mode": mode, "precision": "fp16"}
     whole = traced(version, depth=5, **options)
-    assert canonical(_deep(traced(version, depth=3, **options), 5)) == canonical(whole)
+    assert canonical(deep_trace(traced(version, depth=3, **options), 5)) == canonical(whole)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

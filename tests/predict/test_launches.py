@@ -17,6 +17,9 @@ from triton.runtime.interpreter import InterpretedFunction
 from triton.runtime.jit import JITFunction
 
 from phase8_tune import kernels
+from phase8_tune.kernels.adamw import tiles
+from phase8_tune.kernels.adamw.codes import BLOCK
+from phase8_tune.kernels.adamw.tensors import new_moments
 from phase8_tune.kernels.block import gate
 from phase8_tune.kernels.htt_cross_entropy import exponentials
 from phase8_tune.kernels.window_attention import banded
@@ -71,6 +74,19 @@ def test_what_a_kernel_barely_reads_is_not_its_traffic() -> None:
     given = {"h": H, "table": TABLE, "exponentials": torch.empty(64, 4096), "losses": torch.empty(64)}
     (_, _, moved), *_ = launch_costs(exponentials.finish_rows_kernel, [], given, None)
     assert moved == 2 * H.numel() + 4 * 64
+
+
+@pytest.mark.parametrize(("is_8bit", "moved"), [(True, 10), (False, 22)])
+def test_a_step_of_the_optimizer_reads_and_writes_what_it_changes(is_8bit: bool, moved: int) -> None:
+    """Of bfloat16: the gradient once, the weight and both moments twice."""
+    count = 4 * BLOCK
+    weight = torch.empty(count, dtype=torch.int16)
+    first, second, *peaks = new_moments(weight, is_8bit=is_8bit)
+    given = {"weight": weight, "gradient": weight, "first": first, "second": second, "count": count}
+    given |= {"first_peaks": peaks[0], "second_peaks": peaks[1], "IS_8BIT": is_8bit}
+    ((_, work, traffic),) = launch_costs(tiles.update_kernel, [], given, "adamw_fast")
+    assert traffic == moved * count + (2 * 2 * 4 * 4 if is_8bit else 0)
+    assert (work > 100 * count) == is_8bit
 
 
 def test_a_kernel_without_arithmetic_of_note_has_its_traffic_alone() -> None:

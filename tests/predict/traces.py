@@ -7,6 +7,7 @@ from typing import Any
 from phase8_tune.kernels.versions import KERNEL_VERSIONS
 from phase8_tune.phase8.config import Phase8Config
 from phase8_tune.phase8.model import Checkpointing
+from phase8_tune.phase8.optimizer import MasterWeights, OptimizerState
 from phase8_tune.phase8.training import TrainingOptions
 from phase8_tune.tuner.builtin.phase8.tracing import trace_training
 from phase8_tune.tuner.predict.fit.line import Line, Tracing, fit_line
@@ -29,9 +30,15 @@ def traced(
     depth: int = 3,
     steps: int = 1,
     config: Phase8Config = CONFIG,
+    optimizer_state: OptimizerState = "fp32",
+    master_weights: MasterWeights = "fp32",
 ) -> Trace:
     options = TrainingOptions(
-        kernel_version=version, gradient_checkpointing=checkpointing, mixed_precision=precision
+        kernel_version=version,
+        gradient_checkpointing=checkpointing,
+        mixed_precision=precision,
+        optimizer_state=optimizer_state,
+        master_weights=master_weights,
     )
     return trace_training(
         config, options, batch_size=batch, limits=LIMITS, mode=mode, depth=depth, steps=steps

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from phase8_tune.phase8.config import PRESETS, preset
 from phase8_tune.tuner.builtin.phase8.settings import Phase8Settings
+from phase8_tune.tuner.training.recommended import to_yaml
 from phase8_tune.tuner.training.settings import load_settings
 from phase8_tune.tuner.values.errors import UserInputError
 from phase8_tune.tuner.workloads.settings import TrainingSettings
@@ -52,6 +53,24 @@ def test_every_preset_is_found_by_its_shape(tmp_path: Path, name: str) -> None:
     assert load(tmp_path, data).to_config() == config
 
 
+def test_what_earlier_versions_do_not_know_is_said_where_it_is_set(tmp_path: Path) -> None:
+    small = {"optimizer_state": "8bit", "master_weights": "bf16_sr", "gradient_checkpointing": "selective"}
+    for key, value in small.items():
+        settings = load(tmp_path, SEED | {key: value})
+        text = to_yaml(settings)
+        assert (settings.is_later, f"{key}: {value}\n" in text) == (True, True)
+        assert "format_version: 4\n" in text
+        assert load(tmp_path, text) == settings
+        candidate = settings.to_candidate()
+        assert candidate is not None
+        assert candidate.axes[key] == value
+        assert Phase8Settings.of_candidate(candidate, measured=None, predicted=None).is_later
+    plain = load(tmp_path, SEED)
+    assert not plain.is_later
+    assert not [key for key in ("optimizer_state", "master_weights") if key in to_yaml(plain)]
+    assert "gradient_checkpointing: false\n" in to_yaml(plain)
+
+
 def test_a_shape_of_ones_own(tmp_path: Path) -> None:
     settings = load(tmp_path, SEED | {"d_model": 64, "n_heads": 4, "htt_rank": 4, "htt_dims": [16, 4]})
     assert settings.model == "custom"
@@ -77,7 +96,7 @@ def test_measured_is_kept_and_checked_by_type_only(tmp_path: Path) -> None:
         ({"mixed_precision": "int8"}, "mixed_precision: expected 'bf16', 'fp16' or 'none', got 'int8'"),
         (
             {"gradient_checkpointing": "yes please"},
-            "gradient_checkpointing: expected 'none' or 'full', got 'yes please'",
+            "gradient_checkpointing: expected 'none', 'selective' or 'full', got 'yes please'",
         ),
         ({"variant": "phase9"}, "variant: expected 'phase8' or 'phase7'"),
         ({"triton_kernel_version": "v99"}, "triton_kernel_version: expected one of reference"),

@@ -58,7 +58,7 @@ def make_record(
         parameters, positions = config.parameter_count(), config.position_count
     return Record(
         digest=candidate.digest(),
-        candidate=candidate.to_dict(),
+        candidate=candidate.identity(),
         trial_number=trial_number,
         attempt=attempt,
         started_at=f"2026-01-01T00:{trial_number:02d}:00+00:00",

@@ -30,7 +30,7 @@ def make_record(number: int, message: str = "", **found: object) -> Record:
     measurement = Measurement.model_validate({"outcome": Outcome.OK, "message": message} | found)
     return Record(
         digest=candidate.digest(),
-        candidate=candidate.to_dict(),
+        candidate=candidate.identity(),
         trial_number=number,
         attempt=1,
         started_at="2026-01-01T00:00:00+00:00",

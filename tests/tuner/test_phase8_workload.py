@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
+from phase8_tune.kernels.gate import GateResult
 from phase8_tune.phase8.config import preset
+from phase8_tune.phase8.optimizer import CompactAdamW
+from phase8_tune.tuner.builtin.phase8 import workload
+from phase8_tune.tuner.builtin.phase8.options import options_of
 from phase8_tune.tuner.builtin.phase8.workload import WORKLOAD
+from phase8_tune.tuner.predict.lines import line_key
+from phase8_tune.tuner.predict.rate.profiles import gpu_profile
 from phase8_tune.tuner.values.candidate import Candidate
 
 
@@ -37,3 +44,53 @@ def test_a_size_of_ones_own_is_run_with_tokens_of_its_vocabulary(vocab_size: int
     loss = float(run.run_once())
     assert loss == pytest.approx(math.log(vocab_size), rel=0.2)  # nothing is known yet
     run.close()
+
+
+SMALL = {"optimizer_state": "8bit", "master_weights": "bf16_sr"}
+
+
+def tiny(**changes: Any) -> Candidate:
+    fields: dict[str, Any] = {"model": "64x1", "n_seq": 16, "batch_size": 1, "kernel_version": "reference"}
+    fields |= {"gradient_checkpointing": "full", "mixed_precision": "none"}
+    return Candidate(**(fields | changes))
+
+
+@pytest.mark.parametrize(("key", "value"), SMALL.items())
+def test_a_candidate_and_its_line_are_trained_alike(key: str, value: str) -> None:
+    candidate = tiny(**{key: value})
+    options = options_of(candidate)
+    assert getattr(options, key) == value
+    assert options_of(line_key(candidate, gpu_profile("h200"))) == options  # type: ignore[arg-type]
+
+
+def test_small_state_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[CompactAdamW] = []
+    step = CompactAdamW.step
+
+    def noted(self: CompactAdamW) -> None:
+        made.append(self)
+        step(self)
+
+    monkeypatch.setattr(CompactAdamW, "step", noted)
+    run = WORKLOAD.prepare(tiny(**SMALL), torch.device("cpu"), 0)
+    first = float(run.run_once())
+    assert float(run.run_once()) < first
+    run.close()
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_checked"), [({}, False), *(({k: v}, True) for k, v in SMALL.items())]
+)
+def test_the_optimizer_is_checked_where_it_is_used(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], is_checked: bool
+) -> None:
+    def passed(operation: str) -> GateResult:
+        return GateResult(operation=operation, version="fast", dtype="all", worst_ratio=0.5, failures=())
+
+    monkeypatch.setattr(workload, "check_version", lambda *_: (passed("all"),))
+    monkeypatch.setattr(workload, "check_adamw", lambda version, device: passed(f"adamw {version}"))
+    candidate = tiny(kernel_version="v2", **changes)
+    found = [result.operation for result in WORKLOAD.check(candidate, torch.device("cpu"))]
+    assert found == (["all", "adamw fast"] if is_checked else ["all"])
+    assert candidate.has_own_optimizer == is_checked

@@ -57,7 +57,7 @@ def test_a_sampler_asks_and_learns_in_three_objectives_with_constraints(name: Sa
             continue
         record = Record(
             digest=candidate.digest(),
-            candidate=candidate.to_dict(),
+            candidate=candidate.identity(),
             trial_number=store.trial_of(candidate),
             attempt=1,
             started_at="",

@@ -37,7 +37,7 @@ def make_point(rate: int, free_bytes: int, parameters: int, mode: Mode = "train"
     )
     record = Record(
         digest=candidate.digest(),
-        candidate=candidate.to_dict(),
+        candidate=candidate.identity(),
         trial_number=0,
         attempt=1,
         started_at="2026-01-01T00:00:00+00:00",

@@ -52,7 +52,7 @@ def in_memory_store(**options: object) -> StudyStore:
 def record_of(candidate: Candidate, trial_number: int) -> Record:
     return Record(
         digest=candidate.digest(),
-        candidate=candidate.to_dict(),
+        candidate=candidate.identity(),
         trial_number=trial_number,
         attempt=1,
         started_at="2026-01-01T00:00:00+00:00",

@@ -24,6 +24,8 @@ _OPTIONS = {
     "kernel_version": "--kernel",
     "gradient_checkpointing": "--checkpointing",
     "mixed_precision": "--precision",
+    "optimizer_state": "--optimizer-state",
+    "master_weights": "--master-weights",
     "variant": "--variant",
     "vocab_size": "--vocab-size",
 }

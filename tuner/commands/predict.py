@@ -32,7 +32,7 @@ _PHASE_NAMES = {
     metavar="NAME",
     help="phase8, transformer, hf, or your own FILE.py:FACTORY.",
 )
-@click.option("--model", required=True, help="nano, small, base, medium, large, xl, xxl, giant, or as 640x10.")
+@click.option("--model", required=True, help="A preset, nano to giant, or as 640x10.")
 @click.option("--seq", "n_seq", type=click.IntRange(min=1), help="Tokens a sequence.")
 @click.option("--batch", "batch_size", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option(

@@ -191,7 +191,10 @@ class KernelCompiler:
         key = line_under(candidate, limits_of(self._profile))
         return [
             CheckLaunches(
-                kernel_version=key.kernel_version, mixed_precision=key.mixed_precision, limits=key.limits
+                kernel_version=key.kernel_version,
+                mixed_precision=key.mixed_precision,
+                optimizer=candidate.has_own_optimizer,
+                limits=key.limits,
             ),
             TrainingLaunches(key=key, batch_size=candidate.batch_size),
         ]

@@ -34,10 +34,14 @@ class TrainingLaunches:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckLaunches:
-    """Asks for what the check of a kernel version launches on a GPU with these limits."""
+    """Asks for what the check of a kernel version launches on a GPU with these limits.
+
+    optimizer: with that of the step of an optimizer of our own.
+    """
 
     kernel_version: str
     mixed_precision: Precision
+    optimizer: bool
     limits: Limits
 
 
@@ -105,7 +109,11 @@ def find_launches(asked: Launches, architecture: int) -> list[Specialization]:
         from .launches import check_launches
 
         return check_launches(
-            asked.kernel_version, asked.mixed_precision, limits=asked.limits, architecture=architecture
+            asked.kernel_version,
+            asked.mixed_precision,
+            optimizer=asked.optimizer,
+            limits=asked.limits,
+            architecture=architecture,
         )
     workload = load_workload(asked.key.workload)
     assert isinstance(workload, CompiledWorkload)

@@ -7,7 +7,8 @@ operations; each launch is left out once Triton has said what it would compile f
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +20,8 @@ from triton.runtime.jit import JITFunction
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from ...kernels import gate
+from ...kernels.adamw import gate as adamw_gate
+from ...kernels.adamw.fast import adamw as adamw_step
 from ...kernels.device_limits import assuming_limits
 from ...kernels.gate_draws import DEVICE_SHAPES
 from ...kernels.gate_inputs import draw_inputs
@@ -30,6 +33,8 @@ from .specialization import Specialization
 from .target import aim_at
 
 META = torch.device("meta")
+Told = Callable[[Any, Mapping[str, Any], tuple[int, ...]], None]
+"""Of a launch: the kernel, its arguments and options by name, its grid."""
 _DTYPES: dict[Precision, torch.dtype] = {
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
@@ -50,9 +55,11 @@ class _Pointer:
 
 
 def check_launches(
-    version: str, precision: Precision, *, limits: Limits, architecture: int
+    version: str, precision: Precision, *, optimizer: bool, limits: Limits, architecture: int
 ) -> list[Specialization]:
     """What the check of a kernel version launches on a GPU with these limits, each form once.
+
+    optimizer: with that of the step of an optimizer of our own.
 
     Raises: UnsupportedVersionError where the version cannot run.
     """
@@ -65,17 +72,34 @@ def check_launches(
                 with recording(limits, architecture) as launched:
                     gate._outputs_and_gradients(function, inputs, dtype, dtype, META, 0)
                 found |= launched
+    if optimizer:
+        found |= _optimizer_launches(limits, architecture)
     return list(found)
 
 
+def _optimizer_launches(limits: Limits, architecture: int) -> dict[Specialization, None]:
+    with recording(limits, architecture) as launched:
+        for (dtype, is_8bit), count in itertools.product(adamw_gate.FORMS, adamw_gate.ODD_COUNTS):
+            drawn = adamw_gate._drawn(count, dtype, 0, is_8bit=is_8bit, device=META)
+            adamw_gate._stepped(adamw_step, *drawn, 0)
+    return launched
+
+
 @contextlib.contextmanager
-def recording(limits: Limits, architecture: int) -> Iterator[dict[Specialization, None]]:
+def recording(
+    limits: Limits, architecture: int, each: Told | None = None
+) -> Iterator[dict[Specialization, None]]:
     """Inside, launches are left out and what Triton would compile for them on a GPU with these limits is put
-    down, each form once, in the order of their first launch. All is to be on `META`."""
+    down, each form once, in the order of their first launch. All is to be on `META`.
+
+    each: is told of every launch.
+    """
     found: dict[Specialization, None] = {}
     launch = JITFunction.run
 
     def run(kernel: Any, *args: Any, grid: Any, warmup: bool = False, **kwargs: Any) -> None:
+        if each is not None:
+            each(kernel, dict(zip(kernel.arg_names, args, strict=False)) | kwargs, tuple(grid))
         named = {name: _stand_in(value) for name, value in kwargs.items()}
         launch(kernel, *map(_stand_in, args), grid=grid, warmup=True, **named)
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -21,14 +22,24 @@ _ROOMS = ("kernels", "tuner/worker/kernel_check.py")
 """What a check's result depends on, beside the GPU and the software below."""
 
 
+class _Key(NamedTuple):
+    """What a check holds for."""
+
+    uuid: str | None
+    workload: str
+    version: str
+    precision: str
+    with_optimizer: bool
+
+
 class Verdicts:
-    """The checks that were passed, by GPU, workload, version and precision.
+    """The checks that were passed, by GPU, workload, version, precision, and whether with the optimizer.
 
     earlier: the records of the study so far; a check passed in one of them is not repeated.
     """
 
     def __init__(self, earlier: Sequence[Record] = ()) -> None:
-        self._passed: set[tuple[str | None, str, str, str]] = set()
+        self._passed: set[_Key] = set()
         for record in earlier:
             found = record.measurement
             if found.kernel_check is not None and found.kernel_check.passed and found.device is not None:
@@ -43,7 +54,8 @@ class Verdicts:
 
     def note_check(self, device: DeviceInfo, passed: KernelCheck | Candidate) -> None:
         """A check was passed, or the candidate's workload has none."""
-        self._passed.add(_key(device, passed))
+        key = _key(device, passed)
+        self._passed |= {key, key._replace(with_optimizer=False)}
 
 
 class KeptChecks:
@@ -80,7 +92,7 @@ class KeptChecks:
         return (writable_cache_folder(_NAME) if self._given is None else self._given) / f"{name}.json"
 
 
-def _key(device: DeviceInfo, of: KernelCheck | Candidate) -> tuple[str | None, str, str, str]:
+def _key(device: DeviceInfo, of: KernelCheck | Candidate) -> _Key:
     if isinstance(of, Candidate):
-        return device.uuid, of.workload, of.version, of.precision
-    return device.uuid, of.workload, of.kernel_version, of.mixed_precision
+        return _Key(device.uuid, of.workload, of.version, of.precision, of.has_own_optimizer)
+    return _Key(device.uuid, of.workload, of.kernel_version, of.mixed_precision, of.optimizer)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
 from ..values.axes import AxisValue
-from ..values.candidate import Candidate, Checkpointing, Mode, Precision
+from ..values.candidate import Candidate, Checkpointing, MasterWeights, Mode, OptimizerState, Precision
 from ..values.errors import UserInputError
 from ..values.workload_spec import known_spec
 from ..workloads.sources import workload_sources
@@ -37,6 +37,8 @@ class LineKey:
     mixed_precision: Precision
     mode: Mode
     vocab_size: int
+    optimizer_state: OptimizerState = "fp32"
+    master_weights: MasterWeights = "fp32"
     limits: Limits
 
     def digest(self, version: str) -> str:
@@ -137,6 +139,8 @@ def line_under(candidate: Candidate, limits: Limits) -> LineKey:
         mixed_precision=candidate.mixed_precision,
         mode=candidate.mode,
         vocab_size=candidate.vocab_size,
+        optimizer_state=candidate.optimizer_state,
+        master_weights=candidate.master_weights,
         limits=limits,
     )
 

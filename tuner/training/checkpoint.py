@@ -25,7 +25,9 @@ from ..values.sizes import format_mb
 from ..workloads.settings import TrainingSettings
 from .settings import to_settings
 
-FORMAT_VERSION: Final = 4
+FORMAT_VERSION: Final = 5
+"""Of settings that earlier versions do not know (`TrainingSettings.is_later`)."""
+_OF_OTHERS: Final = 4
 _OF_PHASE8: Final = 3
 """What is written where the workload is Phase 8: earlier versions read it, and know no other workload."""
 _MODEL = "model."
@@ -137,15 +139,22 @@ def read_checkpoint(path: Path, settings: TrainingSettings) -> Checkpoint:
 
 
 def shape_of(settings: TrainingSettings) -> dict[str, Any]:
-    """What must agree for the weights to fit; the rest (batch, kernels, precision) may change on resuming."""
-    return settings.model_dump(include=set(settings.shape_keys))
+    """What must agree for weights and optimizer state to fit; the rest (batch, kernels, precision) may change
+    on resuming."""
+    return {key: getattr(settings, key) for key in settings.shape_keys}
+
+
+def _format_of(settings: TrainingSettings) -> int:
+    if settings.is_later:
+        return FORMAT_VERSION
+    return _OF_PHASE8 if settings.workload == DEFAULT_WORKLOAD else _OF_OTHERS
 
 
 def _write(
     path: Path, tensors: Mapping[str, Tensor], checkpoint: Checkpoint, *, progress: Progress | None
 ) -> None:
     metadata = {
-        FORMAT_KEY: _OF_PHASE8 if checkpoint.settings.workload == DEFAULT_WORKLOAD else FORMAT_VERSION,
+        FORMAT_KEY: _format_of(checkpoint.settings),
         "settings": checkpoint.settings.model_dump(mode="json", exclude_none=True),
         "tokenizer": asdict(checkpoint.tokenizer),
     }
@@ -222,7 +231,7 @@ def _read_format_1(path: Path, settings: TrainingSettings) -> Checkpoint:
     if not isinstance(state, dict) or not {"shape", "step", "trainer"} <= state.keys():
         raise UserInputError(f"{path}: expected a checkpoint of phase8-train, got another file; {_ANEW}")
     _check_workload(DEFAULT_WORKLOAD, settings, path)
-    _check_shape(state["shape"], settings, path)
+    _check_shape({**settings.later_keys, **state["shape"]}, settings, path)
     trainer = state["trainer"]
     tensors = {f"{_MODEL}{name}": tensor for name, tensor in trainer["model"].items()}
     # The optimizer numbered its parameters: those with two dimensions first, each kind in the model's order.

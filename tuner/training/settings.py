@@ -16,10 +16,10 @@ from ..values.candidate import DEFAULT_WORKLOAD
 from ..values.errors import UserInputError
 from ..values.format_versions import later_format
 from ..values.yaml_reading import explain, parse_mapping, read_text_file, shown
-from ..workloads.settings import TrainingSettings, settings_class, trained_workloads
+from ..workloads.settings import LATER_FORMAT, TrainingSettings, settings_class, trained_workloads
 
-FORMAT_VERSION: Final = 3
-"""Of the workloads that there were not in format 2, which is still that of Phase 8's files."""
+FORMAT_VERSION: Final = LATER_FORMAT
+"""Of what earlier versions do not know (`TrainingSettings.is_later`); else 3, and 2 of Phase 8."""
 
 
 def load_settings(path: Path) -> TrainingSettings:

@@ -13,7 +13,9 @@ from .axes import Axis, AxisValue, AxisValues
 from .workload_spec import FIELDS_OF_ALL, WorkloadSpec, known_spec
 
 Precision = Literal["bf16", "fp16", "none"]
-Checkpointing = Literal["none", "full"]
+Checkpointing = Literal["none", "selective", "full"]
+OptimizerState = Literal["fp32", "8bit"]
+MasterWeights = Literal["fp32", "bf16_sr"]
 Mode = Literal["train", "forward"]
 DEFAULT_WORKLOAD = "phase8"
 DEFAULT_VOCAB_SIZE = 50257
@@ -84,9 +86,15 @@ class Candidate:
         return 1 if name is None else self.axes.integer(name)
 
     @property
+    def parts(self) -> int:
+        """Batches of which a step gathers the gradients; a forward pass has one."""
+        name = self.spec.parts_axis
+        return 1 if name is None or self.mode == "forward" else self.axes.integer(name)
+
+    @property
     def items_per_step(self) -> int:
         """Tokens, images or samples, as its workload counts."""
-        return self.batch_size * self.length
+        return self.parts * self.batch_size * self.length
 
     @property
     def version(self) -> str:
@@ -104,6 +112,12 @@ class Candidate:
         """Whether its implementation is the one that others are checked against, or is the only one."""
         spec = self.spec
         return spec.version_axis is None or self.axes[spec.version_axis] == spec.reference
+
+    @property
+    def has_own_optimizer(self) -> bool:
+        """Whether its step is taken by an optimizer whose kernel is checked with its implementation."""
+        spec = self.spec
+        return any(self.axes[name] != spec.by_name[name].default for name in spec.optimizer_axes)
 
     @property
     def obstacle(self) -> str | None:
@@ -208,6 +222,14 @@ class Candidate:
     @property
     def vocab_size(self) -> int:
         return self.axes.integer("vocab_size")
+
+    @property
+    def optimizer_state(self) -> OptimizerState:
+        return cast(OptimizerState, self.axes.text("optimizer_state"))
+
+    @property
+    def master_weights(self) -> MasterWeights:
+        return cast(MasterWeights, self.axes.text("master_weights"))
 
 
 @functools.cache

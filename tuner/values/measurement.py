@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import statistics
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from .outcome import Outcome
 
@@ -68,15 +68,22 @@ class KernelCheck(Border):
     """The correctness check of a kernel version at one precision, every operation against float64.
 
     `worst_ratio` is the largest error of an output or gradient over its budget: at most 1 where it passed;
-    None where an error was not finite.
+    None where an error was not finite. optimizer: whether the step of an optimizer of our own was checked,
+    too; written only where it was, as earlier versions know nothing of it.
     """
 
     workload: str
     kernel_version: str
     mixed_precision: str
+    optimizer: bool = False
     passed: bool
     worst_ratio: float | None
     seconds: float
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = dump(self)
+        return found if self.optimizer else {k: v for k, v in found.items() if k != "optimizer"}
 
 
 class PredictedFigures(Border):

@@ -11,11 +11,17 @@ from .candidate import DEFAULT_WORKLOAD, Candidate
 from .measurement import Border, Measurement
 from .outcome import Outcome
 
-RECORD_FORMAT_VERSION: Final = 5
+RECORD_FORMAT_VERSION: Final = 6
+_OF_OWN_ERRORS: Final = 5
 _OF_OTHERS: Final = 4
 """What is written of other workloads than Phase 8, but of an outcome that earlier versions do not know."""
 _OF_PHASE8: Final = 3
 """What is written where the workload is Phase 8: earlier versions read it, and know no other workload."""
+
+
+_NEW_FIELDS: Final = {"optimizer_state", "master_weights"}
+"""Of candidates that earlier versions refuse; recorded where they are away from their defaults."""
+_NEW_WORDS: Final = ("selective",)
 
 
 def _to_time(text: str) -> datetime | None:
@@ -40,7 +46,7 @@ class Record(Border):
     earlier records), empty where it was not noted; times are compared by `started`, never as texts.
     """
 
-    format_version: Literal[1, 2, 3, 4, 5] = _OF_PHASE8
+    format_version: Literal[1, 2, 3, 4, 5, 6] = _OF_PHASE8
     digest: str
     candidate: dict[str, Any]
     trial_number: int
@@ -50,11 +56,14 @@ class Record(Border):
     measurement: Measurement
 
     def as_written(self) -> Record:
-        """The record with the version of its format that earlier readers may know."""
+        """The record with the version of its format that earlier readers may know, and what they read."""
+        candidate = self.to_candidate().identity()
         version = _OF_PHASE8 if self.candidate.get("workload") == DEFAULT_WORKLOAD else _OF_OTHERS
         if self.measurement.outcome is Outcome.OWN_ERROR:
+            version = _OF_OWN_ERRORS
+        if _NEW_FIELDS & candidate.keys() or candidate.get("gradient_checkpointing") in _NEW_WORDS:
             version = RECORD_FORMAT_VERSION
-        return self.model_copy(update={"format_version": version})
+        return self.model_copy(update={"format_version": version, "candidate": candidate})
 
     def to_candidate(self) -> Candidate:
         return Candidate.from_dict(self.candidate)

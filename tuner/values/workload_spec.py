@@ -30,7 +30,8 @@ class WorkloadSpec:
     is not workload, model, axes, batch and mode. items: what throughput counts, in the plural. items_axis: by
     which the batch is multiplied to items; None: the batch is their number. version_axis: implementations of
     the same computation; reference: the one that defines it.
-    is_checked: the others are checked against it before they are timed.
+    is_checked: the others are checked against it before they are timed. optimizer_axes: those that, away
+    from their defaults, take an optimizer whose kernel is checked with them.
     installed: the values of the version axis that this installation has; None: all of them.
     models: known names, offered where another is given. searched_models: those that a study tries which says
     nothing of them; none: all that are known. read_model: from what a user calls a model to its one
@@ -54,6 +55,7 @@ class WorkloadSpec:
     version_axis: str | None = None
     reference: AxisValue | None = None
     is_checked: bool = False
+    optimizer_axes: tuple[str, ...] = ()
     installed: Callable[[], tuple[str, ...]] | None = None
     models: tuple[str, ...] = ()
     searched_models: tuple[str, ...] = ()

@@ -46,6 +46,7 @@ def check_kernels(request: CheckRequest, device: torch.device) -> Checked:
         workload=candidate.workload,
         kernel_version=candidate.version,
         mixed_precision=candidate.precision,
+        optimizer=candidate.has_own_optimizer,
         passed=not failures,
         worst_ratio=worst if math.isfinite(worst) else None,
         seconds=time.perf_counter() - started_s,

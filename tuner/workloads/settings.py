@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import (
     BeforeValidator,
@@ -17,6 +17,7 @@ from pydantic import (
     PositiveInt,
     SerializerFunctionWrapHandler,
     model_serializer,
+    model_validator,
 )
 
 from ..values.candidate import Candidate, Checkpointing, Precision
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from .trainer import Generator, Trainer
 
 
+LATER_FORMAT: Final = 4
+"""Of settings files, and written where they say what earlier versions do not know."""
 _FLAGS: dict[object, object] = {False: "none", True: "full"}
 _WRITTEN = {word: flag for flag, word in _FLAGS.items()}
 
@@ -105,8 +108,9 @@ class TrainingSettings(Border, ABC):
     """All that is needed to train with a recommended configuration: what every workload's file has.
 
     file_order: of all keys in a file; it begins with d_model, n_layers, n_seq and batch_size. shape_keys:
-    those of which the weights' shapes follow, which a checkpoint has to share. may_differ: those that may be
-    others when a training goes on.
+    those of which the shapes of weights and optimizer state follow, which a checkpoint has to share.
+    may_differ: those that may be others when a training goes on. later_keys: with their defaults, those that
+    readers of format 3 do not know; written where they are set.
 
     Raises: pydantic.ValidationError for a key or a combination that is not understood.
     """
@@ -114,6 +118,7 @@ class TrainingSettings(Border, ABC):
     file_order: ClassVar[tuple[str, ...]]
     shape_keys: ClassVar[tuple[str, ...]]
     may_differ: ClassVar[tuple[str, ...]]
+    later_keys: ClassVar[Mapping[str, object]] = {}
 
     d_model: PositiveInt
     n_layers: PositiveInt
@@ -129,10 +134,23 @@ class TrainingSettings(Border, ABC):
     predicted: Predicted | None = None
     verified: Verified | None = None
 
+    @property
+    def is_later(self) -> bool:
+        """Whether they say what readers of format 3 do not know."""
+        is_set = any(getattr(self, name) != default for name, default in self.later_keys.items())
+        return is_set or self.gradient_checkpointing not in _WRITTEN
+
+    @model_validator(mode="after")
+    def _say_format(self) -> Self:
+        if self.is_later:
+            object.__setattr__(self, "format_version", LATER_FORMAT)
+        return self
+
     @model_serializer(mode="wrap")
     def _in_order(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         found: dict[str, Any] = dump(self)
-        return {name: found[name] for name in self.file_order if name in found}
+        left_out = [name for name, default in self.later_keys.items() if getattr(self, name) == default]
+        return {name: found[name] for name in self.file_order if name in found and name not in left_out}
 
     @classmethod
     @abstractmethod

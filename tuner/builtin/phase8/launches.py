@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 
 from ....phase8.config import Phase8Config
+from ....phase8.optimizer import CompactAdamW
 from ....phase8.training import Trainer, TrainingOptions
 from ...compiling.launches import META, recording
 from ...compiling.specialization import Specialization
@@ -28,7 +29,7 @@ def training_launches(
 ) -> list[Specialization]:
     """What setup, a step and an evaluation launch on a GPU with these limits, each form once.
 
-    Clipping and the optimizer are PyTorch's own, and compile nothing.
+    An optimizer of PyTorch's own compiles nothing, and neither does clipping.
     Raises: UnsupportedVersionError where the kernel version does not take this model.
     """
     config = replace(config, n_layers=min(config.n_layers, _ALIKE))
@@ -37,5 +38,7 @@ def training_launches(
         tokens = torch.zeros(batch_size, config.n_seq + 1, dtype=torch.int64, device=META)
         if mode == "train":
             trainer.accumulate(tokens, 1)
+            if isinstance(trainer.optimizer, CompactAdamW):
+                trainer.optimizer.step()
         trainer.evaluate(tokens)
     return list(found)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from ....kernels.versions import CAPTURED_VERSIONS, UnsupportedVersionError
-from ....phase8.training import TrainingOptions
 from ...predict.fit.line import FIT_BATCHES
 from ...predict.lines import LineKey
 from ...predict.trace.events import Trace
 from ...predict.traced_line import BlockTracing
 from ...values.errors import UserInputError
+from .options import options_of
 from .settings import config_of
 from .tracing import trace_training
 
@@ -16,15 +16,6 @@ BENDS_UNTIL_TOKENS = 32 * 1024
 """From so many tokens a batch on the head's chunks have their full size (kernels/htt_cross_entropy/plan.py:
 CHUNK_BYTES at CHUNK_BYTES_PER_TOKEN), so that all sizes are straight; a test holds them equal."""
 _TOKEN_BYTES = 8
-
-
-def options_of(key: LineKey) -> TrainingOptions:
-    """How the candidates of a line are trained."""
-    return TrainingOptions(
-        kernel_version=key.kernel_version,
-        gradient_checkpointing=key.gradient_checkpointing,
-        mixed_precision=key.mixed_precision,
-    )
 
 
 def tracing_of(key: LineKey) -> BlockTracing:

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, PositiveInt, model_validator
 
 from ....kernels.versions import KERNEL_VERSIONS
 from ....phase8.config import SIZE_KEYS, Phase8Config, Variant, preset, size_name_of
-from ...values.candidate import Candidate
+from ...values.candidate import Candidate, MasterWeights, OptimizerState
 from ...workloads.settings import Measured, Predicted, TrainingSettings
 from ..size_names import check_model_name, preset_of
 
@@ -72,11 +72,12 @@ class Phase8Settings(TrainingSettings):
         *("d_model", "n_layers", "n_seq", "batch_size", "format_version", "workload", "model", "variant"),
         *("n_heads", "htt_rank", "ar_ssm_rank", "window", "vocab_size", "htt_dims", "low_rank_ffn"),
         *("use_triton_kernel", "triton_kernel_version", "gradient_checkpointing", "mixed_precision"),
+        *("optimizer_state", "master_weights"),
         *("measured", "predicted", "verified"),
     )
     shape_keys: ClassVar = (
         *("d_model", "n_layers", "n_seq", "variant", "n_heads", "htt_rank", "ar_ssm_rank"),
-        *("window", "vocab_size", "htt_dims", "low_rank_ffn"),
+        *("window", "vocab_size", "htt_dims", "low_rank_ffn", "optimizer_state", "master_weights"),
     )
     may_differ: ClassVar = (
         "batch_size",
@@ -84,9 +85,10 @@ class Phase8Settings(TrainingSettings):
         "gradient_checkpointing",
         "mixed_precision",
     )
+    later_keys: ClassVar = {"optimizer_state": "fp32", "master_weights": "fp32"}
 
     # What is written is what earlier versions read
-    format_version: Literal[1, 2, 3] = 2
+    format_version: Literal[1, 2, 3, 4] = 2
     workload: Literal["phase8"] = "phase8"
     variant: Variant = "phase8"
     n_heads: PositiveInt
@@ -97,6 +99,8 @@ class Phase8Settings(TrainingSettings):
     low_rank_ffn: bool = False
     use_triton_kernel: bool = False
     triton_kernel_version: str = "reference"
+    optimizer_state: OptimizerState = "fp32"
+    master_weights: MasterWeights = "fp32"
 
     @model_validator(mode="before")
     @classmethod
@@ -150,6 +154,8 @@ class Phase8Settings(TrainingSettings):
             triton_kernel_version=candidate.kernel_version,
             gradient_checkpointing=candidate.gradient_checkpointing,
             mixed_precision=candidate.mixed_precision,
+            optimizer_state=candidate.optimizer_state,
+            master_weights=candidate.master_weights,
             measured=measured,
             predicted=predicted,
         )
@@ -186,6 +192,8 @@ class Phase8Settings(TrainingSettings):
             gradient_checkpointing=self.gradient_checkpointing,
             mixed_precision=self.mixed_precision,
             vocab_size=self.vocab_size,
+            optimizer_state=self.optimizer_state,
+            master_weights=self.master_weights,
         )
 
     def parameter_count(self, vocab_size: int | None = None) -> int:
@@ -218,6 +226,8 @@ class Phase8Settings(TrainingSettings):
             kernel_version=self.triton_kernel_version,
             gradient_checkpointing=self.gradient_checkpointing,
             mixed_precision=self.mixed_precision,
+            optimizer_state=self.optimizer_state,
+            master_weights=self.master_weights,
             learning_rate=learning_rate,
             seed=seed,
         )

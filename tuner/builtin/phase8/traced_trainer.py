@@ -15,6 +15,7 @@ import torch
 from ....kernels.versions import CAPTURED_VERSIONS
 from ....phase8.config import Phase8Config
 from ....phase8.mixers import Block
+from ....phase8.optimizer import CompactAdamW
 from ....phase8.training import Trainer, TrainingOptions
 from ...predict.trace.bodies import Bodies
 from ...predict.trace.events import Event
@@ -39,13 +40,23 @@ class TracedTrainer:
             with _units_of_blocks(self.tracer, config.n_layers):
                 self.trainer = Trainer(config, options, device=self.tracer.device)
             if options.kernel_version in CAPTURED_VERSIONS and not self.trainer.captures:
-                self.tracer.allocate_extra(4, "learning rate")
-                log.free(self.tracer.allocate_extra(1, "learning rate > 0"), "learning rate > 0")
+                self._keep_rate_on_device()
         self.weights = {self.tracer.slot(p) for p in self.trainer.model.parameters()}
         self.weights |= {self.tracer.slot(b) for b in self.trainer.model.buffers()}
         self.setup: list[Event] = log.take()
         self._start = log.mark()
         self._scaler = copy.deepcopy(self.trainer.scaler)
+
+    def _keep_rate_on_device(self) -> None:
+        """As a captured step's trainer does."""
+        optimizer, log = self.trainer.optimizer, self.tracer.log
+        if isinstance(optimizer, CompactAdamW):
+            rate = torch.empty((), device=self.tracer.device)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            return
+        self.tracer.allocate_extra(4, "learning rate")
+        log.free(self.tracer.allocate_extra(1, "learning rate > 0"), "learning rate > 0")
 
     def rewind(self) -> None:
         """Bring trainer and tracer back to where nothing was trained."""

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ....kernels import device_limits
 from ....phase8.config import Phase8Config
+from ....phase8.optimizer import CompactAdamW
 from ....phase8.training import Trainer, TrainingOptions
 from ...predict.trace.event_log import EventLog
 from ...predict.trace.events import FREE, Event, Trace
@@ -148,14 +149,13 @@ def _run(trainer: Trainer, tokens: Tensor, mode: Mode, tracer: Tracer, gradients
     """One eager step or evaluation; notes which slots hold gradients once the backward pass is done."""
     if mode == "forward":
         return trainer._evaluate(tokens)
-    clip = torch.nn.utils.clip_grad_norm_
+    apply = trainer._apply_gradients
 
-    def noting(parameters: Any, *args: Any, **kwargs: Any) -> Tensor:
-        parameters = list(parameters)
-        gradients.update(tracer.slot(p.grad) for p in parameters if p.grad is not None)
-        return clip(parameters, *args, **kwargs)
+    def noting() -> None:
+        gradients.update(tracer.slot(p.grad) for p in trainer.model.parameters() if p.grad is not None)
+        apply()
 
-    with replaced(torch.nn.utils, "clip_grad_norm_", noting):
+    with replaced(trainer, "_apply_gradients", noting):
         return trainer._step(tokens)
 
 
@@ -172,7 +172,11 @@ def _marks(tracer: Tracer, trainer: Trainer) -> Iterator[None]:
         tracer.progress.begin_loss()
         return loss(*args)
 
-    with replaced(trainer.model.embedding, "loss", marked), _marks_of_scaling(tracer, trainer):
+    with (
+        replaced(trainer.model.embedding, "loss", marked),
+        _marks_of_scaling(tracer, trainer),
+        _marks_of_weights(tracer, trainer),
+    ):
         yield
     for handle in handles:
         handle.remove()
@@ -199,6 +203,23 @@ def _marks_of_scaling(tracer: Tracer, trainer: Trainer) -> Iterator[None]:
             if name == "step":
                 stepping = told(trainer.optimizer.step, False)
                 stack.enter_context(replaced(trainer.optimizer, "step", stepping))
+        yield
+
+
+@contextlib.contextmanager
+def _marks_of_weights(tracer: Tracer, trainer: Trainer) -> Iterator[None]:
+    """While the model runs: the tracer is told whose weight an optimizer of our own is at work on."""
+    optimizer = trainer.optimizer
+    if not isinstance(optimizer, CompactAdamW):
+        yield
+        return
+    update = optimizer._update
+
+    def marked(weight: Tensor, *args: Any) -> None:
+        with replaced(tracer.log, "unit", tracer.log.unit_of_slot[tracer.slot(weight)]):
+            update(weight, *args)
+
+    with replaced(optimizer, "_update", marked):
         yield
 
 

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ....kernels.adamw.gate import check_adamw
 from ....kernels.gate import GateResult, check_version
 from ....kernels.gate_draws import DEVICE_SHAPES
-from ....phase8.training import Trainer, TrainingOptions
+from ....phase8.training import Trainer
 from ...values.candidate import Candidate, Precision
 from ..drawn_tokens import token_drawer
+from .options import options_of
 from .settings import config_of
 
 if TYPE_CHECKING:
@@ -30,15 +32,9 @@ class Phase8Run:
 
     def __init__(self, candidate: Candidate, device: torch.device, seed: int) -> None:
         config = config_of(candidate)
-        options = TrainingOptions(
-            kernel_version=candidate.kernel_version,
-            gradient_checkpointing=candidate.gradient_checkpointing,
-            mixed_precision=candidate.mixed_precision,
-            seed=seed,
-        )
         self.parameters = config.parameter_count()
         self.body_parameters = self.parameters - config.position_count
-        trainer = Trainer(config, options, device=device)
+        trainer = Trainer(config, options_of(candidate, seed=seed), device=device)
         self.setup_calls = trainer.setup_calls
         self._once = trainer.step if candidate.mode == "train" else trainer.forward
         self._evaluate = trainer.evaluate if candidate.mode == "train" else None
@@ -65,9 +61,11 @@ class Phase8Workload:
         return Phase8Run(candidate, device, seed)
 
     def check(self, candidate: Candidate, device: torch.device) -> tuple[GateResult, ...]:
-        """Every operation of the version, forward and backward, at the sizes of `DEVICE_SHAPES`."""
+        """Every operation of the version, forward and backward, at the sizes of `DEVICE_SHAPES`, and the step
+        of an optimizer of our own."""
         dtype = _COMPUTE_DTYPES[candidate.mixed_precision]
-        return check_version(candidate.kernel_version, device, (dtype,), DEVICE_SHAPES)
+        results = check_version(candidate.kernel_version, device, (dtype,), DEVICE_SHAPES)
+        return (*results, check_adamw("fast", device)) if candidate.has_own_optimizer else results
 
     def tracing(self, key: LineKey) -> BlockTracing:
         """How a line is traced; see `TracedWorkload`."""
@@ -78,7 +76,6 @@ class Phase8Workload:
     def launches(self, key: LineKey, batch_size: int, architecture: int) -> list[Specialization]:
         """What a training launches; see `CompiledWorkload`."""
         from .launches import training_launches
-        from .lines import options_of
 
         return training_launches(
             config_of(key),

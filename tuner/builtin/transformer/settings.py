@@ -51,7 +51,7 @@ class TransformerSettings(TrainingSettings):
         "mixed_precision",
     )
 
-    format_version: Literal[1, 2, 3] = 3
+    format_version: Literal[1, 2, 3, 4] = 3
     workload: Literal["transformer"] = "transformer"
     family: Family = "llama"
     n_heads: PositiveInt

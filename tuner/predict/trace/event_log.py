@@ -74,8 +74,8 @@ class EventLog:
         return slot
 
     def free(self, slot: int, name: str) -> None:
-        """Log a free. What the optimizer's phase frees, it frees parameter by parameter."""
-        unit = self.unit_of_slot[slot] if self.phase == "optimizer" else self.unit
+        """Log a free. What the optimizer frees, and the setup, is freed parameter by parameter."""
+        unit = self.unit_of_slot[slot] if self.phase in ("optimizer", "setup") else self.unit
         self._events.append(Event(slot, FREE, name, self.phase, unit))
 
     def new_slot_like(self, slot: int) -> int:

@@ -188,8 +188,10 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if tensor.device != self.device or self._storages.is_followed(storage):
             return
         size, unit, growth = storage.nbytes(), self.log.unit, 0
-        if self.log.phase == "optimizer":
+        if self.log.phase == "optimizer" and unit == GLOBAL:
             unit, growth = self._storages.unit_of_state(operation.short_name, args, index, size)
+        elif self.log.phase == "setup" and operation.short_name == "_to_copy":
+            unit = self._storages.unit(args[0])  # a weight of another type
         name = operation.name if self.work.operation is None else f"{self.work.operation}: {operation.name}"
         self._storages.follow(storage, self.log.allocate(size, name, unit, growth), name)
 
@@ -248,7 +250,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         """Its result: the body is run, or written down again where one with the same arguments is known."""
         self.work.call(self.log.unit)
-        if self.log.unit == GLOBAL:  # of the optimizer: what it does is many blocks'
+        if self.log.phase == "optimizer":  # each has a weight of its own
             return self._run_body(operation, func, args, kwargs)
         thread = autograd_thread()
         held = tuple(sorted(library for library, taker in self._workspaces if taker == thread))
