@@ -28,7 +28,8 @@ class WorkloadSpec:
     name: as studies call it; of a user's own it need not be said. title: for reports; without, its name.
     axes: in the order in which people see them. file_order: of all fields of a candidate in files, where that
     is not workload, model, axes, batch and mode. items: what throughput counts, in the plural. items_axis: by
-    which the batch is multiplied to items; None: the batch is their number. version_axis: implementations of
+    which the batch is multiplied to items; None: the batch is their number. parts_axis: batches of which a
+    step gathers the gradients; None: of one. version_axis: implementations of
     the same computation; reference: the one that defines it.
     is_checked: the others are checked against it before they are timed. optimizer_axes: those that, away
     from their defaults, take an optimizer whose kernel is checked with them.
@@ -52,6 +53,7 @@ class WorkloadSpec:
     file_order: tuple[str, ...] = ()
     items: str = "samples"
     items_axis: str | None = None
+    parts_axis: str | None = None
     version_axis: str | None = None
     reference: AxisValue | None = None
     is_checked: bool = False
@@ -83,7 +85,8 @@ class WorkloadSpec:
         object.__setattr__(self, "order", self.file_order or (*_FIRST, *named, *_LAST))
         if set(self.order) != {*FIELDS_OF_ALL, *named}:
             raise ValueError(f"order of {self.name}: expected every field once, got {', '.join(self.order)}")
-        for role, name in (("items_axis", self.items_axis), ("version_axis", self.version_axis)):
+        roles = ("items_axis", self.items_axis), ("parts_axis", self.parts_axis)
+        for role, name in (*roles, ("version_axis", self.version_axis)):
             if name is not None and name not in named:
                 raise ValueError(f"{role} of {self.name}: {one_of(named, name)}")
 
