@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ Precision = Literal["bf16", "fp16", "none"]
 Checkpointing = Literal["none", "selective", "full"]
 """What a block keeps for its backward pass: all that it reads, its input and its large product, or its input
 alone. The head side keeps its input alone, too, unless nothing is computed again."""
+Part = TypeVar("Part", Block, HyperbolicIntegration, ARSSMFusion)
 _COMPUTE_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -25,6 +26,7 @@ class Phase8Model(nn.Module):
     kernel_version: a name of kernels.versions. mixed_precision: the compute dtype beside the float32 master
     weights ("none": the weights' own dtype, so that `.double()` gives a float64 model).
     gradient_checkpointing: what the backward pass computes again, to the bit, instead of keeping it.
+    product_dtype: of the large matrices, which are drawn in float32.
 
     Source: docs/model.md; parameter counts are `Phase8Config.parameter_count`.
     """
@@ -36,6 +38,7 @@ class Phase8Model(nn.Module):
         kernel_version: str = "reference",
         mixed_precision: Precision = "none",
         gradient_checkpointing: Checkpointing = "none",
+        product_dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         self.config = config
@@ -45,12 +48,16 @@ class Phase8Model(nn.Module):
         self.embedding = HTTEmbedding(config, self.kernels)
         is_selective = gradient_checkpointing == "selective"
         self.blocks = nn.ModuleList(
-            Block(config, self.kernels, is_selective=is_selective) for _ in range(config.n_layers)
+            _rounded(Block(config, self.kernels, is_selective=is_selective), product_dtype)
+            for _ in range(config.n_layers)
         )
         self.norm = Norm(config.d_model)
         head_side = config.variant == "phase8"
         self.integration = HyperbolicIntegration(config, self.kernels) if head_side else None
         self.fusion = ARSSMFusion(config, self.kernels) if head_side else None
+        for part in (self.integration, self.fusion):
+            if part is not None:
+                _rounded(part, product_dtype)
 
     @property
     def compute_dtype(self) -> torch.dtype:
@@ -97,3 +104,13 @@ class Phase8Model(nn.Module):
     def next_token_logits(self, tokens: Tensor) -> Tensor:
         """Logits [B, V] of the token after the last position of tokens [B, N]."""
         return self.embedding.logits(self.hidden(tokens)[:, -1])
+
+
+def _rounded(part: Part, dtype: torch.dtype) -> Part:
+    """A part of the model, its large matrices of a dtype. As soon as it is built: what float32 took is the
+    next part's, and no small matrix comes to lie in half of it."""
+    ffn = part.ffn if isinstance(part, Block) else None
+    weights = [*part.product_weights(), *(ffn.product_weights() if ffn is not None else ())]
+    for weight, rounded in zip(weights, [weight.data.to(dtype) for weight in weights], strict=True):
+        weight.data = rounded
+    return part

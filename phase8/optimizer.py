@@ -45,7 +45,8 @@ class CompactAdamW(torch.optim.Optimizer):
         seed: int,
         epsilon: float = 1e-8,
     ) -> None:
-        super().__init__(groups, {"lr": lr, "weight_decay": 0.0})
+        # foreach: gradients that stay are zeroed in one launch
+        super().__init__(groups, {"lr": lr, "weight_decay": 0.0, "foreach": True})
         self._betas, self._epsilon, self._seed = betas, epsilon, seed
         self._max_gradient_norm, self._is_8bit = max_gradient_norm, is_8bit
         version = "reference" if kernel_version == "reference" else "fast"
@@ -53,6 +54,9 @@ class CompactAdamW(torch.optim.Optimizer):
         self._update: Callable[..., None] = importlib.import_module(
             f"{package}.kernels.adamw.{version}"
         ).adamw
+        for group in self.param_groups:  # now: beside nothing that is given back, and would leave holes
+            for p in group["params"]:
+                self._state_of(p)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]

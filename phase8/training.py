@@ -53,13 +53,8 @@ class Trainer:
                 kernel_version=options.kernel_version,
                 mixed_precision=options.mixed_precision,
                 gradient_checkpointing=options.gradient_checkpointing,
+                product_dtype=torch.bfloat16 if options.master_weights == "bf16_sr" else torch.float32,
             )
-        if options.master_weights == "bf16_sr":
-            weights = self.model.product_weights()
-            # All before the first is replaced: none comes to lie where a float32 weight was, in half of it
-            rounded = [weight.data.to(torch.bfloat16) for weight in weights]
-            for weight in reversed(weights):
-                weight.data = rounded.pop()
         self.captures = options.kernel_version in CAPTURED_VERSIONS and device.type == "cuda"
         self.optimizer = self._new_optimizer()
         self.scaler = torch.amp.GradScaler(device.type, enabled=options.mixed_precision == "fp16")

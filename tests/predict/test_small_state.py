@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain
+from typing import Any
 
 import pytest
 import torch
@@ -100,3 +101,20 @@ def test_a_step_takes_one_number_a_weight_beside_its_state():
     trace = traced("fast", optimizer_state="8bit", master_weights="bf16_sr")
     made = [e.size_bytes for e in trace.repeat if e.phase == "optimizer" and e.size_bytes > 0]
     assert max(made) < 2 * SMALLEST_8BIT * 4
+
+
+def test_the_model_is_never_whole_in_float32():
+    """While it is built, no more is there than what stays and one part of it in float32."""
+    options: dict[str, Any] = {"optimizer_state": "8bit", "master_weights": "bf16_sr"}
+    trace = traced("fast", depth=8, **options)
+    whole = live_peak(Trace(depth=8, setup=trace.setup, categories=trace.categories))
+    stays = sum(e.size_bytes for e in trace.setup if e.size_bytes > 0) - sum(
+        made.size_bytes
+        for made in trace.setup
+        for e in trace.setup
+        if e.size_bytes == FREE and made.slot == e.slot and made.size_bytes > 0
+    )
+    with torch.device("meta"):
+        model = Phase8Model(CONFIG)
+    largest = max(sum(4 * p.numel() for p in part.parameters()) for part in model.children())
+    assert whole <= stays + largest

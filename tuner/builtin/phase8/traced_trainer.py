@@ -18,8 +18,9 @@ from ....phase8.mixers import Block
 from ....phase8.optimizer import CompactAdamW
 from ....phase8.training import Trainer, TrainingOptions
 from ...predict.trace.bodies import Bodies
-from ...predict.trace.events import Event
+from ...predict.trace.events import GLOBAL, Event
 from ...predict.trace.limits import Limits
+from ...predict.trace.patches import replaced
 from ...predict.trace.tracer import Tracer
 
 _BODIES: dict[Limits, Bodies] = {}
@@ -37,7 +38,7 @@ class TracedTrainer:
         self.tracer = Tracer(torch.device("meta"), limits.processors, _BODIES.setdefault(limits, {}))
         log = self.tracer.log
         with self.tracer:
-            with _units_of_blocks(self.tracer, config.n_layers):
+            with _units_of_blocks(self.tracer, config.n_layers), _optimizer_is_made(self.tracer):
                 self.trainer = Trainer(config, options, device=self.tracer.device)
             if options.kernel_version in CAPTURED_VERSIONS and not self.trainer.captures:
                 self._keep_rate_on_device()
@@ -61,7 +62,8 @@ class TracedTrainer:
     def rewind(self) -> None:
         """Bring trainer and tracer back to where nothing was trained."""
         self.trainer.optimizer.zero_grad(set_to_none=True)
-        self.trainer.optimizer.state.clear()
+        if not isinstance(self.trainer.optimizer, CompactAdamW):  # whose state was there from the start
+            self.trainer.optimizer.state.clear()
         self.trainer.scaler = copy.deepcopy(self._scaler)
         self.tracer.rewind(self._start)
 
@@ -73,6 +75,23 @@ def traced_trainer(config: Phase8Config, options: TrainingOptions, limits: Limit
     Raises: as `TracedTrainer`.
     """
     return TracedTrainer(config, options, limits)
+
+
+@contextlib.contextmanager
+def _optimizer_is_made(tracer: Tracer) -> Iterator[None]:
+    """While the trainer is built: what its optimizer makes is state, each weight's of the weight's block."""
+    make, log = Trainer._new_optimizer, tracer.log
+
+    def marked(trainer: Trainer) -> torch.optim.Optimizer:
+        with (
+            replaced(log, "phase", "optimizer"),
+            replaced(log, "unit", GLOBAL),
+            replaced(log, "category", "optimizer"),
+        ):
+            return make(trainer)
+
+    with replaced(Trainer, "_new_optimizer", marked):
+        yield
 
 
 @contextlib.contextmanager
