@@ -97,7 +97,7 @@ def test_report_and_page_tell_what_more_memory_gives_and_the_frontier_of_other_c
     answer = section(report, "## The answer for")
     assert "With 7GB, 1 GB less: the same configuration." in answer
     assert "With 9GB, 1 GB more: " in answer
-    assert "predicted, against what is predicted now." in answer
+    assert ", predicted with 8GB." in answer
     assert "Twice the sequence: no configuration of this model in this run fits it." in answer
     head, balanced, *models = table(section(report, "## Under other budgets (predicted)"))
     assert head == ["Model", "4GB", "6GB", "8GB (this run)", "12GB", "16GB", "24GB"]

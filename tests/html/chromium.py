@@ -109,6 +109,14 @@ class Chromium:
         )
         return x, y
 
+    def scroll_to_plot(self, name: str) -> None:
+        """Scroll to a plot of the page below its first screen, and wait until it is drawn."""
+        self.middle(f"#{name}")
+        self.run(
+            "new Promise(r => { const look = () => "
+            f"later.due.has('{name}') ? requestAnimationFrame(look) : r(1); look(); }})"
+        )
+
     def screenshot(self, path: Path, *, height: int | None = None) -> None:
         """A picture of the window; height: of the page from its top instead."""
         if height is not None:

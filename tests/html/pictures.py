@@ -7,7 +7,10 @@ makes them anew with the page as it is now. It needs a Chromium, as the tests of
 
 from __future__ import annotations
 
+import gzip
+import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -17,9 +20,9 @@ from phase8_tune.tuner.records.results import Results
 from phase8_tune.tuner.records.run_directory import RunPaths, read_run_info
 from phase8_tune.tuner.report.comparison_page import render_comparison_page
 from phase8_tune.tuner.report.comparison_tables import ComparedRun
-from phase8_tune.tuner.report.facts import RunFacts
+from phase8_tune.tuner.report.kept_facts import read_facts
 from phase8_tune.tuner.report.page import render_page
-from phase8_tune.tuner.study.definition import load_definition
+from phase8_tune.tuner.search.estimates import FILE
 
 from .chromium import Chromium, chromium
 
@@ -30,21 +33,14 @@ PICTURES = _ROOT / "docs" / "pictures"
 
 
 def page_of(root: Path) -> str:
-    """The page of a recorded run of the study `default`, as its command wrote it."""
-    info, records = read_run_info(root), read_records(RunPaths(root=root).journal)
-    found = [record.measurement for record in records]
+    """The page of a recorded run of the study `default`, with what was predicted for other budgets since."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(shutil.copytree(root, folder, dirs_exist_ok=True))
+        (run / FILE).write_bytes(gzip.decompress((root / f"{FILE}.gz").read_bytes()))
+        results = Results.of(read_records(RunPaths(root=run).journal))
+        facts = read_facts(run, read_run_info(run), results)
     return render_page(
-        Results.of(records),
-        RunFacts(
-            run_root=Path("runs/default-8GB-cuda"),
-            study_name=info.study,
-            budget_bytes=info.budget_bytes,
-            reserve_bytes=0,
-            device=next(m.device for m in found if m.device is not None),
-            versions=next(m.versions for m in found if m.versions is not None),
-            timing=load_definition(info.study).timing,
-            command="phase8-tune --vram 8GB",
-        ),
+        results, replace(facts, run_root=Path("runs/default-8GB-cuda"), command="phase8-tune --vram 8GB")
     )
 
 

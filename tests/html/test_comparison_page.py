@@ -95,6 +95,7 @@ def test_points_of_two_runs_differ_in_their_shape(browser: Chromium) -> None:
     }
     names = browser.run("document.getElementById('plot').data.map(t => t.name)")
     assert {"A, fast kernels", "B, fast kernels"} <= set(names)
+    browser.scroll_to_plot("heat")
     rows = browser.run("document.getElementById('heat').data[0].y")
     assert rows == ["nano (A)", "nano (B)", "small (A)", "small (B)"]
     shapes = browser.run("document.getElementById('plot').layout.shapes.map(s => [s.x0, s.editable])")

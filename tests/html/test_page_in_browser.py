@@ -55,7 +55,10 @@ def test_it_opens_without_a_complaint_or_a_request(browser: Chromium) -> None:
     assert len(browser.requests()) == 1
     assert browser.requests()[0].endswith("/report.html")
     assert browser.run("document.title") == f"study {EVIL}"
-    assert browser.run("document.querySelectorAll('.main-svg').length") > 7
+    drawn = "document.querySelectorAll('#charts .main-svg').length"
+    before = browser.run(drawn)
+    browser.scroll_to_plot("energy")  # plots further down are drawn when they come into view
+    assert browser.run(drawn) > before
     assert EVIL in browser.run("document.querySelector('#plot .legend').textContent")
 
 
@@ -206,7 +209,7 @@ def test_the_table_is_sorted_and_walked_through_by_keys(browser: Chromium) -> No
     browser.key("ArrowDown")
     browser.key("Enter")
     assert browser.run("page.kept.index") == browser.run(
-        "Number(document.querySelector('#table tr[aria-selected=\"true\"]').dataset.i)"
+        "Number(document.querySelector('#table tr[aria-current=\"true\"]').dataset.i)"
     )
 
 
@@ -217,6 +220,48 @@ def test_a_narrow_window_has_nothing_beside_it(browser: Chromium, scheme: str) -
     assert browser.run("document.documentElement.scrollWidth") == 360
     paper = browser.run("getComputedStyle(document.body).backgroundColor")
     assert paper == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 23, 26)")
+
+
+def test_a_long_table_goes_on_as_one_scrolls_or_walks(browser: Chromium) -> None:
+    browser.run("page.most_lines = 5; showTable()")
+    assert shown(browser) == 5
+    text = "document.getElementById('count').textContent"
+    assert browser.run(text) == f"{ALL} shown, the first of them at once and more as you scroll."
+    browser.run("document.querySelectorAll('#table tbody tr:not([hidden])')[4].focus()")
+    browser.key("ArrowDown")
+    assert shown(browser) == ALL
+    assert browser.run("document.activeElement === page.ordered[5]")
+    assert browser.run(text) == f"{ALL} shown."
+    browser.run("page.most_lines = 5; showTable()")
+    browser.run(
+        "void (window.told = new Promise(r => new MutationObserver((_, o) => { o.disconnect(); r(1); })"
+        ".observe(document.getElementById('count'), {childList: true, subtree: true})));"
+        "document.querySelector('.scroll.high').dispatchEvent(new Event('scroll'))"
+    )
+    browser.run("window.told")
+    assert shown(browser) == ALL
+
+
+def test_every_plot_is_on_paper(browser: Chromium) -> None:
+    browser.run("page.most_lines = 5; dispatchEvent(new Event('beforeprint'))")
+    assert browser.run(
+        "[...document.querySelectorAll('#charts figure:not([hidden]) .chart')].every(e => e.on)"
+    )
+    assert shown(browser) == ALL
+    browser.run("dispatchEvent(new Event('afterprint'))")
+
+
+def test_every_control_and_plot_has_a_name_for_those_who_do_not_see_it(browser: Chromium) -> None:
+    browser.run("keep(page.rows[0], true)")
+    nodes = browser.call("Accessibility.getFullAXTree")["nodes"]
+    wanted = {"button", "combobox", "checkbox", "radio", "slider", "image", "link", "region", "form"}
+    named = [
+        (node["role"]["value"], node.get("name", {}).get("value", ""))
+        for node in nodes
+        if not node.get("ignored") and node["role"]["value"] in wanted
+    ]
+    assert {role for role, _ in named} >= {"button", "combobox", "checkbox", "radio", "slider", "image"}
+    assert [role for role, name in named if not name.strip()] == []
 
 
 def test_in_print_the_table_is_whole(browser: Chromium) -> None:

@@ -105,4 +105,5 @@ def test_a_workload_is_chosen_and_a_point_says_its_own_unit(browser: Chromium) -
     browser.run("keep(page.shown[0], true)")
     assert browser.run("document.getElementById('chosen-title').textContent").startswith("Classifier small")
     assert "mJ/image" in browser.run("document.getElementById('chosen-facts').textContent")
+    browser.scroll_to_plot("heat")
     assert browser.run("document.getElementById('heat').data[0].x") == ["32", "64"]

@@ -43,6 +43,8 @@ function symbolOf(row) {
   return SHAPES[styleOf(row) % SHAPES.length] + (row.predicted ? "-open" : "");
 }
 
+const LEGEND = { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, font: { size: 11 } };
+
 function layout(changes) {
   const axis = { gridcolor: colour("--grid"), linecolor: colour("--line"), zeroline: false, automargin: true };
   const { xaxis = {}, yaxis = {}, ...others } = changes;
@@ -52,7 +54,7 @@ function layout(changes) {
     font: { color: colour("--ink"), size: 12, family: getComputedStyle(document.body).fontFamily },
     hoverlabel: { bgcolor: colour("--raised"), bordercolor: colour("--line"), font: { color: colour("--ink") }, align: "left" },
     margin: { l: 10, r: 12, t: 12, b: 10 },
-    legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, font: { size: 11 } },
+    legend: LEGEND,
     hovermode: "closest",
     modebar: { orientation: "v", bgcolor: "rgba(0,0,0,0)", color: colour("--soft"), activecolor: colour("--mark") },
     ...others,
@@ -135,6 +137,7 @@ function mainPlot(rows, unfit, kept, answering) {
       line: { color: colour("--warn"), width: index ? 1 : 3, dash: index ? "dot" : "dash" },
     })),
     uirevision: "main",
+    legend: innerWidth > 520 ? LEGEND : { ...LEGEND, entrywidth: 0.48, entrywidthmode: "fraction" },
     margin: { l: 10, r: 40, t: 12, b: 10 },
   })];
 }
@@ -154,10 +157,15 @@ function heatMap(rows) {
 
 const MOST_LINES = 10;
 
-function batchPlot(rows) {
+/* Configurations that differ in their batch alone, the longest first; of each there are several. */
+function linesOfBatches(rows) {
   const key = (r) => [labelOf(r), r.cell, r.version, r.precision, r.checkpointing, r.others].join("\n");
   const lines = [...groups(rows, key).values()].filter((own) => new Set(own.map((r) => r.batch)).size > 1);
-  lines.sort((a, b) => b.length - a.length);
+  return lines.sort((a, b) => b.length - a.length);
+}
+
+function batchPlot(rows) {
+  const lines = linesOfBatches(rows);
   const traces = lines.slice(0, MOST_LINES).map((own) => {
     own.sort((a, b) => a.batch - b.batch);
     const first = own[0];
@@ -200,7 +208,7 @@ function ledgerPlot(rows) {
     };
   }).filter((trace) => trace.x.some((mb) => mb > 0));
   return [traces, layout({
-    barmode: "stack", xaxis: title("MB, up to the budget"), yaxis: { type: "category" },
+    barmode: "stack", xaxis: title("MB, up to the budget"), yaxis: { type: "category" }, legend: { ...LEGEND, traceorder: "normal" },
     shapes: [...new Set(rows.map((r) => runOf(r).budget_mb))].map((mb) => ({
       type: "line", x0: mb, x1: mb, y0: 0, y1: 1, yref: "paper", line: { color: colour("--warn"), width: 2, dash: "dash" },
     })),

@@ -28,8 +28,8 @@ function keep(row, isAsked) {
   $("chosen").hidden = false;
   $("chosen-figure").hidden = !row.ledger.length;
   if (row.ledger.length) draw("chosen-ledger", ledgerPlot([row]));
-  for (const line of document.querySelectorAll('#table tr[aria-selected="true"]')) line.removeAttribute("aria-selected");
-  page.lines[row.index].setAttribute("aria-selected", "true");
+  for (const line of document.querySelectorAll('#table tr[aria-current="true"]')) line.removeAttribute("aria-current");
+  page.lines[row.index].setAttribute("aria-current", "true");
   if (isAsked) {
     drawMain();
     $("chosen-title").focus({ preventScroll: true });

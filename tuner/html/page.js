@@ -48,6 +48,8 @@ function fillFilters() {
   $("progress").parentElement.hidden = page.rows.every((r) => r.predicted);
   $("versions").parentElement.hidden = page.versions.filter(Boolean).length < 2;
   $("energy").parentElement.hidden = !page.rows.some((r) => r.energy_mj !== null);
+  $("ledgers").parentElement.hidden = !page.rows.some((r) => r.fits && r.ledger.length);
+  $("batches").parentElement.hidden = !linesOfBatches(page.rows.filter((r) => r.fits)).length;
   form.addEventListener("change", show);
   form.addEventListener("submit", (event) => event.preventDefault());
 }
@@ -87,6 +89,8 @@ function drawMain() {
   const rows = page.shown.filter((r) => r.fits);
   draw("plot", mainPlot(rows, page.shown.filter((r) => !r.fits), page.kept, page.answering), MAIN_CONFIG);
   const place = $("plot");
+  // Its tools have names; their icons are not read out beside these.
+  for (const icon of document.querySelectorAll(".modebar svg, #js-plotly-tester")) icon.setAttribute("aria-hidden", "true");
   if (place.on && !place.isFollowed) {
     place.isFollowed = true;
     place.on("plotly_relayout", (change) => {
@@ -101,19 +105,51 @@ function show() {
   page.shown = page.rows.filter(passes);
   const rows = page.shown.filter((r) => r.fits);
   drawMain();
-  draw("heat", rows.length ? heatMap(rows) : [[]]);
+  drawLater("heat", () => {
+    $("heat").style.minWidth = `${90 + 42 * new Set(rows.map((r) => r.cell)).size}px`;  // or its figures cannot be read
+    return rows.length ? heatMap(rows) : [[]];
+  });
   $("heat-note").textContent = `${page.data.unit};`;
-  const [lines, described, count] = batchPlot(rows);
-  $("batch-note").textContent = count > MOST_LINES ? `the ${MOST_LINES} longest of ${count} lines: choose a model, a ${cellTitle().toLowerCase()}` : "with the interval of each";
-  draw("batches", [lines, described]);
-  draw("versions", versionPlot(rows));
-  const recommended = rows.filter((r) => r.recommended && r.ledger.length);
-  draw("ledgers", ledgerPlot(recommended.length ? recommended : rows.filter((r) => r.ledger.length).slice(0, 1)));
-  draw("progress", progressPlot(rows));
-  draw("energy", energyPlot(rows));
+  drawLater("batches", () => {
+    const [lines, described, count] = batchPlot(rows);
+    $("batch-note").textContent = count > MOST_LINES ? `the ${MOST_LINES} longest of ${count} lines: choose a model, a ${cellTitle().toLowerCase()}` : "with the interval of each";
+    return [lines, described];
+  });
+  drawLater("versions", () => versionPlot(rows));
+  drawLater("ledgers", () => {
+    const recommended = rows.filter((r) => r.recommended && r.ledger.length);
+    return ledgerPlot(recommended.length ? recommended : rows.filter((r) => r.ledger.length).slice(0, 1));
+  });
+  drawLater("progress", () => progressPlot(rows));
+  drawLater("energy", () => energyPlot(rows));
   if (page.kept?.ledger.length) draw("chosen-ledger", ledgerPlot([page.kept]));
   showTable();
   showBudget();
+}
+
+/* The plots further down are drawn when they come into view: of thousands of points each takes a while. */
+
+const later = { due: new Map(), inView: new Set() };
+
+function drawLater(id, make) {
+  later.due.set(id, make);
+  if (later.inView.has(id)) drawDue(id);
+}
+
+function drawDue(id) {
+  const make = later.due.get(id);
+  later.due.delete(id);
+  if (make) draw(id, make());
+}
+
+function watchCharts() {
+  const observer = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) {
+      later.inView[isIntersecting ? "add" : "delete"](target.id);
+      if (isIntersecting) drawDue(target.id);
+    }
+  }, { rootMargin: "300px" });
+  for (const place of document.querySelectorAll("#charts .chart")) observer.observe(place);
 }
 
 /* Another budget. */
@@ -163,12 +199,23 @@ function made(tag, text) {
 }
 
 /* For paper, whose width is another: what is drawn over an earlier plot keeps some of its places. */
-function drawAnew() {
+function drawAnew(isWhole) {
   for (const place of document.querySelectorAll(".chart")) {
     if (place.on) Plotly.purge(place);
     place.isFollowed = false;
   }
+  page.most_lines = isWhole ? Infinity : FIRST_LINES;
   show();
+  if (isWhole) [...later.due.keys()].forEach(drawDue);
+}
+
+/* What a plot is, for who does not see it; the figures are in the table. */
+function nameCharts() {
+  for (const place of document.querySelectorAll("figure .chart")) {
+    const name = place.parentElement.querySelector("figcaption").firstChild.textContent.trim();
+    place.setAttribute("role", "img");
+    place.setAttribute("aria-label", `${name}; the table below holds the same figures`);
+  }
 }
 
 function start() {
@@ -176,6 +223,8 @@ function start() {
   fillFilters();
   prepareTable();
   prepareGoals();
+  nameCharts();
+  watchCharts();
   const slider = $("budget");
   const peaks = page.rows.map((r) => r.needs_mb ?? 0);
   slider.min = Math.floor(Math.min(...peaks.filter((mb) => mb > 0), page.budget_mb) * 0.95);
@@ -187,8 +236,8 @@ function start() {
   document.documentElement.classList.add("ready");
   show();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
-  addEventListener("beforeprint", drawAnew);
-  addEventListener("afterprint", drawAnew);
+  addEventListener("beforeprint", () => drawAnew(true));
+  addEventListener("afterprint", () => drawAnew(false));
 }
 
 if (page.data.rows.length) start();

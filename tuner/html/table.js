@@ -1,8 +1,14 @@
 "use strict";
 /* The table: its rows are in the page; here they are hidden, put in order and walked through. */
 
+const FIRST_LINES = 500;  // more of them as one scrolls: a browser lays out a whole table at once
+
 function prepareTable() {
   page.lines = [...$("table").tBodies[0].rows];
+  page.ordered = page.lines;
+  page.most_lines = FIRST_LINES;
+  const held = $("table").parentElement;
+  held.addEventListener("scroll", () => { if (held.scrollTop + 2 * held.clientHeight > held.scrollHeight) showMore(); });
   page.lines.forEach((line) => { line.tabIndex = -1; });
   for (const head of $("table").tHead.rows[0].cells) {
     const button = document.createElement("button");
@@ -22,9 +28,21 @@ function prepareTable() {
   });
 }
 
+/* Whether there were any. */
+function showMore() {
+  if (page.most_lines >= page.shown.length) return false;
+  page.most_lines += FIRST_LINES;
+  showTable();
+  return true;
+}
+
 function walk(line, direction) {
-  let next = line[direction];
-  while (next?.hidden) next = next[direction];
+  const find = () => {
+    let next = line[direction];
+    while (next?.hidden) next = next[direction];
+    return next;
+  };
+  const next = find() ?? (direction === "nextElementSibling" && showMore() ? find() : null);
   if (!next) return;
   line.tabIndex = -1;
   next.tabIndex = 0;
@@ -39,17 +57,20 @@ function sortBy(head) {
   const isBefore = (a, b) => (typeof a === "string" ? ORDER.compare(a, b) < 0 : a < b);
   const isEmpty = (a) => a === null || a === "";
   const rank = (a, b) => (a === b ? 0 : isEmpty(a) ? 1 : isEmpty(b) ? -1 : (isBefore(a, b) ? -1 : 1) * (isDown ? -1 : 1));
-  $("table").tBodies[0].append(...[...page.lines].sort((a, b) => rank(value(a), value(b)) || a.dataset.i - b.dataset.i));
+  page.ordered = [...page.lines].sort((a, b) => rank(value(a), value(b)) || a.dataset.i - b.dataset.i);
+  page.lines.forEach((line) => { line.hidden = true; });
+  $("table").tBodies[0].append(...page.ordered);
+  showTable();
 }
 
 function showTable() {
   const shown = new Set(page.shown.map((r) => r.index));
-  let first = null;
-  for (const line of page.lines) {
-    line.hidden = !shown.has(Number(line.dataset.i));
-    line.tabIndex = -1;
-    if (!line.hidden) first ??= line;
+  let count = 0;
+  for (const line of page.ordered) {
+    const isShown = shown.has(Number(line.dataset.i)) && count < page.most_lines;
+    if (line.hidden === isShown) line.hidden = !isShown;
+    line.tabIndex = isShown && count === 0 ? 0 : -1;
+    count += isShown;
   }
-  if (first) first.tabIndex = 0;
-  $("count").textContent = `${wide.format(shown.size)} shown.`;
+  $("count").textContent = `${wide.format(shown.size)} shown${count < shown.size ? ", the first of them at once and more as you scroll" : ""}.`;
 }

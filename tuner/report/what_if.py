@@ -63,9 +63,11 @@ class Changes:
         before, after = self.more
         if before is None or after is None:
             return "nothing is predicted to answer this"
-        is_plan = self.answer.point.record.measurement.predicted is not None
-        against = "" if is_plan else ", against what is predicted now"
-        return f"{_change(before.point, after.point)}; predicted{against}"
+        said = f"{_change(before.point, after.point)}; predicted"
+        if self.answer.point.record.measurement.predicted is not None:
+            return said
+        own = format_budget(self.budget_bytes)
+        return f"{said}, against {describe_point(before.point)}, predicted with {own}"
 
     def _doubled(self) -> str:
         if self.doubled is None:
@@ -125,9 +127,9 @@ def budgets_section(
         title="Under other budgets (predicted)",
         lines=(
             "For the same study and card, or one as fast with more memory: the answer for `balanced`, and "
-            "the fastest of each model with its tokens/s. Under its own budget it is what this run found. "
-            "What has a ~ is predicted, of other budgets with rough batches; `phase8-tune recommend RUN "
-            "--what-if` follows every one.",
+            "the fastest of each model, with batch and tokens/s. Under its own budget it is what this run "
+            "found. What has a ~ is predicted, of other budgets with rough batches; `phase8-tune recommend "
+            "RUN --what-if` follows every one.",
         ),
         rows=(tuple(headers), first, *map(tuple, rows)),
         align=align,
