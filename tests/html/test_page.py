@@ -19,6 +19,7 @@ from phase8_tune.tuner.html.rows import Row, pack, to_rows
 from phase8_tune.tuner.html.selection import LARGEST, select_records
 from phase8_tune.tuner.records.frontier import to_points
 from phase8_tune.tuner.records.results import Results
+from phase8_tune.tuner.records.wording import namer
 from phase8_tune.tuner.training.recommended import settings_of, to_yaml
 from phase8_tune.tuner.values.record import Record
 
@@ -99,7 +100,7 @@ def test_the_data_of_the_page_reads_back(page: str) -> None:
     (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page)
     assert not re.search("[<>&\u2028\u2029]", text)
     data = json.loads(text)
-    rows = to_rows(Results.of(make_records()).settled, Results.of(make_records()))
+    rows = to_rows(Results.of(make_records()).settled, Results.of(make_records()), namer([]))
     assert data["columns"] == pack(rows)["columns"]
     assert len(data["rows"]) == len(rows) == 21
     assert EVIL in data["texts"]
@@ -135,7 +136,7 @@ def test_without_scripts_every_configuration_can_be_read(page: str) -> None:
     lines = re.findall(r"<tr data-i=\d+>(.*)", table)
     cells = [[re.sub(r"<.*?>", "", cell) for cell in line.split("<td>")[1:]] for line in lines]
     assert len(cells) == 21
-    assert ["★ nano", "512", "4", "fast", "bf16", "none", "train", "16,000"] in [
+    assert ["★ Phase 8 nano", "512", "4", "fast", "bf16", "none", "train", "16,000"] in [
         [c[0], *c[2:9]] for c in cells
     ]
     (foreseen,) = [c for c in cells if "base" in c[0]]
@@ -145,7 +146,7 @@ def test_without_scripts_every_configuration_can_be_read(page: str) -> None:
 
 def test_settings_are_those_of_the_file_but_for_what_was_measured() -> None:
     results = Results.of(make_records())
-    rows = {row.digest: row for row in to_rows(results.settled, results)}
+    rows = {row.digest: row for row in to_rows(results.settled, results, namer([]))}
     for point in results.points:
         text = rows[point.record.digest].settings
         if point.candidate.workload != "phase8":

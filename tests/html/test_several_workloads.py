@@ -70,6 +70,27 @@ def test_alone_it_has_its_own_words() -> None:
     assert goals == ["throughput", "model-size", "memory"]  # no loss is expected of images, and no length
 
 
+def test_models_are_called_as_in_the_report(page: str) -> None:
+    """Of several workloads which; of one alone, whichever it is, the model's own name."""
+
+    def names(text: str) -> set[str]:
+        body = text.partition('<table id="table">')[2].partition("</table>")[0]
+        return {cell.lstrip("★◆ ") for cell in re.findall(r"<tr data-i=\d+><td>([^<]*)", body)}
+
+    found = {
+        "Phase 8 nano",
+        "Phase 8 small",
+        "Transformer nano",
+        "Transformer small",
+        "Classifier small depth18",
+    }
+    assert names(page) == found
+    told = section(render_report(Results.of(records()), FACTS), "### Throughput")
+    assert {line.split("**")[1].partition(",")[0] for line in told.splitlines() if "**" in line} == found
+    alone = make_facts(workloads=("transformer",))
+    assert names(render_page(Results.of(records()[2:4]), alone)) == {"nano", "small"}
+
+
 def test_models_are_matched_by_their_parameters() -> None:
     text = section(render_report(Results.of(records()), FACTS), "## Workloads matched by parameters")
     rows = [row[:4] for row in table(text)[1:] if row[0] != "Classifier"]

@@ -9,11 +9,11 @@ from plotly.offline import get_plotlyjs
 
 from ..records.hypervolume import GrowingHypervolume
 from ..records.results import Results
-from ..records.wording import rate_unit
+from ..records.wording import namer, rate_unit
 from ..values.sizes import MIB, format_budget
 from .escaping import escape, inline, script_json
 from .facts import GoalWords, PageFacts, PageRun, Section
-from .rows import Row, began_at, cell_axes, minutes_until, pack, to_rows
+from .rows import began_at, cell_axes, minutes_until, pack, to_rows
 from .selection import LARGEST, select_records
 from .table import Headings, number_cells, render_table
 
@@ -32,7 +32,9 @@ def render_html(runs: Sequence[PageRun], facts: PageFacts) -> str:
     Of more records than a page can hold, which `select_records` says, the page shows a part and tells so.
     """
     largest = LARGEST // max(len(runs), 1)
-    rows = [row for run in runs for row in _rows(run, largest)]
+    chosen = [(run, select_records(run.results, largest)) for run in runs]
+    name = namer(record.to_candidate() for _, records in chosen for record in records)
+    rows = [row for run, records in chosen for row in to_rows(records, run.results, name, run.name)]
     settled = [record for run in runs for record in run.results.settled]
     candidates = [point.candidate for run in runs for point in run.results.points]
     cells = dict.fromkeys(axis.heading for c in candidates for axis in cell_axes(c))
@@ -80,10 +82,6 @@ def render_html(runs: Sequence[PageRun], facts: PageFacts) -> str:
     }
     parts = _own("page.html").split("@@")  # text, name, text, name …
     return "".join(values[part] if index % 2 else part for index, part in enumerate(parts))
-
-
-def _rows(run: PageRun, largest: int) -> list[Row]:
-    return to_rows(select_records(run.results, largest), run.results, run.name)
 
 
 def _progress(results: Results, budget_bytes: int) -> list[tuple[float, float]]:

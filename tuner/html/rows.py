@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 
@@ -12,7 +12,7 @@ from ..records.results import Results
 from ..records.wording import rate_unit, setting_axes
 from ..training.recommended import settings_of, to_yaml
 from ..values.axes import Axis
-from ..values.candidate import DEFAULT_WORKLOAD, Candidate
+from ..values.candidate import Candidate
 from ..values.outcome import Outcome
 from ..values.record import Record
 from ..values.sizes import MIB
@@ -68,8 +68,10 @@ class Row:
     settings: str
 
 
-def to_rows(records: Sequence[Record], results: Results, run: str = "") -> list[Row]:
-    """The rows of records, which are settled ones of the results of a run.
+def to_rows(
+    records: Sequence[Record], results: Results, name: Callable[[Candidate], str], run: str = ""
+) -> list[Row]:
+    """The rows of records, which are settled ones of the results of a run. name: what a model is called.
 
     They are ordered by mode, size of the model and cell; there the fastest first, and what does not fit last.
     """
@@ -91,7 +93,7 @@ def to_rows(records: Sequence[Record], results: Results, run: str = "") -> list[
                 digest=record.digest,
                 workload=candidate.spec.title,
                 mode=candidate.mode,
-                model=_model(candidate),
+                model=name(candidate),
                 length=candidate.length if candidate.spec.items_axis else None,
                 cell=_cell(candidate),
                 batch=candidate.batch_size,
@@ -202,12 +204,6 @@ def _settings(point: Point, texts: dict[Candidate, str]) -> str:
             text = to_yaml(settings.model_copy(update={"measured": None, "predicted": None}))
             texts[line] = text.replace(_BATCH.format(candidate.batch_size), _BATCH, 1)
     return texts[line]
-
-
-def _model(candidate: Candidate) -> str:
-    """Plots tell rows apart by it: a model of another workload than the usual one says of which."""
-    of_other = () if candidate.workload == DEFAULT_WORKLOAD else (candidate.spec.title,)
-    return " ".join((*of_other, *candidate.model_words))
 
 
 def cell_axes(candidate: Candidate) -> list[Axis]:
