@@ -75,9 +75,9 @@ def chunked(
 
     length: tokens a segment, a multiple of `tokens`, and more only where chunks would be more than `most`.
     """
-    chunks = min(n_seq // (segments * length), most)
-    if chunks < 2:
+    if n_seq < 2 * segments * length:
         return None
+    chunks = min(-(-n_seq // (segments * length)), most)
     length = tokens * -(-n_seq // (chunks * segments * tokens))
     return Segmentation(
         segments=segments,

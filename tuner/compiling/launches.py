@@ -35,6 +35,8 @@ from .target import aim_at
 META = torch.device("meta")
 Told = Callable[[Any, Mapping[str, Any], tuple[int, ...]], None]
 """Of a launch: the kernel, its arguments and options by name, its grid."""
+Beside = Callable[[Operation, Sequence[Any], Any], None]
+"""Of an operation of PyTorch's: itself, its arguments, its result."""
 _DTYPES: dict[Precision, torch.dtype] = {
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
@@ -87,12 +89,12 @@ def _optimizer_launches(limits: Limits, architecture: int) -> dict[Specializatio
 
 @contextlib.contextmanager
 def recording(
-    limits: Limits, architecture: int, each: Told | None = None
+    limits: Limits, architecture: int, each: Told | None = None, beside: Beside | None = None
 ) -> Iterator[dict[Specialization, None]]:
     """Inside, launches are left out and what Triton would compile for them on a GPU with these limits is put
     down, each form once, in the order of their first launch. All is to be on `META`.
 
-    each: is told of every launch.
+    each: is told of every launch; beside: of every operation of PyTorch's.
     """
     found: dict[Specialization, None] = {}
     launch = JITFunction.run
@@ -117,7 +119,7 @@ def recording(
                 shared_memory_bytes=limits.shared_memory_bytes, multiprocessors=limits.multiprocessors
             ),
             torch.autograd.set_multithreading_enabled(False),
-            _WithBodies(),
+            _WithBodies(beside),
         ):
             yield found
     finally:
@@ -137,9 +139,10 @@ def _stand_in(value: Any) -> Any:
 class _WithBodies(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Operations of our own run their Python bodies, and those that only write write nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, beside: Beside | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._operations: dict[Any, Operation] = {}
+        self._beside = beside
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -159,6 +162,7 @@ class _WithBodies(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if operation.namespace == "phase8":
             with self:
                 return custom_body(func)(*args, **kwargs)
-        if operation.writes_only:
-            return operation.written(args, kwargs)
-        return func(*args, **kwargs)
+        result = operation.written(args, kwargs) if operation.writes_only else func(*args, **kwargs)
+        if self._beside is not None:
+            self._beside(operation, args, result)
+        return result
