@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,13 +21,16 @@ class CapturedFunction:
 
     function: takes one tensor of fixed shape and dtype on a CUDA device, returns one scalar tensor; it must
     not synchronise. The eager calls are ordinary calls with their effects; capturing itself has none.
+    beside: another, captured before this one, that never runs at the same time: both run in its memory.
     """
 
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        self._function = function
+    def __init__(self, function: Callable[[Tensor], Tensor], beside: CapturedFunction | None = None) -> None:
+        self._function, self._beside = function, beside
         self._calls = 0
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        # Memory is a stream's own: who shares it shares the stream.
+        new = torch.cuda.Stream
+        self._stream: torch.cuda.Stream = new() if beside is None else beside._stream  # type: ignore[no-untyped-call]
         self._input: Tensor | None = None
         self._output: Tensor | None = None
 
@@ -73,8 +77,11 @@ class CapturedFunction:
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
         graph = torch.cuda.CUDAGraph()
+        options: dict[str, Any] = {"stream": self._stream}
+        if self._beside is not None and self._beside._graph is not None:
+            options["pool"] = self._beside._graph.pool()
         try:
-            with torch.cuda.graph(graph, stream=self._stream):
+            with torch.cuda.graph(graph, **options):
                 self._output = self._function(self._input)
         except torch.OutOfMemoryError as error:
             # Not told by the exception where the capture itself ended well: its pool is left half filled.

@@ -117,6 +117,15 @@ class Phase8Config:
             head += integration + fusion
         return embedding + self.n_layers * block + head
 
+    def product_count(self) -> int:
+        """Of those the scalars of `Phase8Model.product_weights`, which may be kept in bfloat16."""
+        d, hidden = self.d_model, self.state_dim
+        block = (3 * d + 2 * self.ar_ssm_rank + hidden) * d + d * d
+        if self.low_rank_ffn:
+            block += 10 * 64 * d
+        head = 3 * d * d + 2 * hidden * d if self.variant == "phase8" else 0
+        return self.n_layers * block + head
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Size:

@@ -192,3 +192,12 @@ def test_what_is_no_size_is_named(size, text):
 def test_formula_is_the_model_of_a_size_and_a_vocabulary_of_ones_own(name, vocab_size):
     config = preset(name, n_seq=64, vocab_size=vocab_size)
     assert config.parameter_count() == built_count(config)
+
+
+@pytest.mark.parametrize("variant", ["phase8", "phase7"])
+@pytest.mark.parametrize("low_rank_ffn", [True, False])
+def test_products_are_counted_as_the_model_has_them(variant, low_rank_ffn):
+    config = replace(preset("nano", n_seq=8), variant=variant, low_rank_ffn=low_rank_ffn)
+    with torch.device("meta"):
+        model = Phase8Model(config)
+    assert config.product_count() == sum(p.numel() for p in model.product_weights())

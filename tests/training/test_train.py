@@ -12,11 +12,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from phase8_tune.phase8.config import preset
 from phase8_tune.phase8.training import Trainer
+from phase8_tune.tests.tuner.report_records import make_candidate, make_record
 from phase8_tune.tuner.machine.lock import ProcessLock
+from phase8_tune.tuner.records.frontier import to_points
 from phase8_tune.tuner.training.checkpoint import read_weights
 from phase8_tune.tuner.training.loop import Training
 from phase8_tune.tuner.training.places import lock_path
+from phase8_tune.tuner.training.recommended import settings_of
+from phase8_tune.tuner.training.room import promised_peak_bytes, staying_bytes
 
 from .training_runs import SETTINGS, Run, losses, refused
 
@@ -85,6 +90,28 @@ def test_gradients_of_several_batches_are_one_update(run: Run, folder: Path) -> 
     again = run("--steps", 3, "--tokens-per-update", 100)
     assert losses(first.stdout)["1"] == losses(result.stdout)["1"]
     assert set(losses(again.stdout)) == {"3"}
+
+
+def test_settings_of_several_batches_are_trained_so(run: Run, folder: Path) -> None:
+    settings = folder / "tiny.yaml"
+    said = run("--steps", 2, "--tokens-per-update", 64, "--output", folder / "asked.safetensors")
+    settings.write_text(settings.read_text() + "gradient_accumulation: 2\n")
+    result = run("--steps", 2)
+    assert "2 batches of 32 tokens an update: 64 tokens" in result.stdout
+    assert losses(result.stdout) == losses(said.stdout)
+
+
+def test_what_gradients_that_stay_take_is_said(folder: Path) -> None:
+    """Beside the promise of a file that was found without, and not of one that was found with them."""
+    candidate = make_candidate(model="medium")
+    record = make_record(candidate, peak_bytes=1000)
+    settings = settings_of(to_points([record])[0])
+    assert settings is not None
+    gradients = 4 * preset("medium", n_seq=candidate.n_seq).parameter_count()
+    assert staying_bytes(settings, 1) == 0
+    assert staying_bytes(settings, 2) == gradients == settings.gradient_bytes()
+    assert promised_peak_bytes(settings, 2) == promised_peak_bytes(settings, 1) + gradients
+    assert staying_bytes(settings.model_copy(update={"gradient_accumulation": 2}), 4) == 0
 
 
 def test_time_ends_it_with_a_checkpoint(run: Run, folder: Path) -> None:

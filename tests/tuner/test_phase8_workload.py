@@ -55,6 +55,24 @@ def tiny(**changes: Any) -> Candidate:
     return Candidate(**(fields | changes))
 
 
+def test_parts_of_a_step_are_counted_and_taken() -> None:
+    """Two parts of the same tokens are the step of one, and twice as many tokens."""
+    trained = []
+    for parts in (1, 2):
+        candidate = tiny(gradient_accumulation=parts)
+        assert candidate.items_per_step == parts * 16
+        run = WORKLOAD.prepare(candidate, torch.device("cpu"), 0)
+        losses = [float(run.run_once()) for _ in range(2)]
+        assert losses[1] < losses[0]
+        run.finish()
+        trained.append(losses)
+        run.close()
+    assert trained[0] == pytest.approx(trained[1], rel=1e-5)
+    assert tiny(gradient_accumulation=2, mode="forward").items_per_step == 16
+    assert "accumulate2" in tiny(gradient_accumulation=2).describe()
+    assert "accumulate" not in tiny().describe()
+
+
 @pytest.mark.parametrize(("key", "value"), SMALL.items())
 def test_a_candidate_and_its_line_are_trained_alike(key: str, value: str) -> None:
     candidate = tiny(**{key: value})

@@ -33,6 +33,19 @@ PRECISION = Axis(
     phrase="precision {}",
     plain="none",
 )
+ACCUMULATION = Axis(
+    name="gradient_accumulation",
+    kind=int,
+    minimum=1,
+    default=1,
+    searched=(1,),
+    is_later=True,
+    is_quiet=True,
+    title="Batches a step",
+    word="accumulate{}",
+    phrase="{} batches a step",
+    plain=1,
+)
 CHECKPOINTING = Axis(
     name="gradient_checkpointing",
     values=("none", "selective", "full"),

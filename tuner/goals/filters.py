@@ -10,6 +10,7 @@ from ..records.recommend import is_trainable
 from ..records.wording import items_of
 from ..values.errors import NothingFitsError, UserInputError
 from ..values.sizes import format_budget
+from ..workloads.settings import settings_class
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,7 +18,8 @@ class Filters:
     """Conditions that an answer has to meet; None or empty asks for nothing.
 
     min_parameters: without the position table. max_power_w: mean of the card over the timed samples.
-    budget_bytes: smaller than the run's. tokens_per_update: no batch may hold more tokens.
+    budget_bytes: smaller than the run's. tokens_per_update: no step may have more tokens, and where several
+    batches make so many, their gradients, which stay from one to the next, have to fit too.
     """
 
     models: tuple[str, ...] = ()
@@ -52,7 +54,7 @@ class Filters:
 
     def describe(self) -> str:
         """The conditions as options, for example `--min-seq 1024`; empty where there are none."""
-        return ", ".join(condition.text for condition in self._conditions())
+        return ", ".join(dict.fromkeys(condition.text for condition in self._conditions()))
 
     def _check(self, points: Sequence[Point]) -> None:
         known = sorted({point.candidate.model for point in points})
@@ -103,6 +105,14 @@ class Filters:
                     f"the smallest batch has {min(p.candidate.items_per_step for p in ps):,} {items_of(ps)}"
                 ),
             )
+            yield _Condition(
+                f"--tokens-per-update {tokens:,}",
+                lambda p: accumulating_bytes(p, tokens) <= (self.budget_bytes or p.record.budget_bytes),
+                lambda ps: (
+                    "with gradients that stay from batch to batch the least takes "
+                    f"{format_budget(min(accumulating_bytes(p, tokens) for p in ps))}"
+                ),
+            )
         if (watts := self.max_power_w) is not None:
             yield _Condition(
                 f"--max-power {watts:g}",
@@ -122,6 +132,19 @@ def needed_bytes(point: Point) -> int:
     """What the budget has to hold: the measured peak, or the predicted one with its margin."""
     predicted = point.record.measurement.predicted
     return point.peak_bytes if predicted is None else predicted.peak_bytes_high
+
+
+def accumulating_bytes(point: Point, tokens: int) -> int:
+    """What the budget has to hold where an update gathers at least so many tokens.
+
+    Gradients that stay are counted whole: it is what they take where the loss holds most of the memory.
+    """
+    candidate = point.candidate
+    kind = settings_class(candidate.workload)
+    if kind is None or candidate.parts > 1 or candidate.items_per_step >= tokens:
+        return needed_bytes(point)
+    settings = kind.of_candidate(candidate, measured=None, predicted=None)
+    return needed_bytes(point) + settings.gradient_bytes()
 
 
 def power_w(point: Point) -> float | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from ..values.errors import UserInputError
+from ..values.workload_spec import known_spec
 from ..workloads import load_factory
 from ..workloads.factory import make_training
 from ..workloads.training import Build, Factory
@@ -66,8 +67,11 @@ def line_of(key: ForeignKey, line: Line) -> TracedLine:
     """
     factory, (major, _, minor) = _factory(key), key.capability.partition(".")
 
+    spec, axes = known_spec(key.workload), dict(key.axes)
+    parts = int(axes[spec.parts_axis]) if spec is not None and spec.parts_axis is not None else 1
+
     def tracing(batch: int, depth: int) -> Trace:
-        return trace_foreign(factory, _build(key, batch), key.limits, (int(major), int(minor)))
+        return trace_foreign(factory, _build(key, batch), key.limits, (int(major), int(minor)), parts)
 
     return TracedLine(
         line, tracing, depth=1, is_captured=False, first_fit=FIT_BATCHES[0], input_bytes=lambda batch: 0

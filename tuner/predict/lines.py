@@ -39,6 +39,7 @@ class LineKey:
     vocab_size: int
     optimizer_state: OptimizerState = "fp32"
     master_weights: MasterWeights = "fp32"
+    gradient_accumulation: int = 1
     limits: Limits
 
     def digest(self, version: str) -> str:
@@ -141,6 +142,7 @@ def line_under(candidate: Candidate, limits: Limits) -> LineKey:
         vocab_size=candidate.vocab_size,
         optimizer_state=candidate.optimizer_state,
         master_weights=candidate.master_weights,
+        gradient_accumulation=candidate.gradient_accumulation,
         limits=limits,
     )
 

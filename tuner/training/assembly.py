@@ -11,7 +11,7 @@ import click
 import torch
 from torch import Tensor
 
-from ..workloads.trainer import Trainer
+from ..workloads.trainer import Trainer, take_step
 from .batches import HostBatches, PinnedBatches
 from .card import HeldCard
 from .checkpoint import Checkpoint, Progress
@@ -134,9 +134,5 @@ def _wanted(request: Request, asked: Asked) -> Wanted:
 
 def _load(trainer: Trainer, tensors: Mapping[str, Tensor], tokens: Tensor, parts: int) -> None:
     """Go on from a checkpoint, after a step that is forgotten: its state lies where a new training's does."""
-    if parts == 1:
-        trainer.step(tokens)
-    else:
-        trainer.accumulate(tokens, parts)
-        trainer.update()
+    take_step(trainer, lambda: tokens, parts)
     trainer.load_tensors(tensors)

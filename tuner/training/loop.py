@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..values.errors import Phase8TuneError
 from ..values.interrupt import interrupt_deferred
-from ..workloads.trainer import Trainer
+from ..workloads.trainer import Trainer, take_step
 from .batches import BatchSource
 from .card import HeldCard
 from .checkpoint import Checkpoint, Progress, write_checkpoint, write_weights
@@ -127,7 +127,7 @@ class Training:
     def _take_step(self) -> None:
         self._is_torn = True
         self._trainer.set_learning_rate(self._wanted.schedule.rate(self.step))
-        loss = self._loss_of_step()
+        loss = take_step(self._trainer, self._batches.next, self._wanted.parts)
         self._losses[self.step % self._wanted.log_every].copy_(loss)
         self.step += 1
         self._is_torn = self._is_saved = False
@@ -145,16 +145,6 @@ class Training:
         if self.step % self._wanted.save_every == 0 and not self._is_saved:
             with interrupt_deferred():
                 self._save()
-
-    def _loss_of_step(self) -> Tensor:
-        parts = self._wanted.parts
-        if parts == 1:
-            return self._trainer.step(self._batches.next())
-        loss = torch.zeros((), device=self._trainer.device)
-        for _ in range(parts):
-            loss += self._trainer.accumulate(self._batches.next(), parts)
-        self._trainer.update()
-        return loss / parts
 
     def _setup_steps(self) -> int:
         """Steps of this session before all are alike. With parts the captures are over after as many

@@ -26,13 +26,25 @@ def budget_of(vram_bytes: int | None, settings: TrainingSettings) -> int | None:
     return vram_bytes or (None if origin is None or origin.device_kind == "cpu" else origin.budget_bytes)
 
 
-def promised_peak_bytes(settings: TrainingSettings) -> int:
-    """The peak that the settings were found to have on a card, with what may differ; 0 where none is told."""
+def promised_peak_bytes(settings: TrainingSettings, parts: int) -> int:
+    """The peak that the settings were found to have on a card, with what may differ; 0 where none is told.
+
+    parts: batches an update.
+    """
     if settings.predicted is not None:
-        return settings.predicted.peak_bytes_high
+        return settings.predicted.peak_bytes_high + staying_bytes(settings, parts)
     if settings.measured is None or settings.measured.device_kind == "cpu":
         return 0
-    return int(settings.measured.peak_bytes * (1 + PEAK_TOLERANCE))
+    return int(settings.measured.peak_bytes * (1 + PEAK_TOLERANCE)) + staying_bytes(settings, parts)
+
+
+def staying_bytes(settings: TrainingSettings, parts: int) -> int:
+    """What a training may take beside what its settings were found to: gradients that stay between batches,
+    where they were found without.
+
+    parts: batches an update.
+    """
+    return settings.gradient_bytes() if parts > 1 and settings.gradient_accumulation == 1 else 0
 
 
 def check_disk(output: Path, parameters: int) -> None:

@@ -18,11 +18,12 @@ from ..machine.lock import LockedError, ProcessLock
 from ..machine.process_memory import process_peak_bytes
 from ..values.errors import DeviceError, InterruptedStudyError, UserInputError
 from ..values.interrupt import interrupt_deferred
+from ..values.sizes import format_mb
 from ..workloads.settings import TrainingSettings
 from .curve import draw_curve
 from .metrics import read_metrics
 from .places import curve_path, drafts, lock_path, metrics_path, resume_path
-from .room import budget_of, check_disk, check_host_memory, largest_batch, promised_peak_bytes
+from .room import budget_of, check_disk, check_host_memory, largest_batch, promised_peak_bytes, staying_bytes
 from .schedule import Schedule
 from .settings import load_settings
 from .sources import check_text, find_sources
@@ -166,12 +167,13 @@ def _train(
     from .checkpoint import Tokenization
     from .resuming import Asked, complete_weights
 
+    parts = _parts(request, settings)
     asked = Asked(
         settings=settings,
         output=request.output,
         schedule=Schedule.of(request.learning_rate, request.steps, request.warmup),
         seed=request.seed,
-        parts=_parts(request, settings),
+        parts=parts,
         tokenizer=Tokenization(name=tokenizer.name, json=tokenizer.to_json()),
         tokens_digest=tokens.digest,
     )
@@ -181,7 +183,7 @@ def _train(
         return None
     card: HeldCard | None = None
     try:
-        card = _hold_card(request, settings) if on_gpu else None
+        card = _hold_card(request, settings, parts) if on_gpu else None
         with ExitStack() as stack:
             training = assemble(request, asked, start, training_tokens, held_out, card, stack)
             ending = training.run()
@@ -191,7 +193,7 @@ def _train(
     except (RuntimeError, MemoryError) as error:
         if not _ran_out_of_memory(error):
             raise
-        raise DeviceError(_out_of_memory(settings, card)) from error
+        raise DeviceError(_out_of_memory(settings, card, parts)) from error
     _conclude(request, training)
     if ending == "interrupted":
         raise InterruptedStudyError(
@@ -227,12 +229,19 @@ def _uses_gpu(choice: str) -> bool:
 
 
 def _parts(request: Request, settings: TrainingSettings) -> int:
-    """Batches an update, so that it has at least the tokens asked for."""
-    if request.tokens_per_update is None:
-        return 1
+    """Batches an update, so that it has at least the tokens asked for; without, those of the settings."""
     tokens = settings.batch_size * settings.n_seq
-    parts = -(-request.tokens_per_update // tokens)
-    click.echo(f"{parts} batches of {tokens:,} tokens an update: {parts * tokens:,} tokens")
+    if request.tokens_per_update is None:
+        parts = settings.gradient_accumulation
+        if parts == 1:
+            return parts
+    else:
+        parts = -(-request.tokens_per_update // tokens)
+    more_bytes = staying_bytes(settings, parts) if settings.measured or settings.predicted else 0
+    click.echo(
+        f"{parts} batches of {tokens:,} tokens an update: {parts * tokens:,} tokens"
+        + (f"; takes up to {format_mb(more_bytes)} MB more than the settings say" if more_bytes else "")
+    )
     return parts
 
 
@@ -266,22 +275,23 @@ def _ran_out_of_memory(error: BaseException | None) -> bool:
     return False
 
 
-def _hold_card(request: Request, settings: TrainingSettings) -> HeldCard:
+def _hold_card(request: Request, settings: TrainingSettings, parts: int) -> HeldCard:
     from .card import HeldCard
 
     card = HeldCard(
-        budget_of(request.vram_bytes, settings), request.reserve_bytes, promised_peak_bytes(settings)
+        budget_of(request.vram_bytes, settings), request.reserve_bytes, promised_peak_bytes(settings, parts)
     )
     if card.note is not None:
         click.echo(card.note)
     return card
 
 
-def _out_of_memory(settings: TrainingSettings, card: HeldCard | None) -> str:
+def _out_of_memory(settings: TrainingSettings, card: HeldCard | None, parts: int) -> str:
     where, largest = "the CPU", None
     if card is not None:
         where = "the GPU"
-        largest = largest_batch(settings, card.budget_bytes - card.reserve_bytes, card.name)
+        as_trained = settings.model_copy(update={"gradient_accumulation": parts})
+        largest = largest_batch(as_trained, card.budget_bytes - card.reserve_bytes, card.name)
     told = f"; the largest that is predicted to fit is {largest}" if largest is not None else ""
     return (
         f"out of memory on {where} at batch_size {settings.batch_size} × {settings.n_seq}{told}; lower "

@@ -231,6 +231,10 @@ class Candidate:
     def master_weights(self) -> MasterWeights:
         return cast(MasterWeights, self.axes.text("master_weights"))
 
+    @property
+    def gradient_accumulation(self) -> int:
+        return self.axes.integer("gradient_accumulation")
+
 
 @functools.cache
 def _undescribed(workload: str, names: tuple[str, ...]) -> WorkloadSpec:

@@ -19,7 +19,7 @@ _OF_PHASE8: Final = 3
 """What is written where the workload is Phase 8: earlier versions read it, and know no other workload."""
 
 
-_NEW_FIELDS: Final = {"optimizer_state", "master_weights"}
+_NEW_FIELDS: Final = {"optimizer_state", "master_weights", "gradient_accumulation"}
 """Of candidates that earlier versions refuse; recorded where they are away from their defaults."""
 _NEW_WORDS: Final = ("selective",)
 

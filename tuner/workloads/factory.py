@@ -32,7 +32,7 @@ class FactoryRun:
     ) -> None:
         """before: what the process had before the factory was called, and has again once this is closed.
 
-        Raises: WorkloadError where the mode is forward and only a whole step is known.
+        Raises: WorkloadError where a loss is needed, and only a whole step is known.
         """
         self._before = before
         self.parameters = _count(training.modules)
@@ -40,9 +40,13 @@ class FactoryRun:
         positions = None if spec is None else spec.position_parameters
         of_table = 0 if positions is None else positions(candidate.model, candidate.axes)
         self.body_parameters = self.parameters - of_table
-        self._stepper = TrainingStepper(training, device.type)
-        if candidate.mode == "forward" and training.loss is None:
-            raise WorkloadError("mode forward: expected a Training that has a loss, got one that has a step")
+        self._stepper = TrainingStepper(training, device.type, candidate.parts)
+        for said, needs_loss in (
+            ("mode forward", candidate.mode == "forward"),
+            (f"{candidate.parts} batches a step", candidate.parts > 1),
+        ):
+            if needs_loss and training.loss is None:
+                raise WorkloadError(f"{said}: expected a Training that has a loss, got one that has a step")
         self._is_training = candidate.mode == "train"
         self._batch = guarded(training.batch)
 

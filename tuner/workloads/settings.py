@@ -118,7 +118,7 @@ class TrainingSettings(Border, ABC):
     file_order: ClassVar[tuple[str, ...]]
     shape_keys: ClassVar[tuple[str, ...]]
     may_differ: ClassVar[tuple[str, ...]]
-    later_keys: ClassVar[Mapping[str, object]] = {}
+    later_keys: ClassVar[Mapping[str, object]] = {"gradient_accumulation": 1}
 
     d_model: PositiveInt
     n_layers: PositiveInt
@@ -129,6 +129,7 @@ class TrainingSettings(Border, ABC):
     model: str = Field(default="custom", min_length=1)
     vocab_size: PositiveInt = 50257
     gradient_checkpointing: _Checkpointing = "none"
+    gradient_accumulation: PositiveInt = 1
     mixed_precision: Precision = "none"
     measured: Measured | None = None
     predicted: Predicted | None = None
@@ -176,6 +177,10 @@ class TrainingSettings(Border, ABC):
     @abstractmethod
     def parameter_count(self, vocab_size: int | None = None) -> int:
         """Learned scalars; with another vocabulary where one is given."""
+
+    def gradient_bytes(self) -> int:
+        """What gradients take that stay from one batch to the next: of the weights' type."""
+        return 4 * self.parameter_count()
 
     @property
     @abstractmethod

@@ -79,12 +79,14 @@ def _read_own(name: str) -> WorkloadSpec:
 def to_json(spec: WorkloadSpec) -> dict[str, Any]:
     """A spec without functions as JSON has it.
 
-    Raises: ValueError for one that has functions, or axes that once were truths or have words for single
-    values, as only what comes with it may.
+    Raises: ValueError for one that has functions or an axis of parts, or axes that once were truths or have
+    words for single values, as only what comes with it may.
     """
     functions = (spec.read_model, spec.model_size, spec.parameters, spec.position_parameters, spec.installed)
     if spec.obstacle is not None or any(function is not None for function in functions):
         raise ValueError(f"SPEC of {spec.name}: expected one without functions")
+    if spec.parts_axis is not None:
+        raise ValueError(f"SPEC of {spec.name}: expected one without parts_axis, got {spec.parts_axis}")
     if special := [axis.name for axis in spec.axes if axis.flags or axis.said]:
         raise ValueError(f"SPEC of {spec.name}: expected axes without flags and said, got {special[0]}")
     axes = [

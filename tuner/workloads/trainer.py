@@ -57,6 +57,20 @@ class Trainer(Protocol):
         ...
 
 
+def take_step(trainer: Trainer, next_batch: Callable[[], Tensor], parts: int) -> Tensor:
+    """One step on as many batches as it has parts. Returns their mean loss, a scalar on the device.
+
+    Of more than one the gradients stay from batch to batch, beside what a step on one takes.
+    """
+    if parts == 1:
+        return trainer.step(next_batch())
+    loss = trainer.accumulate(next_batch(), parts)
+    for _ in range(parts - 1):
+        loss = loss + trainer.accumulate(next_batch(), parts)
+    trainer.update()
+    return loss / parts
+
+
 class Generator(Protocol):
     """A trained model that continues texts."""
 

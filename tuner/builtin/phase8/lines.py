@@ -28,7 +28,13 @@ def tracing_of(key: LineKey) -> BlockTracing:
     def tracing(batch: int, depth: int) -> Trace:
         try:
             return trace_training(
-                config, options, batch_size=batch, limits=key.limits, mode=key.mode, depth=depth
+                config,
+                options,
+                batch_size=batch,
+                limits=key.limits,
+                mode=key.mode,
+                depth=depth,
+                parts=key.gradient_accumulation,
             )
         except UnsupportedVersionError as error:  # for a size of the user's own: presets are taken by all
             raise UserInputError(f"{key.model} with kernels {key.kernel_version}: {error}") from None

@@ -72,7 +72,7 @@ class Phase8Settings(TrainingSettings):
         *("d_model", "n_layers", "n_seq", "batch_size", "format_version", "workload", "model", "variant"),
         *("n_heads", "htt_rank", "ar_ssm_rank", "window", "vocab_size", "htt_dims", "low_rank_ffn"),
         *("use_triton_kernel", "triton_kernel_version", "gradient_checkpointing", "mixed_precision"),
-        *("optimizer_state", "master_weights"),
+        *("optimizer_state", "master_weights", "gradient_accumulation"),
         *("measured", "predicted", "verified"),
     )
     shape_keys: ClassVar = (
@@ -83,9 +83,14 @@ class Phase8Settings(TrainingSettings):
         "batch_size",
         "triton_kernel_version",
         "gradient_checkpointing",
+        "gradient_accumulation",
         "mixed_precision",
     )
-    later_keys: ClassVar = {"optimizer_state": "fp32", "master_weights": "fp32"}
+    later_keys: ClassVar = {
+        **TrainingSettings.later_keys,
+        "optimizer_state": "fp32",
+        "master_weights": "fp32",
+    }
 
     # What is written is what earlier versions read
     format_version: Literal[1, 2, 3, 4] = 2
@@ -156,6 +161,7 @@ class Phase8Settings(TrainingSettings):
             mixed_precision=candidate.mixed_precision,
             optimizer_state=candidate.optimizer_state,
             master_weights=candidate.master_weights,
+            gradient_accumulation=candidate.gradient_accumulation,
             measured=measured,
             predicted=predicted,
         )
@@ -194,11 +200,16 @@ class Phase8Settings(TrainingSettings):
             vocab_size=self.vocab_size,
             optimizer_state=self.optimizer_state,
             master_weights=self.master_weights,
+            gradient_accumulation=self.gradient_accumulation,
         )
 
     def parameter_count(self, vocab_size: int | None = None) -> int:
         vocab_size = self.vocab_size if vocab_size is None else vocab_size
         return self.model_copy(update={"vocab_size": vocab_size}).to_config().parameter_count()
+
+    def gradient_bytes(self) -> int:
+        halved = self.to_config().product_count() if self.master_weights == "bf16_sr" else 0
+        return super().gradient_bytes() - 2 * halved
 
     @property
     def computed_with(self) -> str:

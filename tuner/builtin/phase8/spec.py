@@ -10,7 +10,7 @@ from ....phase8.config import PRESETS, is_size_name, preset, size_name
 from ...values.axes import Axis, AxisValue
 from ...values.nearest import nearest
 from ...values.workload_spec import WorkloadSpec
-from ..token_axes import CHECKPOINTING, PRECISION, SEQUENCE, VOCABULARY
+from ..token_axes import ACCUMULATION, CHECKPOINTING, PRECISION, SEQUENCE, VOCABULARY
 
 _SIZE = "model: "  # before what is wrong with the name, and not with a key of it
 
@@ -67,6 +67,7 @@ SPEC = WorkloadSpec(
     title="Phase 8",
     items="tokens",
     items_axis="n_seq",
+    parts_axis="gradient_accumulation",
     version_axis="kernel_version",
     reference="reference",
     is_checked=True,
@@ -123,11 +124,12 @@ SPEC = WorkloadSpec(
             phrase="{} weights",
             plain="fp32",
         ),
+        ACCUMULATION,
     ),
     # As candidates were written since there are any.
     file_order=(
         *("workload", "model", "variant", "n_seq", "batch_size", "kernel_version"),
         *("gradient_checkpointing", "mixed_precision", "mode", "vocab_size"),
-        *("optimizer_state", "master_weights"),
+        *("optimizer_state", "master_weights", "gradient_accumulation"),
     ),
 )

@@ -20,7 +20,7 @@ from ....phase8.config import Phase8Config
 from ....phase8.optimizer import CompactAdamW
 from ....phase8.training import Trainer, TrainingOptions
 from ...predict.trace.event_log import EventLog
-from ...predict.trace.events import FREE, Event, Trace
+from ...predict.trace.events import FREE, Cost, Event, Trace
 from ...predict.trace.limits import Limits
 from ...predict.trace.patches import as_on_cuda, replaced
 from ...predict.trace.tracer import Tracer
@@ -41,17 +41,19 @@ def trace_training(
     mode: Mode = "train",
     depth: int | None = None,
     steps: int = 1,
+    parts: int = 1,
 ) -> Trace:
     """The trace of a model's setup, two steps and an evaluation on a GPU with these limits, made without one.
 
     depth: number of blocks instead of the configuration's own. steps: how many are run; of 1 the second is
-    derived: it does what the first did, but for what the first created to stay.
+    derived: it does what the first did, but for what the first created to stay. parts: batches of which a
+    step gathers the gradients; of more than one a part that finds gradients is traced, and counted as often.
     Raises: UnsupportedVersionError where the kernel version does not take this model.
     """
     if depth is not None:
         config = replace(config, n_layers=depth)
     _warm_up()
-    return _trace_without_gpu(config, options, batch_size, mode, limits, steps)
+    return _trace_without_gpu(config, options, batch_size, mode, limits, steps, parts)
 
 
 @functools.cache
@@ -63,7 +65,13 @@ def _warm_up() -> None:
 
 
 def _trace_without_gpu(
-    config: Phase8Config, options: TrainingOptions, batch_size: int, mode: Mode, limits: Limits, steps: int
+    config: Phase8Config,
+    options: TrainingOptions,
+    batch_size: int,
+    mode: Mode,
+    limits: Limits,
+    steps: int,
+    parts: int = 1,
 ) -> Trace:
     with (
         device_limits.assuming_limits(
@@ -77,7 +85,7 @@ def _trace_without_gpu(
             built = traced_trainer(config, options, limits)
             built.rewind()
             with _without_launches(built.tracer):
-                return _trace(built, batch_size, mode, steps)
+                return _trace(built, batch_size, mode, steps, parts)
         except BaseException:
             traced_trainer.cache_clear()  # it may hold what the step had not given back
             raise
@@ -86,7 +94,7 @@ def _trace_without_gpu(
                 gc.enable()
 
 
-def _trace(built: TracedTrainer, batch_size: int, mode: Mode, steps: int) -> Trace:
+def _trace(built: TracedTrainer, batch_size: int, mode: Mode, steps: int, parts: int) -> Trace:
     tracer, trainer = built.tracer, built.trainer
     config = trainer.model.config
     trace = Trace(depth=config.n_layers)
@@ -97,16 +105,10 @@ def _trace(built: TracedTrainer, batch_size: int, mode: Mode, steps: int) -> Tra
         trace.setup = [*built.setup, *tracer.log.take()]
         gradients: set[int] = set()
         with _marks(tracer, trainer):
-            taken = []
-            for _ in range(steps):
-                tracer.progress.begin_step()
-                tracer.work.costs = trace.costs = {}
-                loss = _run(trainer, tokens, mode, tracer, gradients)
-                del loss
-                taken.append(tracer.log.take())
-            trace.first = taken[0]
-            setup_slots = len({event.slot for event in trace.setup})
-            trace.repeat = taken[-1] if steps > 1 else repeated_step(taken[0], setup_slots, tracer.log)
+            if parts > 1 and mode == "train":
+                _trace_parts(trace, trainer, tokens, tracer, gradients, parts)
+            else:
+                _trace_steps(trace, trainer, tokens, mode, tracer, gradients, steps)
             if mode == "train" and trainer.options.kernel_version not in NOT_EVALUATED:
                 trace.evaluation = _evaluation(trainer, tokens, tracer)
     for slot in gradients:
@@ -118,6 +120,49 @@ def _trace(built: TracedTrainer, batch_size: int, mode: Mode, steps: int) -> Tra
     return trace
 
 
+def _trace_steps(
+    trace: Trace,
+    trainer: Trainer,
+    tokens: Tensor,
+    mode: Mode,
+    tracer: Tracer,
+    gradients: set[int],
+    steps: int,
+) -> None:
+    taken = []
+    for _ in range(steps):
+        tracer.progress.begin_step()
+        tracer.work.costs = trace.costs = {}
+        loss = _run(trainer, tokens, mode, tracer, gradients)
+        del loss
+        taken.append(tracer.log.take())
+    trace.first = taken[0]
+    trace.repeat = taken[-1] if steps > 1 else repeated_step(taken[0], tracer.log)
+
+
+def _trace_parts(
+    trace: Trace, trainer: Trainer, tokens: Tensor, tracer: Tracer, gradients: set[int], parts: int
+) -> None:
+    """The first step as its first part, which makes the gradients, and the update; every other as a part that
+    finds them, and the update: what memory is concerned, all its parts are alike."""
+    events: list[list[Event]] = []
+    costs: dict[tuple[str, int], Cost] = {}
+    tracer.progress.begin_step()
+    for _ in range(2):
+        tracer.progress.begin_part()
+        tracer.work.costs = costs = {}
+        loss = trainer._accumulate(tokens, parts)
+        del loss
+        events.append(tracer.log.take())
+    tracer.work.costs = trace.costs = {}
+    tracer.work.merge(costs, parts)
+    gradients.update(tracer.slot(p.grad) for p in trainer.model.parameters() if p.grad is not None)
+    trainer._update(tokens)
+    updated = tracer.log.take()
+    trace.first = [*events[0], *updated]
+    trace.repeat = repeated_step([*events[1], *updated], tracer.log)
+
+
 def _evaluation(trainer: Trainer, tokens: Tensor, tracer: Tracer) -> list[Event]:
     """The events of an evaluation after a step; what it costs is no part of a step's costs."""
     tracer.progress.begin_step()
@@ -127,13 +172,13 @@ def _evaluation(trainer: Trainer, tokens: Tensor, tracer: Tracer) -> list[Event]
     return tracer.log.take()
 
 
-def repeated_step(first: Sequence[Event], setup_slots: int, log: EventLog) -> list[Event]:
+def repeated_step(first: Sequence[Event], log: EventLog) -> list[Event]:
     """The second step's events from the first's: without what stays, in slots of its own.
 
     Raises: ValueError for a first step that frees what was there before it.
     """
     freed = {event.slot for event in first if event.size_bytes == FREE}
-    if any(slot < setup_slots for slot in freed):
+    if not freed <= {event.slot for event in first if event.size_bytes != FREE}:
         raise ValueError("the first step frees what was made before it: trace the second too")
     renamed = {
         slot: log.new_slot_like(slot) for slot in dict.fromkeys(e.slot for e in first) if slot in freed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,6 +12,7 @@ from ....kernels.gate import GateResult, check_version
 from ....kernels.gate_draws import DEVICE_SHAPES
 from ....phase8.training import Trainer
 from ...values.candidate import Candidate, Precision
+from ...workloads.trainer import take_step
 from ..drawn_tokens import token_drawer
 from .options import options_of
 from .settings import config_of
@@ -36,10 +38,14 @@ class Phase8Run:
         self.body_parameters = self.parameters - config.position_count
         trainer = Trainer(config, options_of(candidate, seed=seed), device=device)
         self.setup_calls = trainer.setup_calls
-        self._once = trainer.step if candidate.mode == "train" else trainer.forward
+        self._once = partial(self._train, trainer) if candidate.mode == "train" else trainer.forward
         self._evaluate = trainer.evaluate if candidate.mode == "train" else None
         length = candidate.n_seq + 1
         self._tokens = token_drawer(candidate.batch_size, length, config.vocab_size, seed, device)()
+        self._parts = candidate.parts
+
+    def _train(self, trainer: Trainer, tokens: torch.Tensor) -> torch.Tensor:
+        return take_step(trainer, lambda: tokens, self._parts)
 
     def run_once(self) -> torch.Tensor:
         return self._once(self._tokens)

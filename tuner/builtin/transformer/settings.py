@@ -38,7 +38,7 @@ class TransformerSettings(TrainingSettings):
     file_order: ClassVar = (
         *("d_model", "n_layers", "n_seq", "batch_size", "format_version", "workload", "model", "family"),
         *("n_heads", "queries_per_kv", "vocab_size", "kernel_version", "loss", "gradient_checkpointing"),
-        *("mixed_precision", "measured", "predicted", "verified"),
+        *("gradient_accumulation", "mixed_precision", "measured", "predicted", "verified"),
     )
     shape_keys: ClassVar = (
         *("d_model", "n_layers", "n_seq", "family", "n_heads", "queries_per_kv", "vocab_size"),
@@ -48,6 +48,7 @@ class TransformerSettings(TrainingSettings):
         "kernel_version",
         "loss",
         "gradient_checkpointing",
+        "gradient_accumulation",
         "mixed_precision",
     )
 

@@ -9,7 +9,7 @@ from ....phase8.config import PRESETS
 from ...values.axes import Axis, AxisValue
 from ...values.workload_spec import WorkloadSpec
 from ..phase8.spec import model_size, read_model
-from ..token_axes import CHECKPOINTING, PRECISION, SEQUENCE, VOCABULARY
+from ..token_axes import ACCUMULATION, CHECKPOINTING, PRECISION, SEQUENCE, VOCABULARY
 from .config import FAMILIES, Family, TransformerConfig, transformer_config
 
 
@@ -48,6 +48,7 @@ SPEC = WorkloadSpec(
     title="Transformer",
     items="tokens",
     items_axis="n_seq",
+    parts_axis="gradient_accumulation",
     version_axis="kernel_version",
     reference="eager",
     models=tuple(PRESETS),
@@ -98,5 +99,6 @@ SPEC = WorkloadSpec(
         ),
         PRECISION,
         CHECKPOINTING,
+        ACCUMULATION,
     ),
 )

@@ -54,7 +54,7 @@ class CostLog:
             cost = self.costs[cost_class, unit] = Cost()
         cost.add(work, moved, launches)
 
-    def merge(self, others: Mapping[tuple[str, int], Cost]) -> None:
-        """Add another account."""
+    def merge(self, others: Mapping[tuple[str, int], Cost], times: int = 1) -> None:
+        """Add another account, so many times."""
         for (name, unit), cost in others.items():
-            self.count(name, unit, cost.flops, cost.moved_bytes, cost.launches)
+            self.count(name, unit, times * cost.flops, times * cost.moved_bytes, times * cost.launches)

@@ -27,17 +27,20 @@ from .patches import as_on_cuda, replaced
 from .tracer import Tracer
 
 
-def trace_foreign(factory: Factory, build: Build, limits: Limits, capability: Capability) -> Trace:
+def trace_foreign(
+    factory: Factory, build: Build, limits: Limits, capability: Capability, parts: int = 1
+) -> Trace:
     """The trace of a factory's model: setup, two steps and an evaluation, on a GPU with these limits.
 
-    build: its device is not looked at. capability: of the GPU.
+    build: its device is not looked at. capability: of the GPU. parts: batches of which a step gathers the
+    gradients.
     Raises: NotTraceable.
     """
     collects = gc.isenabled()
     gc.disable()  # a collection would free at a moment of its own
     try:
         with _as_on_a_gpu(capability):
-            return _trace(factory, build, limits)
+            return _trace(factory, build, limits, parts)
     except NotTraceable:
         raise
     except Exception as error:
@@ -47,7 +50,7 @@ def trace_foreign(factory: Factory, build: Build, limits: Limits, capability: Ca
             gc.enable()
 
 
-def _trace(factory: Factory, build: Build, limits: Limits) -> Trace:
+def _trace(factory: Factory, build: Build, limits: Limits, parts: int) -> Trace:
     device = torch.device("meta")
     tracer = Tracer(device, limits.processors)
     tracer.progress.is_marked, tracer.values = True, KnownValues()
@@ -68,7 +71,7 @@ def _trace(factory: Factory, build: Build, limits: Limits) -> Trace:
             for part in ("first", "repeat"):
                 tracer.progress.begin_step()
                 tracer.work.costs = trace.costs = {}
-                loss: Tensor | None = stepper.step(batch)
+                loss: Tensor | None = _step(tracer, stepper, batch, parts)
                 del loss
                 tracer.progress.follow()
                 setattr(trace, part, tracer.log.take())
@@ -84,6 +87,21 @@ def _trace(factory: Factory, build: Build, limits: Limits) -> Trace:
             tracer.log.set_category(slot, "activations")
     trace.categories = list(tracer.log.categories)
     return trace
+
+
+def _step(tracer: Tracer, stepper: TrainingStepper, batch: Any, parts: int) -> Tensor:
+    """One step. Of its parts two are taken: the first makes the gradients, and what the second does beside,
+    every later one does too."""
+    if parts == 1:
+        return stepper.step(batch)
+    stepper.accumulate(batch, parts)
+    tracer.progress.begin_part()
+    every, tracer.work.costs = tracer.work.costs, {}
+    loss = stepper.accumulate(batch, parts)
+    part, tracer.work.costs = tracer.work.costs, every
+    tracer.work.merge(part, parts - 1)
+    stepper.update()
+    return loss
 
 
 def _weights(tracer: Tracer, training: Training) -> set[int]:

@@ -33,8 +33,13 @@ class Progress:
         self._loss_number: int | None = None
 
     def begin_step(self) -> None:
+        self.is_step = True
+        self.begin_part()
+
+    def begin_part(self) -> None:
+        """A step goes forward again, on another batch."""
         log = self._log
-        log.phase, log.unit, log.category, self.is_step = "forward", 0, "activations", True
+        log.phase, log.unit, log.category = "forward", 0, "activations"
         self._first_numbers, self._loss_number = [], None
 
     def begin_block(self, unit: int) -> None:
