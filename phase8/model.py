@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,6 @@ Precision = Literal["bf16", "fp16", "none"]
 Checkpointing = Literal["none", "selective", "full"]
 """What a block keeps for its backward pass: all that it reads, its input and its large product, or its input
 alone. The head side keeps its input alone, too, unless nothing is computed again."""
-Part = TypeVar("Part", Block, HyperbolicIntegration, ARSSMFusion)
 _COMPUTE_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -47,17 +46,18 @@ class Phase8Model(nn.Module):
         self.kernels: KernelSet = load(kernel_version)
         self.embedding = HTTEmbedding(config, self.kernels)
         is_selective = gradient_checkpointing == "selective"
-        self.blocks = nn.ModuleList(
-            _rounded(Block(config, self.kernels, is_selective=is_selective), product_dtype)
-            for _ in range(config.n_layers)
-        )
+        self.blocks = nn.ModuleList()
+        for _ in range(config.n_layers):
+            block = Block(config, self.kernels, is_selective=is_selective)
+            _round(block, product_dtype)
+            self.blocks.append(block)
         self.norm = Norm(config.d_model)
         head_side = config.variant == "phase8"
         self.integration = HyperbolicIntegration(config, self.kernels) if head_side else None
         self.fusion = ARSSMFusion(config, self.kernels) if head_side else None
         for part in (self.integration, self.fusion):
             if part is not None:
-                _rounded(part, product_dtype)
+                _round(part, product_dtype)
 
     @property
     def compute_dtype(self) -> torch.dtype:
@@ -106,11 +106,11 @@ class Phase8Model(nn.Module):
         return self.embedding.logits(self.hidden(tokens)[:, -1])
 
 
-def _rounded(part: Part, dtype: torch.dtype) -> Part:
-    """A part of the model, its large matrices of a dtype. As soon as it is built: what float32 took is the
-    next part's, and no small matrix comes to lie in half of it."""
-    ffn = part.ffn if isinstance(part, Block) else None
-    weights = [*part.product_weights(), *(ffn.product_weights() if ffn is not None else ())]
+def _round(part: Block | HyperbolicIntegration | ARSSMFusion, dtype: torch.dtype) -> None:
+    """Give a part's large matrices a dtype. As soon as it is built: what float32 took is the next part's, and
+    no small matrix comes to lie in half of it."""
+    weights = part.product_weights()
+    if isinstance(part, Block) and part.ffn is not None:
+        weights += part.ffn.product_weights()
     for weight, rounded in zip(weights, [weight.data.to(dtype) for weight in weights], strict=True):
         weight.data = rounded
-    return part

@@ -9,6 +9,7 @@ import pytest
 from phase8_tune.kernels.versions import KERNEL_VERSIONS
 from phase8_tune.phase8.config import preset
 from phase8_tune.studies import packaged_studies, read_packaged
+from phase8_tune.tuner.records.cells import cell_of
 from phase8_tune.tuner.study.definition import load_definition
 from phase8_tune.tuner.study.space import SearchSpace
 
@@ -32,9 +33,22 @@ def test_every_candidate_of_a_packaged_study_is_a_model_that_can_be_built(name: 
 
 
 def test_the_default_study_searches_every_kernel_version_of_this_installation() -> None:
-    lines = SearchSpace(load_definition("default")).lines
-    assert {line.kernel_version for line in lines} == set(KERNEL_VERSIONS)
-    assert len(lines) < 480  # what is predicted before a first run
+    space = SearchSpace(load_definition("default"))
+    assert {line.kernel_version for line in space.lines} == set(KERNEL_VERSIONS)
+    assert len(space.lines) - len(space.savings) == 244  # what is predicted before a first run
+
+
+def test_the_default_study_saves_memory_in_cells_that_it_has() -> None:
+    space = SearchSpace(load_definition("default"))
+    always = {cell_of(line) for line in space.lines if line not in space.savings}
+    assert {cell_of(line) for line in space.savings} <= always
+    assert {
+        (line.optimizer_state, line.master_weights, line.gradient_checkpointing) for line in space.savings
+    } == {
+        ("fp32", "fp32", "selective"),
+        *itertools.product(["8bit"], ["fp32", "bf16_sr"], ["none", "selective", "full"]),
+    }
+    assert {line.kernel_version for line in space.savings} == {"fast"}
 
 
 def test_the_seed_table_has_exactly_the_rows_of_the_seed() -> None:

@@ -26,12 +26,15 @@ from .tracers import LocalTracers, TracerLostError, Tracers
 
 MODEL_ROOMS = (
     "kernels",
-    *(f"phase8/{n}.py" for n in ("capture", "config", "embedding", "mixers", "model", "training")),
+    *(
+        f"phase8/{n}.py"
+        for n in ("capture", "config", "embedding", "mixers", "model", "optimizer", "training")
+    ),
 )
 """Sources that a training step runs, folders and files: decoding is none of them."""
 _TRACING_ROOMS = (
     "tuner/predict",
-    *(f"tuner/builtin/phase8/{name}.py" for name in ("lines", "tracing", "traced_trainer")),
+    *(f"tuner/builtin/phase8/{name}.py" for name in ("lines", "options", "tracing", "traced_trainer")),
 )
 _NAME = "predictions"
 

@@ -28,6 +28,8 @@ FINEST_SHARE = 1 / 24
 _MOST_BATCHES = 7
 _NEAR = 2
 """A batch below the other by no more than that factor says something of it."""
+_GAIN = 1.01
+"""What a line that saves memory has to promise over the best of its cell, predicted like it, in tokens/s."""
 _CONTENDER = 0.97
 """A line whose corrected rate is less than this share of the best measured cannot win: its correction comes
 from what was measured near to it."""
@@ -46,9 +48,9 @@ class Cell:
         self._compared: Compared | None = None
         self.best: Point | None = None
 
-    def add(self, outlook: Outlook) -> None:
-        """Take in a line of which some batch fits."""
-        self._lines.append(_Rated(outlook))
+    def add(self, outlook: Outlook, *, is_saving: bool = False) -> None:
+        """Take in a line of which some batch fits. is_saving: it is tried where memory limits the cell."""
+        self._lines.append(_Rated(outlook, is_saving=is_saving))
         self._done_under = None
 
     def begin(self, candidate: Candidate) -> None:
@@ -92,8 +94,8 @@ class Cell:
 
     @property
     def versions(self) -> tuple[str, ...]:
-        """The versions of its lines."""
-        return tuple(dict.fromkeys(rated.version for rated in self._lines))
+        """The versions of its lines, but for those that save memory."""
+        return tuple(dict.fromkeys(rated.version for rated in self._lines if not rated.is_saving))
 
     def likely_rate(self, correction: Correction) -> float:
         """Tokens a second of the likely fastest."""
@@ -115,6 +117,8 @@ class Cell:
                 break
             if rated.version in lost or rated.outlook.line in self._begun or self._is_tried(rated, is_open):
                 continue
+            if rated.is_saving and not self._promises_gain(rated, correction):
+                continue
             found = rated.first_open(is_open)
             if found is not None:
                 return found
@@ -122,9 +126,20 @@ class Cell:
             self._done_under = correction
         return None
 
+    def _promises_gain(self, rated: _Rated, correction: Correction) -> bool:
+        """Whether a line that saves memory may be faster than the best at what it was measured with."""
+        own = None if self.best is None else self._rated(self.best.candidate.line())
+        if self.best is None or own is None:
+            return True
+        now = own.expected(correction, self.best.candidate.batch_size)
+        return rated.expected(correction) >= now * _GAIN
+
+    def _rated(self, line: Candidate) -> _Rated | None:
+        return next((rated for rated in self._lines if rated.outlook.line == line), None)
+
     def of_version(self, version: str, correction: Correction, is_open: IsOpen) -> Candidate | None:
         """The likely fastest line of a kernel version, at its top, where none of it was measured."""
-        lines = [rated for rated in self._lines if rated.version == version]
+        lines = [rated for rated in self._lines if rated.version == version and not rated.is_saving]
         if not lines or any(line.version == version for line in self._begun):
             return None
         if any(self._is_tried(rated, is_open) for rated in lines):
@@ -144,30 +159,31 @@ class Cell:
         if self.best is None:
             return None
         line = self.best.candidate.line()
-        outlook = next((rated.outlook for rated in self._lines if rated.outlook.line == line), None)
-        if outlook is None or line in self._begun:
+        rated = self._rated(line)
+        if rated is None or line in self._begun:
             return None
         rates = {batch: point.tokens_per_s for batch, point in self._points[line].items()}
         if sum(batch * _NEAR >= self.best.candidate.batch_size for batch in rates) >= _MOST_BATCHES:
             return None
-        return next((c for batch in refining(outlook, rates) if is_open(c := line.at(batch))), None)
+        return next((c for batch in refining(rated.outlook, rates) if is_open(c := line.at(batch))), None)
 
 
 class _Rated:
     """A line with its predicted rate at its top, which is asked again under every correction."""
 
-    __slots__ = ("_rate", "_tops", "limited_by", "outlook", "version")
+    __slots__ = ("_rate", "_tops", "is_saving", "limited_by", "outlook", "version")
 
-    def __init__(self, outlook: Outlook) -> None:
-        self.outlook = outlook
+    def __init__(self, outlook: Outlook, *, is_saving: bool) -> None:
+        self.outlook, self.is_saving = outlook, is_saving
         forecast = outlook.forecast(top_batch(outlook))
         self.version, self.limited_by = outlook.line.version, forecast.limited_by
         self._rate = forecast.tokens_per_s.expected
         self._tops = (top_batch(outlook), *lower(outlook))
 
-    def expected(self, correction: Correction) -> float:
-        """Tokens a second by what was measured so far."""
-        return self._rate * math.exp(-correction.log_factor(self.version, self.limited_by))
+    def expected(self, correction: Correction, batch: int | None = None) -> float:
+        """Tokens a second at its top, or at a batch, by what was measured so far."""
+        rate = self._rate if batch is None else self.outlook.forecast(batch).tokens_per_s.expected
+        return rate * math.exp(-correction.log_factor(self.version, self.limited_by))
 
     def first_open(self, is_open: IsOpen) -> Candidate | None:
         """Its top; where that ran out of memory although it was predicted to fit, the next below."""

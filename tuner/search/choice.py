@@ -12,6 +12,7 @@ from .exhaustive import Exhaustive
 from .foresight import Foresight
 from .guided import GuidedSearch
 from .proposals import default_strategy
+from .savings import WithoutSavings
 from .skips import PredictedMemoryRule, to_check
 from .strategy import CandidateFilter, Preparation, Strategy
 
@@ -35,7 +36,11 @@ def choose_strategy(
         checks = to_check(space, foresight, definition.search)
         filters = (*filters, PredictedMemoryRule(foresight, checks))
     if definition.search.exhaustive and not space.is_rows:
+        if foresight is not None:
+            foresight.ask(space.savings)
         strategy = Exhaustive(space, foresight, checks, preparation)
     elif foresight is not None and not space.is_rows:
         strategy = GuidedSearch(foresight, strategy, checks, preparation, budget_bytes=budget_bytes)
+    elif space.savings:
+        strategy = WithoutSavings(strategy, space.savings)
     return strategy, filters

@@ -27,6 +27,7 @@ from ..values.record import Record
 from .cells import top_batch
 from .foresight import in_order
 from .plan_summary import PlanSummary, basis_of
+from .savings import due_by_prediction
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,8 +57,14 @@ def decide(
         predictions = predictor.predict_all(list(space.enumerate()), budget_bytes)
         fit = sum(prediction.fits for prediction in predictions)
     else:
-        asked = [(line, space.batches(line)) for line in in_order(space.lines)]
-        outlooks = predictor.look_ahead(asked, budget_bytes, RECOMMEND, on_outlook, on_progress, on_problem)
+
+        def look_ahead(lines: Sequence[Candidate]) -> list[Outlook]:
+            asked = [(line, space.batches(line)) for line in in_order(lines)]
+            return predictor.look_ahead(asked, budget_bytes, RECOMMEND, on_outlook, on_progress, on_problem)
+
+        outlooks = look_ahead([line for line in space.lines if line not in space.savings])
+        if due := due_by_prediction(space, outlooks):
+            outlooks += look_ahead(due)
         fit = sum(len(outlook.fitting) for outlook in outlooks)
         predictions = _worth_recording(space, outlooks, predictor, budget_bytes)
     return Plan(

@@ -18,6 +18,7 @@ from ..predict.prediction import Predictor
 from ..predict.rate.profiles import GpuProfile
 from ..predict.store import PredictionStore
 from ..predict.tracers import Tracers
+from ..records.cells import Cell, cell_of
 from ..study.space import SearchSpace
 from ..values.candidate import Candidate
 
@@ -28,17 +29,25 @@ _POLL_S = 0.2
 class Foresight:
     """The outlooks of a study's lines on a card, complete or still coming in.
 
-    Lines of a workload that cannot be predicted have none, and are measured without. Safe to use from the
-    search's thread while another one adds to it.
+    Lines of a workload that cannot be predicted have none, and are measured without. Lines that save memory
+    are predicted once they are asked for. Safe to use from the search's thread while another one adds to it.
+
+    savings: those lines, of which nothing else may be asked before.
     """
 
-    def __init__(self, lines: Iterable[Candidate]) -> None:
-        self._awaited = frozenset(lines)
+    def __init__(self, lines: Iterable[Candidate], savings: Iterable[Candidate] = ()) -> None:
+        self.savings = tuple(savings)
+        self._put_off = dict.fromkeys(self.savings)
+        self._awaited = set(lines) - self._put_off.keys()
+        self._cells: dict[Cell, set[Candidate]] = {}  # of what is awaited from the start
+        for line in self._awaited:
+            self._cells.setdefault(cell_of(line), set()).add(line)
+        self._asked: list[Candidate] = []  # since `take_asked`
         self._known: dict[Candidate, Outlook] = {}
         self._given_up: set[Candidate] = set()
         self._changed = threading.Condition()
         self._problem: BaseException | None = None
-        self._is_complete = False
+        self._is_complete = self._is_over = False
 
     @classmethod
     def of(cls, outlooks: Iterable[Outlook]) -> Self:
@@ -62,10 +71,46 @@ class Foresight:
             self._changed.notify_all()
 
     def complete(self, problem: BaseException | None = None) -> None:
-        """Nothing more comes in; `problem`: why not, where that was not planned."""
+        """Nothing more comes in, whatever is asked for; `problem`: why not, where that was not planned."""
         with self._changed:
-            self._is_complete, self._problem = True, problem
+            self._is_complete = self._is_over = True
+            self._problem = problem
             self._changed.notify_all()
+
+    def ask(self, lines: Iterable[Candidate]) -> None:
+        """Have lines that were put off predicted, too."""
+        with self._changed:
+            new = [line for line in lines if line in self._put_off]
+            for line in new:
+                del self._put_off[line]
+            if new and not self._is_over:
+                self._awaited.update(new)
+                self._asked += new
+                self._is_complete = False
+            self._changed.notify_all()
+
+    def take_asked(self, is_left: Callable[[], bool]) -> list[Candidate]:
+        """For who predicts: all that was asked for until now is known. What is asked for next, waited for;
+        nothing once `is_left`."""
+        with self._changed:
+            self._is_complete = not self._asked
+            self._changed.notify_all()
+            while not self._asked and not is_left():
+                self._changed.wait(_POLL_S)
+            asked, self._asked = self._asked, []
+            return asked
+
+    def is_put_off(self, line: Candidate) -> bool:
+        """Whether a line is left for later: nothing of it is to be measured."""
+        return line in self._put_off
+
+    def is_known(self, cell: Cell) -> bool:
+        """Whether all is known of the lines of a cell that were awaited from the start."""
+        with self._changed:
+            lines = self._cells.get(cell)
+            if lines is None:
+                return self._is_complete
+            return all(line in self._known or line in self._given_up for line in lines)
 
     @property
     def known(self) -> Sequence[Outlook]:
@@ -86,7 +131,9 @@ class Foresight:
 
         Raises: what ended the predictions before their time.
         """
-        if line not in self._awaited and not self._is_complete:
+        if line not in self._awaited:
+            with self._changed:
+                self._check()
             return self._known.get(line)
         self._wait(lambda: line in self._known or line in self._given_up)
         return self._known.get(line)
@@ -129,8 +176,9 @@ class LookingAhead:
         on_problem: Callable[[str], None] = lambda problem: None,
     ) -> None:
         lines = [line for line in space.lines if is_predictable(line)]
-        self.foresight = Foresight(lines)
-        self._asked = [(line, space.batches(line)) for line in in_order(lines)]
+        self.foresight = Foresight(lines, filter(is_predictable, space.savings))
+        self._space = space
+        self._first = [line for line in lines if not self.foresight.is_put_off(line)]
         self._profile, self._budget_bytes, self._reserve_bytes = profile, budget_bytes, reserve_bytes
         self._store = PredictionStore(tracers=tracers)
         self._on_progress, self._on_problem = on_progress, on_problem
@@ -153,16 +201,19 @@ class LookingAhead:
     def _run(self) -> None:
         predictor = Predictor(profile=self._profile, store=self._store, reserve_bytes=self._reserve_bytes)
         problem: BaseException | None = None
+        lines = self._first
         try:
-            with self._store:
-                predictor.look_ahead(
-                    self._asked,
-                    self._budget_bytes,
-                    LAUNCH,
-                    self.foresight.add,
-                    self._on_progress,
-                    self._give_up,
-                )
+            while lines:
+                with self._store:  # between two looks ahead it has no processes
+                    predictor.look_ahead(
+                        [(line, self._space.batches(line)) for line in in_order(lines)],
+                        self._budget_bytes,
+                        LAUNCH,
+                        self.foresight.add,
+                        self._on_progress,
+                        self._give_up,
+                    )
+                lines = self.foresight.take_asked(lambda: self._is_left) if self.foresight.savings else []
         except Exception as error:  # raised where the search asks: a thread has nobody to tell
             problem = error
         self.foresight.complete(None if self._is_left else problem)

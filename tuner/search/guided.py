@@ -1,6 +1,6 @@
 """The strategy where predictions are there: every model's likely best first, then every cell's, then around
 each model's top, what adds most to the frontier, the kernel versions side by side, around each cell's top,
-and then another strategy's choice."""
+and then another strategy's choice. Where memory limits a cell, lines that save it are among its lines."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ..values.record import Record
 from .cells import Cell, IsOpen
 from .foresight import Foresight
 from .growth import Growth
+from .savings import Savings
 from .strategy import PREPARED, Preparation, Strategy
 
 _MORE = 1 + 1 / 64
@@ -48,6 +49,7 @@ class GuidedSearch(Strategy):
     ) -> None:
         self._foresight, self._then, self._checks = foresight, then, checks
         self._growth = Growth(foresight, budget_bytes)
+        self._savings = Savings(foresight)
         self._preparation = preparation
         self._cells: dict[CellKey, Cell] = {}
         self._measured: dict[CellKey, list[tuple[Candidate, Point | None]]] = {}
@@ -75,6 +77,7 @@ class GuidedSearch(Strategy):
         while True:
             self._look()
             self._learn(knowledge)
+            self._foresight.ask(self._savings.due(self._cells))
             self._has_plan, self._is_repeat = True, False
             is_all_known = self._foresight.is_complete and self._outlooks == len(self._foresight.known)
             for asked_for in (
@@ -95,7 +98,8 @@ class GuidedSearch(Strategy):
             self._foresight.wait_for_more(than=self._outlooks)
         self._has_plan = False
         check = next((candidate for candidate in self._checks if is_open(candidate)), None)
-        return check or self._then.propose(knowledge, is_open)
+        is_put_off = self._foresight.is_put_off
+        return check or self._then.propose(knowledge, lambda c: not is_put_off(c.line()) and is_open(c))
 
     def _ready_of(self, pressing: Iterable[Candidate]) -> Candidate | None:
         """The first that is ready, waited for where none is; None of none."""
@@ -159,6 +163,7 @@ class GuidedSearch(Strategy):
         """Take in the outlooks that have come since."""
         known = self._foresight.known
         for outlook in known[self._outlooks :]:
+            self._savings.take(outlook)
             if not outlook.largest:
                 continue
             key = cell_of(outlook.line)
@@ -166,7 +171,7 @@ class GuidedSearch(Strategy):
                 self._cells[key] = Cell(outlook.line)
                 for candidate, point in self._measured.get(key, ()):
                     self._cells[key].take(candidate, point)
-            self._cells[key].add(outlook)
+            self._cells[key].add(outlook, is_saving=outlook.line in self._savings.lines)
         self._outlooks = len(known)
 
     def _learn(self, knowledge: Knowledge) -> None:

@@ -50,6 +50,10 @@ NonEmpty = Annotated[tuple[T, ...], BeforeValidator(as_tuple), Field(min_length=
 Axis = Annotated[
     tuple[T, ...], BeforeValidator(as_tuple), Field(min_length=1), AfterValidator(_without_duplicates)
 ]
+TriedWhere = Literal["memory_limits"]
+_OF_PRODUCTS = ("workload", "tried_where")
+"""Keys of a product that are no axes."""
+_OF_NO_ROW = ("mode", "tried_where")
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -84,7 +88,9 @@ class Axes(Border):
     """The values of each axis of one workload; a part of the space is their product.
 
     batch_size: a list of numbers, or bounds within which every whole number is allowed. workload: None where
-    the study has one workload. The classes are made by `axes_class`, with a field for each axis.
+    the study has one workload. tried_where: `memory_limits` for a product that is tried in a cell whose best
+    is known, where memory is what limits it; None: in any case. The classes are made by `axes_class`, with a
+    field for each axis.
     """
 
     spec: ClassVar[WorkloadSpec]
@@ -93,6 +99,7 @@ class Axes(Border):
         batch_size: Bounds | tuple[int, ...]
         mode: tuple[Mode, ...]
         workload: str | None
+        tried_where: TriedWhere | None
 
     @property
     def missing_versions(self) -> tuple[str, ...]:
@@ -104,7 +111,7 @@ class Axes(Border):
 
     def values(self) -> dict[str, Any]:
         """Every axis with its values, without missing versions; bounds as {min, max}."""
-        values: dict[str, Any] = self.model_dump(exclude={"workload"})
+        values: dict[str, Any] = self.model_dump(exclude=set(_OF_PRODUCTS))
         if self.spec.version_axis is not None:
             missing = self.missing_versions
             values[self.spec.version_axis] = tuple(
@@ -150,6 +157,7 @@ def axes_class(spec: WorkloadSpec) -> type[Axes]:
         elif axis is not None:
             may_lack[name] = (Axis[kind_of(axis, spec)], (axis.default,))  # type: ignore[misc]
     may_lack["workload"] = (str | None, None)
+    may_lack["tried_where"] = (TriedWhere | None, None)
     made = create_model("Axes", __base__=Axes, **wanted, **may_lack)
     made.spec = spec
     return made
@@ -162,7 +170,7 @@ def row_class(specs: tuple[WorkloadSpec, ...]) -> type[Row]:
     Of several it has the fields of all, whose values are checked once a row says which workload it is of.
     """
     if len(specs) > 1:
-        loose: dict[str, Any] = {name: (Any, None) for name in known_keys(specs) if name != "mode"}
+        loose: dict[str, Any] = {name: (Any, None) for name in known_keys(specs) if name not in _OF_NO_ROW}
         return create_model("Row", __base__=Row, **loose)
     [spec] = specs
     found: dict[str, Any] = {}

@@ -49,8 +49,9 @@ def _plain(product: Axes) -> dict[str, Any]:
 
 def _like(products: Sequence[Axes], spec: WorkloadSpec) -> dict[str, Any]:
     """A product of a workload that a study has not."""
-    widest = max(products, key=lambda product: len(product.model))
-    shared = widest.model_dump(exclude={"workload"})
+    always = [product for product in products if product.tried_where is None]
+    widest = max(always, key=lambda product: len(product.model))
+    shared = widest.values()
     values: dict[str, Any] = {name: shared[name] for name in ("batch_size", "mode")}
     models = [model for model in shared["model"] if _has_model(spec, model)] if spec.models else []
     values["model"] = tuple(models) or spec.searched_models or spec.models or (_ANY_MODEL,)
@@ -83,8 +84,12 @@ def with_models(definition: StudyDefinition, models: Sequence[str]) -> StudyDefi
         own = [number for number, product in enumerate(products) if product.spec is spec]
         if own:
             known = {model for number in own for model in products[number].model}
-            widest = max(own, key=lambda number: len(products[number].model))
-            new[widest] = [model for model in models if model not in known and _has_model(spec, model)]
+            added = [model for model in models if model not in known and _has_model(spec, model)]
+            always = [number for number in own if products[number].tried_where is None]
+            widest = max(always or own, key=lambda number: len(products[number].model))
+            new[widest] = added
+            # Where memory may limit the larger of those that there are it may limit others too
+            new |= {number: added for number in own if number not in always}
     taken = []
     for number, product in enumerate(products):
         chosen = [model for model in product.model if model in models] + new.get(number, [])

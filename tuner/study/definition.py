@@ -123,6 +123,8 @@ class StudyDefinition(Border):
         if (self.axes is None) == (self.rows is None):
             came = "neither" if self.axes is None else "both"
             raise ValueError(f"expected either axes or rows, got {came}")
+        if self.axes is not None and all(product.tried_where for product in self.products):
+            raise ValueError("axes: expected a product without tried_where, got none")
         if self.axes is not None:
             for key in ("defaults", "modes"):
                 if key in self.model_fields_set:
@@ -207,7 +209,8 @@ def _defaults(border: Border) -> dict[str, Any]:
 
 def _identity(product: Axes) -> dict[str, Any]:
     counts = identity(product.recorded(), first=product.spec.counted, defaults=_defaults(product))
-    return counts if product.workload is None else counts | {"workload": product.workload}
+    given = {"workload": product.workload, "tried_where": product.tried_where}
+    return counts | {key: value for key, value in given.items() if value is not None}
 
 
 def _specs(data: Mapping[str, Any]) -> tuple[WorkloadSpec, ...]:

@@ -7,7 +7,7 @@ bounds never change, what cannot be measured is pruned.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
@@ -42,12 +42,16 @@ class SearchSpace:
         for row in self._rows:
             self._add(row.line(), (row.batch_size,))
         obstacles: list[str] = []
+        always: set[Candidate] = set()
         for product in definition.products:
             for line in _lines(product):
-                if (obstacle := line.obstacle) is None:
-                    self._add(line, _batches(product))
-                else:
+                if (obstacle := line.obstacle) is not None:
                     obstacles.append(obstacle)
+                    continue
+                self._add(line, _batches(product))
+                if product.tried_where is None:
+                    always.add(line)
+        self._savings = dict.fromkeys(line for line in self._batches if always and line not in always)
         if not self._batches and obstacles:
             raise UserInputError(
                 f"study {definition.name}: expected what some of its models take, got nothing: {obstacles[0]}"
@@ -81,6 +85,12 @@ class SearchSpace:
     def lines(self) -> tuple[Candidate, ...]:
         """Every line once (`Candidate.line`): a product with the last axis fastest, rows in their order."""
         return tuple(self._batches)
+
+    @property
+    def savings(self) -> Collection[Candidate]:
+        """The lines that are tried only where memory limits their cell, in their order; none where the study
+        has no other lines."""
+        return self._savings.keys()
 
     def batches(self, line: Candidate) -> Sequence[int]:
         """The batches of a line, ascending; none of one that is not in the space."""

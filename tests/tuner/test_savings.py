@@ -1,0 +1,324 @@
+"""Lines that save memory: named in a study, predicted when it is time, tried where memory limits a cell."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from phase8_tune.tuner.predict.outlook import Outlook
+from phase8_tune.tuner.predict.rate.profiles import gpu_profile
+from phase8_tune.tuner.predict.tracers import LocalTracers
+from phase8_tune.tuner.records.knowledge import Knowledge
+from phase8_tune.tuner.search.cells import top_batch
+from phase8_tune.tuner.search.foresight import Foresight, LookingAhead
+from phase8_tune.tuner.search.guided import GuidedSearch
+from phase8_tune.tuner.search.savings import WithoutSavings, due_by_prediction, memory_limits
+from phase8_tune.tuner.search.strategy import RowOrder, Strategy
+from phase8_tune.tuner.study.changes import with_models
+from phase8_tune.tuner.study.definition import StudyDefinition, parse_definition
+from phase8_tune.tuner.study.space import SearchSpace
+from phase8_tune.tuner.values.candidate import Candidate
+from phase8_tune.tuner.values.errors import UserInputError
+
+from .outlooks import outlook_of
+from .report_records import make_candidate, make_record
+from .search_bench import BUDGET_BYTES
+
+ANY = range(1, 4097)
+ALWAYS = """\
+  - model: [nano, small]
+    n_seq: [64]
+    batch_size: [1, 4]
+    kernel_version: [reference]
+    gradient_checkpointing: [none, full]
+    mixed_precision: [none]
+"""
+SAVING = """\
+  - tried_where: memory_limits
+    model: [nano]
+    n_seq: [64]
+    batch_size: [1, 4]
+    kernel_version: [reference]
+    gradient_checkpointing: [full]
+    mixed_precision: [none]
+    optimizer_state: [fp32, 8bit]
+"""
+
+
+def study(products: str = ALWAYS + SAVING) -> StudyDefinition:
+    return parse_definition(f"name: saving\naxes:\n{products}", "s.yaml")
+
+
+def test_what_is_searched_anyway_is_no_saving() -> None:
+    definition = study()
+    space = SearchSpace(definition)
+    assert [(line.model, line.optimizer_state) for line in space.savings] == [("nano", "8bit")]
+    assert len(space.lines) == 5
+    assert parse_definition(definition.to_yaml(), "again") == definition
+
+
+def test_where_it_is_tried_counts_for_a_study_and_no_earlier_study_changes() -> None:
+    assert (
+        study(ALWAYS).digest()
+        == StudyDefinition.model_validate(
+            {"name": "saving", "axes": study(ALWAYS).model_dump()["axes"]}
+        ).digest()
+    )
+    as_usual = SAVING.replace("tried_where: memory_limits", "variant: [phase8]")
+    assert study(ALWAYS + SAVING).digest() != study(ALWAYS + as_usual).digest()
+
+
+@pytest.mark.parametrize(
+    ("products", "told"),
+    [
+        (SAVING, "axes: expected a product without tried_where, got none"),
+        (ALWAYS + SAVING.replace("memory_limits", "always"), "axes[1].tried_where: expected 'memory_limits'"),
+        (ALWAYS + SAVING.replace("tried_where", "tried_when"), "did you mean tried_where"),
+    ],
+)
+def test_nonsense_is_one_line(products: str, told: str) -> None:
+    with pytest.raises(UserInputError) as caught:
+        study(products)
+    assert told in str(caught.value)
+    assert str(caught.value).startswith("s.yaml: ")
+
+
+def test_a_model_of_ones_own_is_saved_memory_for_too() -> None:
+    space = SearchSpace(with_models(study(), ["64x1"]))
+    assert {(line.model, line.optimizer_state) for line in space.lines} == {
+        ("64x1", "fp32"),
+        ("64x1", "8bit"),
+    }
+    assert len(space.savings) == 1
+    assert not SearchSpace(with_models(study(), ["small"])).savings
+
+
+def line(checkpointing: str = "none", **changes: object) -> Candidate:
+    given: dict[str, object] = {"model": "xl", "n_seq": 256, "kernel_version": "fast"}
+    return make_candidate(**(given | {"gradient_checkpointing": checkpointing} | changes)).line()
+
+
+def rising(rate: float, half: int = 4) -> Callable[[int], float]:
+    """Half of the rate at that batch."""
+    return lambda batch: rate * batch / (batch + half)
+
+
+PLAIN = outlook_of(line("none"), ANY, 4, rising(1000.0))
+SLOWER = outlook_of(line("full"), ANY, 40, rising(750.0))
+SMALL = outlook_of(line("none", optimizer_state="8bit"), ANY, 40, rising(990.0))
+USELESS = outlook_of(line("full", optimizer_state="8bit"), ANY, 42, rising(740.0))
+
+
+class Served(Foresight):
+    """What is asked for is there at once."""
+
+    def __init__(self, outlooks: Iterable[Outlook], savings: Sequence[Outlook]) -> None:
+        known = list(outlooks)
+        super().__init__([outlook.line for outlook in known], [outlook.line for outlook in savings])
+        self.answers = {outlook.line: outlook for outlook in savings}
+        for outlook in known:
+            self.add(outlook)
+        self.served: list[Candidate] = []
+        self.take_asked(lambda: True)
+
+    def ask(self, lines: Iterable[Candidate]) -> None:
+        super().ask(lines)
+        for asked in self.take_asked(lambda: True):
+            self.served.append(asked)
+            self.add(self.answers[asked])
+        self.take_asked(lambda: True)
+
+
+class Nothing(Strategy):
+    """Proposes nothing, and notes what it may."""
+
+    has_plan = False
+
+    def __init__(self, lines: Sequence[Candidate] = ()) -> None:
+        self.lines, self.open = lines, [False for _ in lines]
+
+    def propose(self, knowledge: Knowledge, is_open: Callable[[Candidate], bool]) -> Candidate | None:
+        self.open = [is_open(each.at(333)) for each in self.lines]
+        return None
+
+
+def follow(
+    foresight: Served, then: Strategy | None = None, off: float = 1.0
+) -> tuple[list[Candidate], list[int]]:
+    """What is proposed, where all measure at their predicted rate times `off`; and how many lines had been
+    asked for before each."""
+    strategy = GuidedSearch(foresight, then or Nothing(), budget_bytes=BUDGET_BYTES)
+    knowledge, found, served = Knowledge(), [], []
+    while (candidate := strategy.propose(knowledge, knowledge.is_available)) is not None:
+        served.append(len(foresight.served))
+        by_line = {outlook.line: outlook for outlook in foresight.known}
+        forecast = by_line[candidate.line()].forecast(candidate.batch_size)
+        if not strategy.is_repeat:
+            found.append(candidate)
+        record = make_record(
+            candidate,
+            tokens_per_s=forecast.tokens_per_s.expected * off,
+            peak_bytes=min(forecast.peak_bytes, BUDGET_BYTES),
+            budget_bytes=BUDGET_BYTES,
+            attempt=len(knowledge.attempts(candidate)) + 1,
+        )
+        knowledge.add(record)
+        assert len(served) < 300
+    return found, served
+
+
+@pytest.mark.parametrize("off", [0.7, 1.0, 1.4])
+def test_a_saving_is_tried_once_the_best_of_a_limited_cell_is_known(off: float) -> None:
+    foresight = Served([PLAIN, SLOWER], [SMALL, USELESS])
+    found, served = follow(foresight, off=off)
+    assert served[0] == 0
+    assert found[0] == SLOWER.line.at(40)
+    assert set(foresight.served) == {SMALL.line, USELESS.line}
+    assert found.index(SMALL.line.at(top_batch(SMALL))) < 4
+    # What promises no gain is measured for the frontier at most, and never at its top first
+    tried = [c for c in found if c.line() == USELESS.line]
+    assert not tried or found.index(tried[0]) > found.index(SMALL.line.at(top_batch(SMALL)))
+
+
+def test_where_memory_does_not_limit_nothing_is_asked_for() -> None:
+    saturated = outlook_of(line("none"), ANY, 400, rising(1000.0, half=1))
+    foresight = Served([saturated, SLOWER], [SMALL, USELESS])
+    found, _ = follow(foresight)
+    assert foresight.served == []
+    assert {c.line() for c in found} <= {saturated.line, SLOWER.line}
+
+
+def test_where_nothing_fits_savings_are_asked_for_at_once() -> None:
+    over = [outlook_of(each.line, ANY, 0, rising(500.0)) for each in (PLAIN, SLOWER)]
+    found, served = follow(Served(over, [SMALL, USELESS]))
+    assert served[0] == 2
+    assert found[0] == SMALL.line.at(top_batch(SMALL))
+
+
+def test_nobody_measures_what_was_put_off() -> None:
+    saturated = outlook_of(line("none"), ANY, 400, rising(1000.0, half=1))
+    then = Nothing([saturated.line, SMALL.line])
+    follow(Served([saturated], [SMALL]), then)
+    assert then.open == [True, False]
+    alone = Nothing([saturated.line, SMALL.line])
+    WithoutSavings(alone, [SMALL.line]).propose(Knowledge(), lambda _: True)
+    assert alone.open == [True, False]
+
+
+def test_a_search_does_not_wait_for_what_nobody_asked_for() -> None:
+    foresight = Foresight([PLAIN.line, SMALL.line], [SMALL.line])
+    foresight.add(PLAIN)
+    assert not foresight.is_complete
+    assert foresight.take_asked(lambda: True) == []
+    assert foresight.is_complete
+    assert foresight.outlook(SMALL.line) is None
+    foresight.ask([SMALL.line, PLAIN.line])
+    assert not foresight.is_complete
+    asking = threading.Thread(target=lambda: foresight.wait_for_more(than=1))
+    asking.start()
+    assert foresight.take_asked(lambda: True) == [SMALL.line]
+    foresight.add(SMALL)
+    asking.join(timeout=10)
+    assert not asking.is_alive()
+    assert foresight.take_asked(lambda: True) == []
+    assert foresight.is_complete
+    foresight.ask([SMALL.line])
+    assert foresight.is_complete
+
+
+def test_what_is_asked_for_after_the_end_is_waited_for_by_nobody() -> None:
+    foresight = Foresight([PLAIN.line], [SMALL.line])
+    foresight.complete()
+    foresight.ask([SMALL.line])
+    assert foresight.is_complete
+    assert foresight.outlook(SMALL.line) is None
+
+
+@given(
+    rates=st.lists(st.floats(1, 1e6), min_size=1, max_size=4),
+    largest=st.lists(st.integers(0, 500), min_size=4, max_size=4),
+    half=st.integers(0, 100),
+)
+def test_memory_limits_only_what_more_of_it_makes_faster(
+    rates: list[float], largest: list[int], half: int
+) -> None:
+    lines = [line(vocab_size=100 + number) for number in range(len(rates))]
+    outlooks = [
+        outlook_of(each, ANY, most, rising(rate, half))
+        for each, most, rate in zip(lines, largest, rates, strict=False)
+    ]
+    fitting = [outlook for outlook in outlooks if outlook.largest]
+    for own in fitting:
+        top = top_batch(own)
+        now = own.forecast(top).tokens_per_s.expected
+        ever = max(outlook.forecast(100_000).tokens_per_s.expected for outlook in outlooks)
+        if memory_limits(outlooks, own.line, top):
+            assert ever * 1.0001 > 1.03 * now
+        # At less than its largest batch a line alone wants no memory
+        assert not memory_limits([own], own.line, 1) or top == 1
+    assert not fitting or not memory_limits(fitting[:1], line(n_seq=512), 1)
+
+
+def test_a_plan_foresees_savings_where_prediction_says_that_memory_limits() -> None:
+    space = SearchSpace(
+        study(
+            ALWAYS.replace("[nano, small]", "[nano, small, base]")
+            + SAVING.replace("[nano]", "[nano, small, base]")
+        )
+    )
+    listed = (1, 4)
+
+    def of(model: str, checkpointing: str, largest: int, rate: float) -> Outlook:
+        named = next(
+            each
+            for each in space.lines
+            if (each.model, each.gradient_checkpointing, each.optimizer_state)
+            == (model, checkpointing, "fp32")
+        )
+        return outlook_of(named, listed, largest, lambda batch: rate)
+
+    outlooks = [
+        of("nano", "none", 4, 100.0), of("nano", "full", 4, 80.0),  # the best fits wholly
+        of("small", "none", 0, 100.0), of("small", "full", 4, 80.0),  # a better one does not
+        of("base", "none", 0, 100.0), of("base", "full", 0, 80.0),  # nothing fits
+    ]  # fmt: skip
+    assert [each.model for each in due_by_prediction(space, outlooks)] == ["small", "base"]
+
+
+def test_lines_that_are_asked_for_later_are_predicted_beside_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    products = (ALWAYS + SAVING.replace("fp32, 8bit", "8bit")).replace("nano, small", "nano")
+    space = SearchSpace(study(products.replace("[none, full]", "[none]")))
+    [later] = space.savings
+    looking = LookingAhead(
+        space, gpu_profile("h200"), budget_bytes=BUDGET_BYTES, reserve_bytes=0, tracers=LocalTracers(1)
+    )
+    with looking as ahead:
+        foresight = ahead.foresight
+        [first] = [each for each in space.lines if each != later]
+        assert foresight.outlook(first) is not None
+        foresight.wait_for_more(than=1)  # there is no more: nobody asked
+        assert [outlook.line for outlook in foresight.known] == [first]
+        foresight.ask([later])
+        found = foresight.outlook(later)
+        assert found is not None
+        assert found.line == later
+    assert foresight.is_complete
+    assert not any(thread.name == "predictions" for thread in threading.enumerate())
+
+
+def test_rows_save_nothing() -> None:
+    rows = (
+        "rows: [{model: nano, n_seq: 64, batch_size: 1, kernel_version: reference, "
+        "gradient_checkpointing: none, mixed_precision: none, tried_where: memory_limits}]"
+    )
+    with pytest.raises(UserInputError, match=r"rows\[0\].tried_where: unknown key"):
+        parse_definition(f"name: saving\n{rows}", "s.yaml")
+    assert RowOrder(()).propose(Knowledge(), lambda _: True) is None
