@@ -15,6 +15,7 @@ from ..products import multiply
 from ..rows import as_rows
 from ..window_attention.fast import SCRATCH, write_gradients
 from ..window_attention.operation import new_gradients
+from .casts import in_dtype
 from .composed import splits
 from .gate import hidden_gradient, hidden_layer
 from .tensors import Derived, Kept, Parameters
@@ -30,12 +31,13 @@ def run_forward(
         x, p.norm_weight, p.norm_bias, p.potential_weight, p.potential_bias
     )
     g_re, g_im = _ops.bk_scan_v2(potential, None, p.energy_re, p.energy_im)[:2]
-    product = torch.mm(as_rows(n), p.in_weight.to(x.dtype).T).view(*x.shape[:2], -1)
-    derived = _derive(product, p, n_heads, window)
+    cast = in_dtype(p, x.dtype)
+    product = torch.mm(as_rows(n), cast.in_weight.T).view(*x.shape[:2], -1)
+    derived = _derive(product, cast, n_heads, window)
     *_, u, v, _ = columns(product, p, n_heads)
     ranked = _ops.ar_ssm_scan_fast(derived.gate_logits, u, v, p.decay)[0]
     y, mix_mean, mix_rstd = _ops.mix_norm_fast(
-        derived.local, ranked, n, g_re, g_im, p.theta, p.global_weight, p.global_bias, p.conv_weight,
+        derived.local, ranked, n, g_re, g_im, p.theta, cast.global_weight, cast.global_bias, p.conv_weight,
         p.mix_weight, p.mix_bias, p.resolvent_scale, p.resolvent_weight, p.resolvent_bias,
         x if with_residual else None,
     )  # fmt: skip
@@ -43,13 +45,13 @@ def run_forward(
 
 
 def _derive(product: Tensor, p: Parameters, n_heads: int, window: int) -> Derived:
-    """The attention with its output product, and the logits of the AR-SSM's gate."""
-    dtype, tokens = product.dtype, product.shape[:2]
+    """The attention with its output product, and the logits of the AR-SSM's gate; p as `in_dtype` has it."""
+    tokens = product.shape[:2]
     q, k, v, _, _, gate = columns(product, p, n_heads)
     heads, lse, factors = _ops.window_attention_fast(q, k, v, p.curvature, p.beta, p.sink, window)
-    local = torch.mm(heads.view(tokens.numel(), -1), p.out_weight.to(dtype).T).view(*tokens, -1)
+    local = torch.mm(heads.view(tokens.numel(), -1), p.out_weight.T).view(*tokens, -1)
     hidden = hidden_layer(gate, p.gate_bias)
-    gate_logits = torch.addmm(p.gate_logit_bias.to(dtype), hidden, p.gate_weight.to(dtype).T)
+    gate_logits = torch.addmm(p.gate_logit_bias, hidden, p.gate_weight.T)
     return Derived(heads, lse, factors, local, gate_logits.view(*tokens, -1))
 
 
@@ -76,22 +78,22 @@ def run_backward(
 
     derived: what is `Derived`, or nothing: then it is computed again, by the same kernels to the bit.
     """
-    dtype, d = x.dtype, x.shape[2]
+    cast, d = in_dtype(p, x.dtype), x.shape[2]
     n, potential, mean, rstd = _ops.norm_potential_fast(
         x, p.norm_weight, p.norm_bias, p.potential_weight, p.potential_bias
     )
-    heads, lse, factors, local, gate_logits = derived or _derive(kept.product, p, n_heads, window)
+    heads, lse, factors, local, gate_logits = derived or _derive(kept.product, cast, n_heads, window)
     by_local, by_total, by_n, by_re, by_im, by_mix, _ = _ops.mix_norm_fast_backward(
-        grad, local, kept.ranked, n, kept.g_re, kept.g_im, p.theta, p.global_weight, p.global_bias,
+        grad, local, kept.ranked, n, kept.g_re, kept.g_im, p.theta, cast.global_weight, cast.global_bias,
         p.conv_weight, p.mix_weight, p.resolvent_scale, p.resolvent_weight, p.resolvent_bias,
         kept.mix_mean, kept.mix_rstd,
     )  # fmt: skip
     del local
     by_local, by_total = by_local.view(-1, d), by_total.view(-1, d)
-    by_ranked = torch.mm(by_total, p.global_weight.to(dtype)).view(kept.ranked.shape)
+    by_ranked = torch.mm(by_total, cast.global_weight).view(kept.ranked.shape)
     by_global_weight = _by_weight(by_total, kept.ranked, p.global_weight)
     del by_total
-    by_heads = torch.mm(by_local, p.out_weight.to(dtype)).view(heads.shape)
+    by_heads = torch.mm(by_local, cast.out_weight).view(heads.shape)
     by_out_weight = _by_weight(by_local, heads.flatten(2), p.out_weight)
     del by_local
 
@@ -107,13 +109,13 @@ def run_backward(
     by_logits = scan_backward(by_ranked, gate_logits, u, v_ssm, p.decay, by_u, by_v_ssm)[0].flatten(0, 1)
     hidden = hidden_layer(gate, p.gate_bias)
     by_gate_weight = _by_weight(by_logits, hidden, p.gate_weight)
-    by_hidden = torch.mm(by_logits, p.gate_weight.to(dtype))
+    by_hidden = torch.mm(by_logits, cast.gate_weight)
     by_gate_bias, by_gate_logit_bias = hidden_gradient(by_hidden, hidden, by_logits, by_gate)
     del hidden, by_hidden
 
     by_in_weight = _by_weight(by_product, n, p.in_weight)
     total_n = by_n.view(-1, d)
-    torch.addmm(total_n, as_rows(by_product), p.in_weight.to(dtype), out=total_n)
+    torch.addmm(total_n, as_rows(by_product), cast.in_weight, out=total_n)
     for total, more in ((by_re, grad_re), (by_im, grad_im)):
         if more is not None:
             total += more

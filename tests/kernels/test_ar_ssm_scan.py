@@ -86,7 +86,7 @@ def test_chunks_are_within_the_error_budget(
         monkeypatch.setattr(operator, name, size)
     cut = configuration(149, 3)
     assert (cut.chunks, cut.segments, cut.length) == (10, 2, TOKENS)
-    shape = GateShape(batch=2, n_seq=149, d_model=8, n_heads=1, rank=3)
+    shape = GateShape(batch=1, n_seq=149, d_model=8, n_heads=1, rank=3)
     result = check_operation("ar_ssm_scan", version, device, torch.float32, (shape,), draws=1)
     assert result.ok, result.failures
 

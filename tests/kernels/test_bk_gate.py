@@ -95,13 +95,13 @@ def test_every_number_of_segments_is_within_the_budget(
 
 def test_chunks_are_within_the_error_budget(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three chunks of two segments each way, the last one cut off."""
-    sizes = {"_SEGMENTS_FORWARD": 2, "_SEGMENTS_BACKWARD": 2, "_CHUNK": 32, "_CHUNKS": 3}
+    sizes = {"_SEGMENTS_FORWARD": 2, "_SEGMENTS_BACKWARD": 2, "_CHUNK": 16, "_CHUNKS": 3}
     for name, size in sizes.items():
         monkeypatch.setattr(fast, name, size)
     for configuration in (fast.forward_configuration, fast.backward_configuration):
-        cut = configuration(1, 101, 24)
-        assert (cut.chunks, cut.segments, cut.length) == (3, 2, 24)
-    shape = GateShape(batch=1, n_seq=101, d_model=24, n_heads=1)
+        cut = configuration(1, 45, 24)
+        assert (cut.chunks, cut.segments, cut.length) == (3, 2, 8)
+    shape = GateShape(batch=1, n_seq=45, d_model=24, n_heads=1)
     result = check_operation("bk_gate", "fast", device, torch.float32, (shape,), draws=1)
     assert result.ok, result.failures
 
