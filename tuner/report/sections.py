@@ -31,6 +31,7 @@ from .findings import (
     throughput_findings,
 )
 from .method import method
+from .savings import savings_findings
 from .tables import frontier_table, shared_settings
 from .variants import variant_sections
 from .versions import versions_section
@@ -186,6 +187,7 @@ def _findings(results: Results, facts: RunFacts) -> Iterator[Section]:
         ("Throughput", [*throughput_findings(points), *describe_ties(points)]),
         (f"Memory under {format_budget(facts.budget_bytes)}", memory_findings(results.settled, points)),
         ("Effect of each setting, all else equal", effects),
+        *([("What a small state gains", savings)] if (savings := savings_findings(points)) else []),
         ("Correctness of the kernels", correctness_findings(results.records)),
     ):
         yield Section(title=title, lines=tuple(lines), level=3)
