@@ -81,12 +81,19 @@ def _losses() -> dict[str, Anchor]:
     return found
 
 
+_COMPILED = (
+    *("ar_ssm_scan", "rank_scan", "rank_weight", "mix_norm", "norm_potential", "layer_norm"),
+    "htt_embedding",
+)
+"""Operations of which PyTorch's compiler makes an alternative."""
+
+
 def anchors(operation: str, shape: GateShape) -> dict[str, Anchor]:
     """Public alternatives of an operation by name, with the operation's own arguments; may be empty."""
     if operation == "window_attention":
         return {"flash SDPA": _flash, "FlexAttention": _flex(shape)}
     if operation == "htt_cross_entropy":
         return _losses()
-    if operation in ("ar_ssm_scan", "rank_scan", "mix_norm", "norm_potential", "layer_norm", "htt_embedding"):
+    if operation in _COMPILED:
         return {"compiled reference": torch.compile(implementation(operation, "reference"), dynamic=False)}
     return {}

@@ -67,6 +67,7 @@ def least_work(operation: str, s: GateShape, form: int) -> tuple[float, float]:
         "mix_norm": (2 * (4 + 3 + 4) * d, 6 * rank * d),
         "block": (2 * 5 * d, block + attention),
         "bk_gate": (2 * (5 + 4 + 4) * d, 0),
+        "rank_weight": (2 * 3 * d + 4 * 6, 0),
         "rank_scan": (4 * 5 * rank, 6 * rank * rank),
         "htt_cross_entropy": (2 * 2 * d, 6 * s.vocab_size * d),
     }

@@ -117,6 +117,7 @@ _CHAINS: dict[str, Callable[[Arguments, Grid], int]] = {
     "mix_norm.tiles.backward_kernel": _rows,
     "rank_scan.recurrence.block_ends": _rank_segments,
     "rank_scan.recurrence.scan_blocks": _rank_blocks,
+    "rank_weight.tiles.backward_kernel": _rows,
     "window_attention.banded.key_kernel": _band,
     "window_attention.banded.query_kernel": _band,
     "window_attention.fast.forward_kernel": _band,

@@ -45,23 +45,23 @@ def _cell(row: Mapping[str, int] | None, multiprocessors: int) -> str:
 
 
 def shown(results: Mapping[str, Any]) -> str:
-    """What kernels/README.md shows."""
-    parts = [
-        f"{model}:\n\n{table(cases, results['multiprocessors'])}\n"
-        for model, cases in results["models"].items()
-    ]
-    return "\n".join(parts)
+    """What kernels/README.md shows: the first model."""
+    return table(next(iter(results["models"].values())), results["multiprocessors"]) + "\n"
 
 
 def report(results: Mapping[str, Any]) -> str:
     """The whole report."""
+    models = "\n".join(
+        f"{model}:\n\n{table(cases, results['multiprocessors'])}\n"
+        for model, cases in results["models"].items()
+    )
     return f"""# What each kernel of a step has to fill a card with, as many short rows and as one long one
 
 Recorded on the meta device for a card of {results["multiprocessors"]} multiprocessors; nothing was run. A
 cell is launches a step · programs × warps of one · steps that a program takes one after the other (tokens of
 a scan, tiles of a loop). In bold: fewer programs than multiprocessors. PyTorch's own kernels are not in it.
 
-{shown(results)}"""
+{models}"""
 
 
 def main() -> None:

@@ -227,6 +227,18 @@ def _rank_scan(draw: Draw, s: GateShape) -> GateInputs:
     )
 
 
+def _rank_weight(draw: Draw, s: GateShape) -> GateInputs:
+    names = ("weight1", "bias1", "weight2", "bias2", "resolvent_weight", "resolvent_bias")
+    shapes: tuple[tuple[int, ...], ...] = ((32, 1), (32,), (1, 32), (1,), (1, 2), (1,))
+    weights = {name: draw.wide(*shape, std=0.5) for name, shape in zip(names, shapes, strict=True)}
+    g = {"g_re": draw.wide(s.batch, s.n_seq), "g_im": draw.wide(s.batch, s.n_seq)}
+    return GateInputs(
+        compute={"h": draw.compute(s.batch, s.n_seq, s.d_model)},
+        wide=g | weights,
+        arguments=lambda t, _: (t["h"], t["g_re"], t["g_im"], *(t[name] for name in names)),
+    )
+
+
 def _cores(draw: Draw, s: GateShape, std: float) -> dict[str, Tensor]:
     v1, d1 = math.isqrt(s.vocab_size - 1) + 1, math.isqrt(s.d_model - 1) + 1
     return {
@@ -278,6 +290,7 @@ _BUILDERS: dict[str, tuple[Callable[[Draw, GateShape], GateInputs], ...]] = {
     "mix_norm": (_mix_norm, _mix_norm_without_residual),
     "block": (_block, _block_without_residual, _block_selective),
     "bk_gate": (_bk_gate,),
+    "rank_weight": (_rank_weight,),
     "rank_scan": (_rank_scan,),
     "htt_cross_entropy": (_htt_cross_entropy,),
 }

@@ -24,6 +24,7 @@ class KernelSet:
     mix_norm: Callable[..., Any]
     block: Callable[..., Any]
     bk_gate: Callable[..., Any]
+    rank_weight: Callable[..., Any]
     rank_scan: Callable[..., Any]
     htt_cross_entropy: Callable[..., Any]
 

@@ -22,6 +22,7 @@ OPERATIONS: dict[str, str] = {
     "mix_norm": "mix_norm",
     "block": "block",
     "bk_gate": "bk_gate",
+    "rank_weight": "rank_weight",
     "rank_scan": "rank_scan",
     "htt_cross_entropy": "htt_cross_entropy",
 }
@@ -30,7 +31,7 @@ OPERATIONS: dict[str, str] = {
 CAPTURED_VERSIONS = frozenset({"fast"})
 """Versions whose training step is captured in a CUDA graph: the host would not keep up with the GPU."""
 
-_WITHOUT_SIMPLE_FORMS = ("layer_norm", "norm_potential", "mix_norm")
+_WITHOUT_SIMPLE_FORMS = ("layer_norm", "norm_potential", "mix_norm", "rank_weight")
 """Operations that are worth a kernel only when it fuses: v1 and v2 have the reference's."""
 
 _NOTHING_TO_FUSE = ("bk_scan", "rank_scan", "htt_embedding")

@@ -24,7 +24,6 @@ _STD = 0.02  # starting deviation of projections other than q and k
 _FFN_RANK = 64
 _CURVATURE_BOUNDS = (0.01, 10.0)
 _ENERGY_FLOOR = 0.1  # Im z ≥ 0.1: what keeps float32 scans accurate
-_MAX_RADIUS = 1 - 1e-6
 
 
 def recomputed(part: Callable[..., Any], *inputs: Tensor) -> Any:
@@ -233,19 +232,15 @@ class ARSSMFusion(nn.Module):
         """Matrices that are only multiplied by."""
         return [self.in_weight, self.out_weight]
 
-    def rank_weight(self, h: Tensor, g_re: Tensor, g_im: Tensor) -> Tensor:
-        """ω [B, N, 1] in float32 (float64 stays) from the hyperbolic radius of h and the last block's g."""
-        wide = g_re.dtype
-        norm = h.to(wide).square().sum(-1, keepdim=True).clamp_min(1e-30).sqrt()
-        radius = 2 * torch.atanh(torch.tanh(norm / h.shape[-1] ** 0.5).clamp_max(_MAX_RADIUS))
-        by_radius = torch.sigmoid(self.radius2(F.relu(self.radius1(radius))))
-        by_resolvent = torch.sigmoid(self.resolvent(torch.stack([g_re, g_im], dim=-1)))
-        return by_radius * by_resolvent
+    def rank_weight_parameters(self) -> tuple[Tensor, ...]:
+        """What `rank_weight` takes after h and g."""
+        layers = (self.radius1, self.radius2, self.resolvent)
+        return tuple(parameter for layer in layers for parameter in (layer.weight, layer.bias))
 
     def forward(self, h: Tensor, g_re: Tensor, g_im: Tensor) -> Tensor:
         """h [B, N, d], (Re g, Im g) [B, N] of the last block → [B, N, d]."""
         wide = g_re.dtype
-        omega = self.rank_weight(h, g_re, g_im)
+        omega = self.kernels.rank_weight(h, g_re, g_im, *self.rank_weight_parameters())
         u = omega.to(h.dtype) * linear(h, self.in_weight, self.in_bias)
         transition = self.a_high @ self.a_low
         kappa = 1 / spectral_norm(transition).clamp_min(1.0)

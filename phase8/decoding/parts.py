@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...kernels.layer_norm.reference import V_MAX
+from ...kernels.rank_weight.reference import rank_weight
 from .weights import BlockWeights, HeadWeights
 
 
@@ -73,7 +74,7 @@ def integrated(weights: HeadWeights, u: Tensor, chain: Tensor, wide: torch.dtype
 
 def fusion_input(weights: HeadWeights, u: Tensor, g: Tensor) -> Tensor:
     """e = ω·(W_e u + b_e) […, h] of the last block's g […]."""
-    omega = weights.fusion.rank_weight(u, g.real, g.imag)
+    omega = rank_weight(u, g.real, g.imag, *weights.fusion.rank_weight_parameters())
     return omega.to(u.dtype) * F.linear(u, *weights.inputs)
 
 

@@ -135,6 +135,7 @@ _TRAFFIC_ALONE = frozenset(
         "bk_scan.maps.resolvent_maps",
         "bk_scan.resolvent.resolvent_backward",
         "bk_scan.resolvent.resolvent_forward",
+        "block.casts.cast_kernel",
         "block.gate.gradient_kernel",
         "block.gate.hidden_kernel",
         "htt_cross_entropy.exponentials.finish_rows_kernel",
@@ -156,6 +157,8 @@ _TRAFFIC_ALONE = frozenset(
         "mix_norm.tiles.forward_kernel",
         "rank_scan.recurrence.block_ends",
         "rank_scan.recurrence.scan_blocks",
+        "rank_weight.tiles.backward_kernel",
+        "rank_weight.tiles.forward_kernel",
         "window_attention.prologue.row_kernel",
     }
 )
