@@ -219,3 +219,36 @@ def test_a_summary_is_read_back_and_an_edited_one_refused(tmp_path: Path) -> Non
     path.write_text("{}")
     with pytest.raises(UserInputError, match="expected a plan's summary"):
         read_summary(path)
+
+
+SAVING = parse_definition(
+    """
+name: saving
+axes:
+  - model: [small, xl]
+    n_seq: [64]
+    batch_size: [1, 4]
+    kernel_version: [fast]
+    gradient_checkpointing: [none]
+    mixed_precision: [bf16]
+  - tried_where: memory_limits
+    model: [small, xl]
+    n_seq: [64]
+    batch_size: [1, 4]
+    kernel_version: [fast]
+    gradient_checkpointing: [full]
+    mixed_precision: [bf16]
+    optimizer_state: [8bit]
+    master_weights: [bf16_sr]
+""",
+    "saving",
+)
+
+
+def test_a_plan_records_what_saves_memory_beside_the_fastest_without(tmp_path: Path) -> None:
+    """Of small four fit, of which more would be faster; of xl none fits, and so nothing but what saves."""
+    predictor = FormulaPredictor(tmp_path)
+    plan = decide(SAVING, predictor, BUDGET_BYTES)
+    found = {(p.candidate.model, p.candidate.has_own_optimizer) for p in plan.predictions}
+    assert {("small", False), ("small", True), ("xl", True)} <= found
+    assert plan.summary.configurations == 8

@@ -88,7 +88,9 @@ def _worth_recording(
         for batch in _worth_deciding(outlook)
     ]
     fitting = [item for item in decided if not item.forecast.is_over]
-    wanted = _frontier(fitting, predictor, budget_bytes) | _of_cells(decided, fitting)
+    anyway = [item for item in fitting if item.candidate.line() not in space.savings]
+    without = {item.candidate for item in _best_of_cells(anyway).values()}
+    wanted = _frontier(fitting, predictor, budget_bytes) | _of_cells(decided, fitting) | without
     chosen = [item.candidate for item in decided if item.candidate in wanted]
     return predictor.predict_all(chosen, budget_bytes)
 
@@ -152,11 +154,7 @@ def _undominated(items: Sequence[_Decided]) -> list[_Decided]:
 def _of_cells(decided: Sequence[_Decided], fitting: Sequence[_Decided]) -> set[Candidate]:
     """The fastest of every cell, and of the lines that differ from its line in one setting each the fastest;
     of a cell or a line where nothing fits, what takes least."""
-    best: dict[Cell, _Decided] = {}
-    for item in fitting:
-        cell = cell_of(item.candidate)
-        if cell not in best or item.rate > best[cell].rate:
-            best[cell] = item
+    best = _best_of_cells(fitting)
     least: dict[Cell, _Decided] = {}
     of_lines: dict[Candidate, _Decided] = {}
     for item in decided:
@@ -171,6 +169,16 @@ def _of_cells(decided: Sequence[_Decided], fitting: Sequence[_Decided]) -> set[C
         if (found := best.get(cell_of(line))) and _is_near(line, found.candidate.line())
     ]
     return {*around, *(item.candidate for item in (*best.values(), *least.values()))}
+
+
+def _best_of_cells(items: Sequence[_Decided]) -> dict[Cell, _Decided]:
+    """The fastest of every cell, the first of equals."""
+    best: dict[Cell, _Decided] = {}
+    for item in items:
+        cell = cell_of(item.candidate)
+        if cell not in best or item.rate > best[cell].rate:
+            best[cell] = item
+    return best
 
 
 def _is_near(one: Candidate, other: Candidate) -> bool:
