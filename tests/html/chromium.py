@@ -177,7 +177,10 @@ def chromium(profile: Path) -> Iterator[Chromium]:
     os.close(theirs_read)
     os.close(theirs_write)
     try:
-        yield Chromium(read, write)
+        opened = Chromium(read, write)
+        yield opened
+        opened.call("Browser.close")  # killed, it would leave processes that still write into the profile
+        process.wait(_ANSWER_S)
     finally:
         process.kill()
         process.wait()

@@ -77,7 +77,7 @@ def _take(
 def main() -> None:
     PICTURES.mkdir(exist_ok=True)
     page = page_of(RUNS[1])
-    chosen = "keep(page.answering[0], true)"
+    chosen = "keep(page.answering[0], true); $('chosen').scrollIntoView({ block: 'start' }); scrollBy(0, -20)"
     with tempfile.TemporaryDirectory() as profile, chromium(Path(profile)) as browser:
         _take(browser, page, _ROOT / "docs" / "report.png", scheme="light", width=1400, height=900)
         dark = PICTURES / "report-dark.png"

@@ -128,6 +128,19 @@ def test_a_filter_leaves_what_has_its_value(browser: Chromium, name: str, value:
     assert browser.run(points) == left
 
 
+def test_lines_of_batches_say_what_not_all_of_them_share(browser: Chromium) -> None:
+    browser.scroll_to_plot("batches")
+    names = browser.run("document.getElementById('batches').data.map(t => t.name)")
+    assert "Phase 8 nano, 512, reference" in names
+    assert len(set(names)) == len(names) == 6
+    assert "bf16" not in " ".join(names)
+    browser.run("{ const s = $('filters').elements.model; s.value = 'Phase 8 small'; show(); }")
+    browser.scroll_to_plot("batches")
+    lines = browser.run("document.getElementById('batches').data.map(t => [t.name, t.line.color])")
+    assert [name for name, _ in lines] == ["512, fast", "512, reference", "1024, fast"]
+    assert len({colour for _, colour in lines}) == 3  # one model has one colour, its lines have their own
+
+
 def test_what_did_not_fit_is_shown_on_demand(browser: Chromium) -> None:
     browser.click(*browser.middle("#filters [name=unfit]"))
     assert shown(browser) == ALL + 1

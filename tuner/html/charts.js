@@ -12,10 +12,14 @@ function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
-function modelColour(model) {
+function colourOf(index) {
   const isDark = matchMedia("(prefers-color-scheme: dark)").matches && !matchMedia("print").matches;
   const colours = isDark ? DARK_COLOURS : COLOURS;
-  return colours[page.models.indexOf(model) % colours.length];
+  return colours[index % colours.length];
+}
+
+function modelColour(model) {
+  return colourOf(page.models.indexOf(model));
 }
 
 /* Rows by what `key` makes of them; models come in the order of their size. */
@@ -155,30 +159,38 @@ function heatMap(rows) {
   }], layout({ xaxis: { ...title(plain(cellTitle())), type: "category", showgrid: false }, yaxis: { type: "category", showgrid: false } })];
 }
 
-const MOST_LINES = 10;
+const MOST_LINES = 7;
+
+/* What all batches of a line share, in words. */
+function lineWords(row) {
+  return [labelOf(row), row.cell, row.version, row.others, row.precision, checkpointingOf(row)];
+}
 
 /* Configurations that differ in their batch alone, the longest first; of each there are several. */
 function linesOfBatches(rows) {
-  const key = (r) => [labelOf(r), r.cell, r.version, r.precision, r.checkpointing, r.others].join("\n");
-  const lines = [...groups(rows, key).values()].filter((own) => new Set(own.map((r) => r.batch)).size > 1);
-  return lines.sort((a, b) => b.length - a.length);
+  const lines = [...groups(rows, (r) => lineWords(r).join("\n")).values()];
+  return lines.filter((own) => new Set(own.map((r) => r.batch)).size > 1).sort((a, b) => b.length - a.length);
 }
 
 function batchPlot(rows) {
-  const lines = linesOfBatches(rows);
-  const traces = lines.slice(0, MOST_LINES).map((own) => {
+  const lines = linesOfBatches(rows), shown = lines.slice(0, MOST_LINES);
+  const words = shown.map(([row]) => lineWords(row));
+  const isOne = new Set(shown.map(([row]) => row.model)).size < 2;
+  // Of several lines a name says only what not all of them share.
+  const name = (own) => own.filter((word, place) => word && (words.length < 2 || words.some((other) => other[place] !== word))).join(", ");
+  const traces = shown.map((own, index) => {
     own.sort((a, b) => a.batch - b.batch);
     const first = own[0];
     return {
-      type: "scatter", mode: "lines+markers", name: plain([labelOf(first), first.cell, settingsOf(first)].filter(Boolean).join(", ")),
+      type: "scatter", mode: "lines+markers", name: plain(name(words[index])),
       x: own.map((r) => r.batch), y: own.map((r) => r.rate), customdata: own.map((r) => r.index),
       error_y: { type: "data", symmetric: false, array: own.map((r) => r.high - r.rate), arrayminus: own.map((r) => r.rate - r.low), thickness: 1, width: 3 },
       hoverinfo: "text", hovertext: own.map(hoverOf),
-      line: { color: modelColour(first.model), dash: LINES[styleOf(first) % LINES.length], width: 1.6 },
+      line: { color: isOne ? colourOf(index) : modelColour(first.model), dash: LINES[styleOf(first) % LINES.length], width: 1.6 },
       marker: { symbol: symbolOf(first), size: 7 },
     };
   });
-  return [traces, layout({ xaxis: { ...title("Batch"), type: "log", dtick: "D2" }, yaxis: { ...title(unit()), type: "log", dtick: "D2", tickformat: "~s" } }), lines.length];
+  return [traces, layout({ showlegend: true, xaxis: { ...title("Batch"), type: "log", dtick: "D2" }, yaxis: { ...title(unit()), type: "log", dtick: "D2", tickformat: "~s" } }), lines.length];
 }
 
 function versionPlot(rows) {

@@ -106,7 +106,7 @@ function show() {
   const rows = page.shown.filter((r) => r.fits);
   drawMain();
   drawLater("heat", () => {
-    $("heat").style.minWidth = `${90 + 42 * new Set(rows.map((r) => r.cell)).size}px`;  // or its figures cannot be read
+    $("heat").style.minWidth = `${90 + 46 * new Set(rows.map((r) => r.cell)).size}px`;  // or its figures cannot be read
     return rows.length ? heatMap(rows) : [[]];
   });
   $("heat-note").textContent = `${page.data.unit};`;
