@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..kernels.ar_ssm_scan.reference import decays
 from ..kernels.kernel_set import KernelSet
-from ..kernels.linear import linear
+from ..kernels.linear import LinearFork, linear
 from .config import Phase8Config
 
 _STD = 0.02  # starting deviation of projections other than q and k
@@ -185,7 +185,7 @@ class HyperbolicIntegration(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """h [B, N, d] → [B, N, d]."""
-        abc = linear(h, self.abc_weight, self.abc_bias)
+        abc, h = LinearFork.apply(h, self.abc_weight, self.abc_bias)  # type: ignore[no-untyped-call]
         out: Tensor = self.kernels.bk_gate(h, abc, self.gate_weight, self.gate_bias)
         return out
 
@@ -240,8 +240,9 @@ class ARSSMFusion(nn.Module):
     def forward(self, h: Tensor, g_re: Tensor, g_im: Tensor) -> Tensor:
         """h [B, N, d], (Re g, Im g) [B, N] of the last block → [B, N, d]."""
         wide = g_re.dtype
+        product, h = LinearFork.apply(h, self.in_weight, self.in_bias)  # type: ignore[no-untyped-call]
         omega = self.kernels.rank_weight(h, g_re, g_im, *self.rank_weight_parameters())
-        u = omega.to(h.dtype) * linear(h, self.in_weight, self.in_bias)
+        u = omega.to(h.dtype) * product
         transition = self.a_high @ self.a_low
         kappa = 1 / spectral_norm(transition).clamp_min(1.0)
         p = self.kernels.rank_scan(linear(u, self.a_high).to(wide), kappa * transition)

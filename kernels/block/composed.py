@@ -79,7 +79,7 @@ def composed(choice: Mapping[str, str]) -> Callable[..., tuple[Tensor, Tensor, T
             g_re, g_im = run["bk_scan"](potential, None, energy_re, energy_im)
 
             # One split, not a nested unbind: its backward writes the gradient of the product once
-            product, n = LinearFork.apply(n, in_weight, known)  # type: ignore[no-untyped-call]
+            product, n = LinearFork.apply(n, in_weight, None, known)  # type: ignore[no-untyped-call]
             *qkv, u, v_ssm, hidden = torch.split(product, splits(in_weight, decay.shape[0]), dim=-1)
             q, k, v = (t.view(batch, n_seq, n_heads, d // n_heads) for t in qkv)
             heads = run["window_attention"](q, k, v, curvature, beta, sink, window)
