@@ -16,7 +16,12 @@ from torch import Tensor
 from phase8_tune.kernels import gate
 from phase8_tune.kernels.gate_draws import GateShape
 from phase8_tune.kernels.gate_inputs import draw_inputs
-from phase8_tune.kernels.versions import KERNEL_VERSIONS, OPERATIONS, implementation
+from phase8_tune.kernels.versions import (
+    CAPTURED_VERSIONS,
+    KERNEL_VERSIONS,
+    OPERATIONS,
+    implementation,
+)
 from phase8_tune.phase8.capture import EAGER_CALLS
 from phase8_tune.phase8.config import Phase8Config, preset
 from phase8_tune.phase8.model import Checkpointing, Phase8Model, Precision
@@ -79,10 +84,15 @@ def test_operation_keeps_its_budget_and_repeats_bitwise(
 
 
 def new_trainer(
-    model: str, *, precision: Precision = "bf16", captures: bool = True, learning_rate: float = 1e-3
+    model: str,
+    *,
+    version: str = "fast",
+    precision: Precision = "bf16",
+    captures: bool = True,
+    learning_rate: float = 1e-3,
 ) -> Trainer:
-    """A trainer with the fast kernels, whose step is captured after its first calls or never."""
-    options = TrainingOptions(kernel_version="fast", mixed_precision=precision, learning_rate=learning_rate)
+    """A trainer whose step is captured after its first calls or never."""
+    options = TrainingOptions(kernel_version=version, mixed_precision=precision, learning_rate=learning_rate)
     trainer = Trainer(CONFIGS[model], options, device=DEVICE)
     trainer.captures = trainer.captures and captures
     return trainer
@@ -134,14 +144,15 @@ def test_training_from_one_seed_repeats_bitwise() -> None:
 
 
 @pytest.mark.xdist_group("nano")
-def test_captured_steps_are_the_eager_steps() -> None:
+@pytest.mark.parametrize("version", sorted(CAPTURED_VERSIONS))
+def test_captured_steps_are_the_eager_steps(version: str) -> None:
     steps = EAGER_CALLS + 3
-    trainer = new_trainer("nano")
+    trainer = new_trainer("nano", version=version)
     captured = train(trainer, steps)
     assert is_captured(trainer)
     del trainer
     release()
-    trainer = new_trainer("nano", captures=False)
+    trainer = new_trainer("nano", version=version, captures=False)
     eager = train(trainer, steps)
     assert not is_captured(trainer)
     assert_bitwise_equal(captured, eager, "nano")

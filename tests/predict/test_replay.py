@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from phase8_tune.kernels.versions import CAPTURED_VERSIONS
 from phase8_tune.tuner.predict.fit.line import Structure
 from phase8_tune.tuner.predict.replay import program as program_module
 from phase8_tune.tuner.predict.replay.address_space import AscendingAddresses
@@ -155,7 +156,7 @@ def test_rounding_only_adds(version):
     trace = traced(version, batch=3)
     sizes = [event.size_bytes for part in trace.parts() for event in part if event.size_bytes >= 0]
     structure = Structure(trace=_indexed(trace), depth=3, growth_bytes=[0] * len(sizes))
-    program = Program(structure, is_captured=version == "fast")
+    program = Program(structure, is_captured=version in CAPTURED_VERSIONS)
     live = program.live(sizes, Workspaces(0, 0))
     peaks = program.replay(sizes, workspaces=Workspaces(0, 0))
     assert peaks.reserved_bytes is not None
