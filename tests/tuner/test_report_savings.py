@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from phase8_tune.tuner.records.results import Results
+from phase8_tune.tuner.report.markdown import render_report
 
 from .report_records import make_candidate, make_record
-from .test_report import make_facts, render_report, section
+from .test_report import make_facts, section
 
 
 def test_what_a_small_state_gains_is_said_cell_by_cell() -> None:

@@ -145,7 +145,7 @@ def test_a_search_does_not_wait_for_what_nobody_asked_for() -> None:
     assert foresight.is_complete
     assert foresight.outlook(SMALL.line) is None
     foresight.ask([SMALL.line, PLAIN.line])
-    assert not foresight.is_complete
+    assert (foresight.is_complete, foresight.is_whole) == (False, True)
     asking = threading.Thread(target=lambda: foresight.wait_for_more(than=1))
     asking.start()
     assert foresight.take_asked(lambda: True) == [SMALL.line]

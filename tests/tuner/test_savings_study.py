@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from phase8_tune.tuner.measuring.testing import formula
 from phase8_tune.tuner.predict.outlook import Outlook
 from phase8_tune.tuner.predict.rate.profiles import gpu_profile
 from phase8_tune.tuner.predict.tracers import LocalTracers
+from phase8_tune.tuner.records.database import StudyStore
+from phase8_tune.tuner.search.choice import choose_strategy
 from phase8_tune.tuner.search.foresight import LookingAhead
+from phase8_tune.tuner.search.progress import StopReason
 from phase8_tune.tuner.search.savings import due_by_prediction
 from phase8_tune.tuner.study.changes import with_models
 from phase8_tune.tuner.study.definition import StudyDefinition, parse_definition
 from phase8_tune.tuner.study.space import SearchSpace
+from phase8_tune.tuner.values.candidate import Candidate
 from phase8_tune.tuner.values.errors import UserInputError
 
 from .outlooks import outlook_of
-from .search_bench import BUDGET_BYTES
+from .search_bench import BUDGET_BYTES, Bench
+from .test_savings import Served
 
 ALWAYS = """\
   - model: [nano, small]
@@ -145,3 +152,38 @@ def test_rows_save_nothing() -> None:
     )
     with pytest.raises(UserInputError, match=r"rows\[0\].tried_where: unknown key"):
         parse_definition(f"name: saving\n{rows}", "s.yaml")
+
+
+def test_a_whole_search_measures_what_saves_memory_where_it_limits_alone(tmp_path: Path) -> None:
+    """Of xl nothing fits without, of nano all does: so that small state is measured of xl alone."""
+    products = (ALWAYS + SAVING).replace("[nano, small]", "[nano, xl]").replace("[nano]", "[nano, xl]")
+    definition = study(products.replace("[fp32, 8bit]", "[8bit]\n    master_weights: [bf16_sr]"))
+    bench = Bench(tmp_path, definition)
+    of_line = {line: bench.space.batches(line) for line in bench.space.lines}
+    outlooks = [
+        outlook_of(line, batches, max((b for b in batches if fits(line.at(b))), default=0), rate_of(line))
+        for line, batches in of_line.items()
+    ]
+    savings = [outlook for outlook in outlooks if outlook.line in bench.space.savings]
+    foresight = Served([outlook for outlook in outlooks if outlook not in savings], savings)
+    strategy, filters = choose_strategy(
+        definition, bench.space, StudyStore(bench.storage, bench.space, name="s", seed=0, startup_trials=4),
+        None, (), foresight, None, budget_bytes=BUDGET_BYTES,
+    )  # fmt: skip
+    result = bench.run(strategy=strategy, filters=filters)
+    found = {
+        (c.model, c.optimizer_state)
+        for record in result.records
+        if (c := record.to_candidate()) and record.fits
+    }
+    assert found == {("nano", "fp32"), ("xl", "8bit")}
+    assert {line.model for line in foresight.served} == {"xl"}
+    assert result.stop_reason is StopReason.EXHAUSTED
+
+
+def fits(candidate: Candidate) -> bool:
+    return formula(candidate)[1] <= BUDGET_BYTES
+
+
+def rate_of(line: Candidate) -> Callable[[int], float]:
+    return lambda batch: line.at(batch).items_per_step / formula(line.at(batch))[0]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from phase8_tune.tuner.commands.asked_candidate import asked_candidate
+from phase8_tune.tuner.commands.asked_candidate import asked_candidate, savings_of
 from phase8_tune.tuner.values.candidate import Candidate
 from phase8_tune.tuner.values.errors import UserInputError
 
@@ -38,6 +38,24 @@ def test_phase8_has_its_usual_settings() -> None:
         gradient_checkpointing=False,
         mixed_precision="bf16",
     )
+
+
+def test_what_saves_memory_is_offered_where_there_is_any_left() -> None:
+    plain = asked_candidate(**PLAIN)
+    small = {"optimizer_state": "8bit", "master_weights": "bf16_sr"}
+    options = "--optimizer-state 8bit --master-weights bf16_sr"
+    both = plain.changed(**small, gradient_checkpointing="full")
+    assert savings_of(plain) == [
+        (plain.changed(**small), options),
+        (plain.changed(gradient_checkpointing="full"), "--checkpointing full"),
+        (both, f"{options} --checkpointing full"),
+    ]
+    assert asked_candidate(**PLAIN | small) == savings_of(plain)[0][0]
+    assert savings_of(plain.changed(**small)) == [(both, "--checkpointing full")]
+    assert savings_of(both) == []
+    assert savings_of(plain.changed(mode="forward")) == []
+    other = Candidate(workload="transformer", model="nano", batch_size=2, n_seq=64)
+    assert [text for _, text in savings_of(other)] == ["--checkpointing full"]
 
 
 def test_another_workload_has_the_defaults_of_its_axes() -> None:

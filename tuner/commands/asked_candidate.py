@@ -19,10 +19,11 @@ from ..values.workload_spec import WorkloadSpec
 from ..values.yaml_reading import explain, parse_mapping
 from ..workloads.spec import check_needs, spec_of
 
+_CHECKPOINTING = "gradient_checkpointing"
 _OPTIONS = {
     "n_seq": "--seq",
     "kernel_version": "--kernel",
-    "gradient_checkpointing": "--checkpointing",
+    _CHECKPOINTING: "--checkpointing",
     "mixed_precision": "--precision",
     "optimizer_state": "--optimizer-state",
     "master_weights": "--master-weights",
@@ -32,7 +33,7 @@ _OPTIONS = {
 """Axes that have an option of their own, whatever the workload."""
 _USUAL: dict[str, AxisValue] = {
     "kernel_version": "fast",
-    "gradient_checkpointing": "none",
+    _CHECKPOINTING: "none",
     "mixed_precision": "bf16",
 }
 """Of Phase 8, where the options say nothing."""
@@ -82,6 +83,22 @@ def asked_candidate(
     if (obstacle := candidate.obstacle) is not None:
         raise UserInputError(obstacle)
     return candidate
+
+
+def savings_of(candidate: Candidate) -> list[tuple[Candidate, str]]:
+    """The candidate with settings that take less memory, and the options that ask for each, what costs least
+    time first: the optimizer that keeps least, checkpointing, both. Empty where it trains nothing."""
+    if candidate.mode != "train":
+        return []
+    spec = candidate.spec
+    small = {name: spec.by_name[name].values[-1] for name in spec.optimizer_axes}
+    recomputed: dict[str, AxisValue] = {_CHECKPOINTING: "full"} if _CHECKPOINTING in spec.by_name else {}
+    found: dict[Candidate, str] = {candidate: ""}
+    for settings in (small, recomputed, small | recomputed):
+        changes = {name: value for name, value in settings.items() if candidate.axes[name] != value}
+        options = " ".join(f"{_OPTIONS[name]} {value}" for name, value in changes.items())
+        found.setdefault(candidate.changed(**changes), options)
+    return list(found.items())[1:]
 
 
 def check_card(candidate: Candidate, profile: GpuProfile) -> None:

@@ -185,7 +185,7 @@ def _measure(
     if results.records or problem is None:
         try:
             with interrupt_deferred():
-                if ahead is not None and ahead.foresight.is_complete:
+                if ahead is not None and ahead.foresight.is_whole:
                     now = datetime.now(UTC).isoformat(timespec="seconds")
                     outlooks = ahead.foresight.known
                     keep_estimates(root, outlooks, budget_bytes, ahead.profile, budget_bytes, now)

@@ -89,7 +89,7 @@ def predict(
     from ..predict.rate.calibration import calibrate_present, present_profile
     from ..predict.rate.profiles import chosen_profile
     from ..predict.store import PredictionStore
-    from .asked_candidate import asked_candidate, check_card
+    from .asked_candidate import asked_candidate, check_card, savings_of
 
     if no_checkpointing:
         chosen["gradient_checkpointing"] = "none"
@@ -110,6 +110,9 @@ def predict(
         prediction = predictor.predict(candidate, budget_bytes)
         is_launched = not predictor.survey([candidate], budget_bytes, LAUNCH)[0].is_over
         largest_batch = predictor.largest_batch(candidate, budget_bytes)
+        tried = [] if prediction.fits else savings_of(candidate)
+        found = ((text, predictor.largest_batch(saving, budget_bytes)) for saving, text in tried)
+        fits_with = next(({"options": text, "largest_batch": n} for text, n in found if n), None)
     if as_json:
         data = asdict(prediction) | {
             "candidate": candidate.to_dict(),
@@ -118,6 +121,7 @@ def predict(
             "search_launches": is_launched,
             "search_launches_when": f"fits {LAUNCH.condition}",
             "largest_batch": largest_batch,
+            "fits_with": fits_with,
             "ledger": [line.model_dump() for line in prediction.ledger],
         }
         click.echo(json.dumps(data, indent=2))
@@ -156,6 +160,8 @@ def predict(
     if largest_batch:
         largest = f"largest batch that fits {RECOMMEND.condition}: {largest_batch}"
     tell(f"budget {format_budget(budget_bytes)}: {verdict}; {largest}")
+    if fits_with is not None:
+        tell("fits with {options}: largest batch {largest_batch}".format(**fits_with))
     rate, unit = prediction.tokens_per_s, f"{candidate.spec.items}/s"
     tell(
         f"throughput: {rate.expected:,.0f} {unit} (90 %: {rate.low:,.0f} to {rate.high:,.0f}), "

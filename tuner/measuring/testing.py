@@ -17,6 +17,8 @@ _FAKE_DEVICE = DeviceInfo(kind="cpu", name="formula", total_bytes=64 * 2**30)
 _FAKE_VERSIONS = Versions(
     phase8_tune="0", python="3", torch="0", triton=None, cuda=None, driver=None, os="none"
 )
+_SAVED = {"8bit": 6, "bf16_sr": 4}
+"""Bytes a parameter that settings save."""
 _SPEEDUP = {"reference": 1.0, "v1": 4.0, "v2": 8.0, "fast": 16.0}
 
 
@@ -30,7 +32,8 @@ def formula(candidate: Candidate) -> tuple[float, int, int]:
     tokens = candidate.items_per_step
     checkpointing = candidate.axes.get("gradient_checkpointing") == "full"
     token_bytes = parameters**0.5 * (20 if checkpointing else 100)
-    peak_bytes = int(16 * parameters + token_bytes * tokens)
+    state_bytes = 16 - sum(saved for name, saved in _SAVED.items() if name in candidate.axes.values())
+    peak_bytes = int(state_bytes * parameters + token_bytes * tokens)
     work_s = tokens * parameters * 6e-13 * (1.33 if checkpointing else 1.0)
     step_s = (2e-3 + work_s) / _SPEEDUP.get(candidate.version, 1.0)
     return step_s, peak_bytes, parameters

@@ -47,7 +47,7 @@ class Foresight:
         self._given_up: set[Candidate] = set()
         self._changed = threading.Condition()
         self._problem: BaseException | None = None
-        self._is_complete = self._is_over = False
+        self._is_complete = self._is_over = self._is_whole = False
 
     @classmethod
     def of(cls, outlooks: Iterable[Outlook]) -> Self:
@@ -73,7 +73,7 @@ class Foresight:
     def complete(self, problem: BaseException | None = None) -> None:
         """Nothing more comes in, whatever is asked for; `problem`: why not, where that was not planned."""
         with self._changed:
-            self._is_complete = self._is_over = True
+            self._is_complete = self._is_over = self._is_whole = True
             self._problem = problem
             self._changed.notify_all()
 
@@ -93,7 +93,7 @@ class Foresight:
         """For who predicts: all that was asked for until now is known. What is asked for next, waited for;
         nothing once `is_left`."""
         with self._changed:
-            self._is_complete = not self._asked
+            self._is_complete, self._is_whole = not self._asked, True
             self._changed.notify_all()
             while not self._asked and not is_left():
                 self._changed.wait(_POLL_S)
@@ -125,6 +125,11 @@ class Foresight:
     @property
     def is_complete(self) -> bool:
         return self._is_complete
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that was awaited from the start is known, whatever was asked for since."""
+        return self._is_whole
 
     def outlook(self, line: Candidate) -> Outlook | None:
         """Of a line, waited for; None where it is not predicted.

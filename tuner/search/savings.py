@@ -73,7 +73,7 @@ def memory_limits(outlooks: Sequence[Outlook], best: Candidate, batch: int) -> b
         return False
     is_at_end = batch >= top_batch(own) * (1 - FINEST_SHARE)
     wanted = [outlook for outlook in outlooks if is_at_end or outlook is not own]
-    plenty = (_rate(outlook, _PLENTY * max(outlook.largest, batch)) for outlook in wanted)
+    plenty = (_rate(o, min(_PLENTY * max(o.largest, batch), o.batches[-1])) for o in wanted)
     return max(plenty, default=0.0) >= _WORTHWHILE * _rate(own, batch)
 
 

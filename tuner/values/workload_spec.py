@@ -32,7 +32,8 @@ class WorkloadSpec:
     step gathers the gradients; None: of one. version_axis: implementations of
     the same computation; reference: the one that defines it.
     is_checked: the others are checked against it before they are timed. optimizer_axes: those that, away
-    from their defaults, take an optimizer whose kernel is checked with them.
+    from their defaults, take an optimizer whose kernel is checked with them; with the last value of each it
+    keeps least.
     installed: the values of the version axis that this installation has; None: all of them.
     models: known names, offered where another is given. searched_models: those that a study tries which says
     nothing of them; none: all that are known. read_model: from what a user calls a model to its one
