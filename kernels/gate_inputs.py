@@ -227,16 +227,18 @@ def _rank_scan(draw: Draw, s: GateShape) -> GateInputs:
     )
 
 
+def _block_scalars(draw: Draw, s: GateShape) -> GateInputs:
+    wide = {name: draw.wide(mean=0.5) for name in ("epsilon", "log_curvature", "beta")}
+    return GateInputs(compute={}, wide=wide, arguments=lambda t, _: tuple(t[name] for name in wide))
+
+
 def _rank_weight(draw: Draw, s: GateShape) -> GateInputs:
-    names = ("weight1", "bias1", "weight2", "bias2", "resolvent_weight", "resolvent_bias")
-    shapes: tuple[tuple[int, ...], ...] = ((32, 1), (32,), (1, 32), (1,), (1, 2), (1,))
-    weights = {name: draw.wide(*shape, std=0.5) for name, shape in zip(names, shapes, strict=True)}
-    g = {"g_re": draw.wide(s.batch, s.n_seq), "g_im": draw.wide(s.batch, s.n_seq)}
-    return GateInputs(
-        compute={"h": draw.compute(s.batch, s.n_seq, s.d_model)},
-        wide=g | weights,
-        arguments=lambda t, _: (t["h"], t["g_re"], t["g_im"], *(t[name] for name in names)),
-    )
+    wide = {name: draw.wide(s.batch, s.n_seq) for name in ("g_re", "g_im")}
+    for layer, (outputs, inputs) in enumerate([(32, 1), (1, 32), (1, 2)], start=1):
+        wide[f"Q_{layer}"] = draw.wide(outputs, inputs, std=0.5)
+        wide[f"q_{layer}"] = draw.wide(outputs, std=0.5)
+    h = {"h": draw.compute(s.batch, s.n_seq, s.d_model)}
+    return GateInputs(compute=h, wide=wide, arguments=lambda t, _: (t["h"], *(t[name] for name in wide)))
 
 
 def _cores(draw: Draw, s: GateShape, std: float) -> dict[str, Tensor]:
@@ -288,6 +290,7 @@ _BUILDERS: dict[str, tuple[Callable[[Draw, GateShape], GateInputs], ...]] = {
     "window_attention": (_window_attention,),
     "ar_ssm_scan": (_ar_ssm_scan,),
     "mix_norm": (_mix_norm, _mix_norm_without_residual),
+    "block_scalars": (_block_scalars,),
     "block": (_block, _block_without_residual, _block_selective),
     "bk_gate": (_bk_gate,),
     "rank_weight": (_rank_weight,),

@@ -22,6 +22,7 @@ class KernelSet:
     window_attention: Callable[..., Any]
     ar_ssm_scan: Callable[..., Any]
     mix_norm: Callable[..., Any]
+    block_scalars: Callable[..., Any]
     block: Callable[..., Any]
     bk_gate: Callable[..., Any]
     rank_weight: Callable[..., Any]

@@ -20,6 +20,7 @@ OPERATIONS: dict[str, str] = {
     "window_attention": "window_attention",
     "ar_ssm_scan": "ar_ssm_scan",
     "mix_norm": "mix_norm",
+    "block_scalars": "block_scalars",
     "block": "block",
     "bk_gate": "bk_gate",
     "rank_weight": "rank_weight",
@@ -32,7 +33,7 @@ CAPTURED_VERSIONS = frozenset({"v1", "v2", "fast"})
 """Versions whose training step is captured in a CUDA graph: they differ by their kernels, and not by what the
 host takes to launch them. The reference, which they are compared with, stays eager."""
 
-_WITHOUT_SIMPLE_FORMS = ("layer_norm", "norm_potential", "mix_norm", "rank_weight")
+_WITHOUT_SIMPLE_FORMS = ("layer_norm", "norm_potential", "mix_norm", "block_scalars", "rank_weight")
 """Operations that are worth a kernel only when it fuses: v1 and v2 have the reference's."""
 
 _NOTHING_TO_FUSE = ("bk_scan", "rank_scan", "htt_embedding")

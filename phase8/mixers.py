@@ -22,8 +22,6 @@ from .config import Phase8Config
 
 _STD = 0.02  # starting deviation of projections other than q and k
 _FFN_RANK = 64
-_CURVATURE_BOUNDS = (0.01, 10.0)
-_ENERGY_FLOOR = 0.1  # Im z ≥ 0.1: what keeps float32 scans accurate
 
 
 def recomputed(part: Callable[..., Any], *inputs: Tensor) -> Any:
@@ -96,20 +94,11 @@ class Block(nn.Module):
         """Matrices that are only multiplied by; without the low-rank feed-forward's."""
         return [self.in_weight, self.out_weight]
 
-    def energy_im(self) -> Tensor:
-        """η of the energy z = γ + i·η, a scalar."""
-        return F.softplus(self.epsilon) + _ENERGY_FLOOR
-
-    def curvature(self) -> Tensor:
-        """c of the attention, a scalar."""
-        return F.softplus(self.log_curvature).clamp(*_CURVATURE_BOUNDS)
-
-    def sharpness(self) -> Tensor:
-        """β of the attention, a scalar."""
-        return F.softplus(self.beta)
-
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x [B, N, d] → the block's output [B, N, d] and its resolvent (Re g, Im g) [B, N]."""
+        energy_im, curvature, sharpness = self.kernels.block_scalars(
+            self.epsilon, self.log_curvature, self.beta
+        )
         y, g_re, g_im = self.kernels.block(
             x,
             self.norm.weight,
@@ -117,10 +106,10 @@ class Block(nn.Module):
             self.potential_weight,
             self.potential_bias,
             self.gamma,
-            self.energy_im(),
+            energy_im,
             self.in_weight,
-            self.curvature(),
-            self.sharpness(),
+            curvature,
+            sharpness,
             self.attention_bias,
             self.out_weight,
             self.gate_bias1,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...kernels.bk_gate.reference import ENERGY
+from ...kernels.block_scalars.reference import block_scalars
 from ..mixers import ARSSMFusion, Block, HyperbolicIntegration, LowRankFFN, spectral_norm
 from ..model import Phase8Model
 
@@ -49,14 +50,15 @@ class BlockWeights:
         hidden = block.config.state_dim
         in_bias = block.gate_bias1.new_zeros(len(block.in_weight))
         in_bias[-hidden:] = block.gate_bias1
-        scale, curvature, sharpness = block.resolvent_scale, block.curvature(), block.sharpness()
+        scale = block.resolvent_scale
+        energy_im, curvature, sharpness = block_scalars(block.epsilon, block.log_curvature, block.beta)
         return cls(
             norm=(block.norm.weight.to(dtype), block.norm.bias.to(dtype)),
             in_weight=torch.cat([block.in_weight, block.potential_weight[None]]).to(dtype),
             in_bias=torch.cat([in_bias, in_bias.new_zeros(1)]).to(dtype),
             splits=[2 * d, d, rank, rank, hidden, 1],
             potential_bias=block.potential_bias,
-            energy=torch.complex(block.gamma, block.energy_im()),
+            energy=torch.complex(block.gamma, energy_im),
             curvature=curvature,
             sharpness=sharpness,
             sqrt_c=curvature.sqrt(),

@@ -136,6 +136,8 @@ _TRAFFIC_ALONE = frozenset(
         "bk_scan.resolvent.resolvent_backward",
         "bk_scan.resolvent.resolvent_forward",
         "block.casts.cast_kernel",
+        "block_scalars.fast.backward_kernel",
+        "block_scalars.fast.forward_kernel",
         "block.gate.gradient_kernel",
         "block.gate.hidden_kernel",
         "htt_cross_entropy.exponentials.finish_rows_kernel",
