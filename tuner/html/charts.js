@@ -85,6 +85,24 @@ function markers(rows) {
   };
 }
 
+/* The budget's line, and a ring around what is kept: shapes, which are drawn anew without the points. */
+function mainShapes(rows, kept) {
+  // The first is the one that is dragged; runs of other budgets have lines that stand.
+  const shapes = [page.budget_mb, ...(page.budgets.length > 1 ? page.budgets : [])].map((mb, index) => ({
+    type: "line", x0: mb, x1: mb, y0: 0, y1: 1, yref: "paper", editable: index === 0,
+    line: { color: colour("--warn"), width: index ? 1 : 3, dash: index ? "dot" : "dash" },
+  }));
+  if (kept && kept.rate !== null && rows.includes(kept)) {
+    const r = sizeOf(kept) / 2 + 6, k = 0.5523 * r;  // four curves; plotly's own circle is none on a logarithmic axis
+    shapes.push({
+      type: "path", xsizemode: "pixel", ysizemode: "pixel", xanchor: kept.peak_mb, yanchor: kept.rate, editable: false,
+      path: `M ${r},0 C ${r},${k} ${k},${r} 0,${r} C ${-k},${r} ${-r},${k} ${-r},0 C ${-r},${-k} ${-k},${-r} 0,${-r} C ${k},${-r} ${r},${-k} ${r},0 Z`,
+      line: { color: colour("--ink"), width: 2.5 },
+    });
+  }
+  return shapes;
+}
+
 /* The main plot: one trace a model; shapes, sizes and hollow points are told by entries without points. */
 function mainPlot(rows, unfit, kept, answering) {
   const traces = [];
@@ -103,12 +121,6 @@ function mainPlot(rows, unfit, kept, answering) {
       x: unfit.map((r) => r.peak_mb ?? runOf(r).budget_mb), y: unfit.map(() => (Number.isFinite(floor) ? floor : 1)),
       hoverinfo: "text", hovertext: unfit.map(hoverOf), legendrank: 900,
       marker: { symbol: "x-thin", size: 10, line: { width: 2, color: colour("--warn") }, color: colour("--warn") },
-    });
-  }
-  if (kept && kept.rate !== null && rows.includes(kept)) {
-    traces.push({
-      type: "scatter", mode: "markers", x: [kept.peak_mb], y: [kept.rate], hoverinfo: "skip", showlegend: false,
-      marker: { symbol: "circle-open", size: sizeOf(kept) + 12, color: colour("--ink"), line: { width: 2.5 } },
     });
   }
   const marked = answering.filter((r) => rows.includes(r));
@@ -135,11 +147,7 @@ function mainPlot(rows, unfit, kept, answering) {
   return [traces, layout({
     xaxis: { ...title("Peak memory (MB)"), range: [least - room, most + room] },
     yaxis: { ...title(`${unit()}, larger is better`), type: "log", dtick: "D2", tickformat: "~s", exponentformat: "none" },
-    // The first is the one that is dragged; runs of other budgets have lines that stand.
-    shapes: [page.budget_mb, ...(page.budgets.length > 1 ? page.budgets : [])].map((mb, index) => ({
-      type: "line", x0: mb, x1: mb, y0: 0, y1: 1, yref: "paper", editable: index === 0,
-      line: { color: colour("--warn"), width: index ? 1 : 3, dash: index ? "dot" : "dash" },
-    })),
+    shapes: mainShapes(rows, kept),
     uirevision: "main",
     legend: innerWidth > 520 ? LEGEND : { ...LEGEND, entrywidth: 0.48, entrywidthmode: "fraction" },
     margin: { l: 10, r: 40, t: 12, b: 10 },

@@ -31,7 +31,7 @@ function keep(row, isAsked) {
   for (const line of document.querySelectorAll('#table tr[aria-current="true"]')) line.removeAttribute("aria-current");
   page.lines[row.index].setAttribute("aria-current", "true");
   if (isAsked) {
-    drawMain();
+    Plotly.relayout("plot", { shapes: mainShapes(page.shown.filter((r) => r.fits), row) });
     $("chosen-title").focus({ preventScroll: true });
     $("chosen").scrollIntoView({ block: "nearest" });
   }
