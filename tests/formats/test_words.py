@@ -9,7 +9,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
+
+from phase8_tune.tuner.builtin.phase8.spec import SPEC
 from phase8_tune.tuner.records.journal import Journal, read_records
 from phase8_tune.tuner.study.definition import parse_definition
 from phase8_tune.tuner.training.settings import load_settings
@@ -58,3 +63,30 @@ def test_what_it_would_not_read_says_so(tmp_path: Path) -> None:
     assert [read.to_candidate() for read in read_records(tmp_path / "records.jsonl")] == candidates
     assert len({candidate.digest() for candidate in candidates} | {record.digest}) == 4
     assert [Candidate.from_dict(candidate.to_dict()) for candidate in candidates] == candidates
+
+
+AXES = {axis.name: axis for axis in SPEC.axes}
+VALUES = {name: axis.values for name, axis in AXES.items() if axis.values}
+
+
+@given(
+    st.fixed_dictionaries({name: st.sampled_from(values) for name, values in VALUES.items()}),
+    st.integers(1, 9),
+    st.booleans(),
+)
+def test_a_candidate_is_the_same_however_it_is_written(
+    axes: dict[str, str], batch_size: int, as_truth: bool
+) -> None:
+    """From its words, from truths where they were truths, and from what a record has of it."""
+    spelled: dict[str, Any] = dict(axes)
+    if as_truth and axes["gradient_checkpointing"] != "selective":
+        spelled["gradient_checkpointing"] = axes["gradient_checkpointing"] == "full"
+    own = {"model": "nano", "n_seq": 64, "batch_size": batch_size}
+    candidate = Candidate(**own, **axes)
+    for other in (
+        Candidate(**own, **spelled),
+        Candidate.from_dict(json.loads(json.dumps(candidate.identity()))),
+    ):
+        assert (other, other.digest()) == (candidate, candidate.digest())
+    later = {name for name, axis in AXES.items() if axis.is_later and candidate.axes[name] != axis.default}
+    assert candidate.identity().keys() == SPEC.counted | later
