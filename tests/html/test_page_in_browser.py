@@ -168,6 +168,13 @@ def test_the_budget_is_moved_by_keys_and_says_what_fits(browser: Chromium) -> No
     assert "Nothing that the plot shows fits" in browser.run("document.getElementById('what-if').textContent")
     browser.run("tryBudget(2100)")
     assert browser.run("document.querySelectorAll('#what-if tbody tr').length") == 2
+    faint = browser.run(
+        "$('plot').data.filter(t => t.ids).flatMap(t => t.customdata.map((i, n) =>"
+        "[page.rows[i].needs_mb > 2100, t.marker.opacity[n] < 0.2]))"
+    )
+    assert len(faint) == ALL
+    assert all(beyond == is_faint for beyond, is_faint in faint)
+    assert {beyond for beyond, _ in faint} == {True, False}
 
 
 def test_of_many_points_only_the_words_follow_the_slider(browser: Chromium) -> None:

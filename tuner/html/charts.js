@@ -76,11 +76,16 @@ function sizeOf(row) {
   return most > least && row.length !== null ? 7 + (11 * Math.log(row.length / least)) / Math.log(most / least) : 11;
 }
 
+/* What does not fit the budget that is tried is faint. */
+function opacityOf(row) {
+  return row.needs_mb > page.budget_mb ? 0.18 : row.frontier ? 0.95 : 0.6;
+}
+
 function markers(rows) {
   return {
     symbol: rows.map(symbolOf),
     size: rows.map(sizeOf),
-    opacity: rows.map((r) => (r.needs_mb > page.budget_mb ? 0.18 : r.frontier ? 0.95 : 0.6)),
+    opacity: rows.map(opacityOf),
     line: { width: rows.some((r) => r.predicted) ? 1.8 : 0.6, color: rows[0].predicted ? undefined : colour("--paper") },
   };
 }

@@ -157,7 +157,10 @@ function watchCharts() {
 function tryBudget(mb) {
   page.budget_mb = Math.max(0, mb);
   $("budget").value = page.budget_mb;
-  drawMain();
+  const place = $("plot"), models = [...(place.data ?? []).keys()].filter((index) => place.data[index].ids);
+  const opacity = models.map((index) => place.data[index].customdata.map((row) => opacityOf(page.rows[row])));
+  // The points stay where they are: thousands are not drawn anew for another look.
+  if (models.length) Plotly.update(place, { "marker.opacity": opacity }, { shapes: mainShapes(page.shown.filter((r) => r.fits), page.kept) }, models);
   showBudget();
 }
 
