@@ -48,7 +48,7 @@ _HEADERS = (
     "of B/s",
     "of FLOP/s",
 )
-_FLOAT32 = frozenset({"bk_scan", "rank_scan", "block_scalars"})
+_FLOAT32 = frozenset({"bk_scan", "rank_scan", "block_scalars", "spectral_norm"})
 _SMALLER = f"fast within {SMALLEST_SHARED_MEMORY_BYTES:,} bytes"
 
 
@@ -66,6 +66,7 @@ def least_work(operation: str, s: GateShape, form: int) -> tuple[float, float]:
         "ar_ssm_scan": (2 * 11 * rank, 0),
         "mix_norm": (2 * (4 + 3 + 4) * d, 6 * rank * d),
         "block_scalars": (0, 0),
+        "spectral_norm": (0, 0),
         "block": (2 * 5 * d, block + attention),
         "bk_gate": (2 * (5 + 4 + 4) * d, 0),
         "rank_weight": (2 * 3 * d + 4 * 6, 0),

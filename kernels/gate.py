@@ -33,7 +33,8 @@ _FLOOR_ULPS = {torch.float16: 0.5, torch.bfloat16: 0.5, torch.float32: 4.0}
 _FEW = 64
 _DRAWS = 3
 _DRAWS_IN_DOUBT = 16
-_FLOAT32_ONLY = frozenset({"bk_scan", "rank_scan", "block_scalars"})  # whatever the compute dtype
+_FLOAT32_ONLY = frozenset({"bk_scan", "rank_scan", "block_scalars", "spectral_norm"})
+"""Operations in float32, whatever the compute dtype."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -70,3 +71,13 @@ class Draw:
 
     def indices(self, *shape: int, below: int) -> Tensor:
         return torch.randint(below, shape, generator=self._generator)
+
+
+def draw_cores(draw: Draw, s: GateShape, std: float) -> dict[str, Tensor]:
+    """Cores and phase of a holographic tensor train."""
+    v1, d1 = math.isqrt(s.vocab_size - 1) + 1, math.isqrt(s.d_model - 1) + 1
+    return {
+        "core1": draw.wide(v1, s.htt_rank, d1, std=std),
+        "core2": draw.wide(-(-s.vocab_size // v1), s.htt_rank, -(-s.d_model // d1), std=std),
+        "phase": draw.wide(s.htt_rank, std=0.5),
+    }

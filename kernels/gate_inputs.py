@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .ar_ssm_scan.reference import decays
-from .gate_draws import Draw, GateInputs, GateShape
+from .gate_draws import Draw, GateInputs, GateShape, draw_cores
 
 
 def draw_inputs(operation: str, shape: GateShape, dtype: torch.dtype, seed: int) -> tuple[GateInputs, ...]:
@@ -227,6 +227,14 @@ def _rank_scan(draw: Draw, s: GateShape) -> GateInputs:
     )
 
 
+def _spectral_norm(draw: Draw, s: GateShape) -> GateInputs:
+    # Singular values well apart: the gradient is u·vᵀ of the first
+    left, right = (torch.linalg.qr(draw.wide(s.rank, s.rank))[0] for _ in range(2))
+    matrix = left * torch.linspace(1.3, 0.2, s.rank, dtype=torch.float64) @ right
+    wide = {"matrix": matrix.float().double()}
+    return GateInputs(compute={}, wide=wide, arguments=lambda t, _: (t["matrix"],))
+
+
 def _block_scalars(draw: Draw, s: GateShape) -> GateInputs:
     wide = {name: draw.wide(mean=0.5) for name in ("epsilon", "log_curvature", "beta")}
     return GateInputs(compute={}, wide=wide, arguments=lambda t, _: tuple(t[name] for name in wide))
@@ -241,15 +249,6 @@ def _rank_weight(draw: Draw, s: GateShape) -> GateInputs:
     return GateInputs(compute=h, wide=wide, arguments=lambda t, _: (t["h"], *(t[name] for name in wide)))
 
 
-def _cores(draw: Draw, s: GateShape, std: float) -> dict[str, Tensor]:
-    v1, d1 = math.isqrt(s.vocab_size - 1) + 1, math.isqrt(s.d_model - 1) + 1
-    return {
-        "core1": draw.wide(v1, s.htt_rank, d1, std=std),
-        "core2": draw.wide(-(-s.vocab_size // v1), s.htt_rank, -(-s.d_model // d1), std=std),
-        "phase": draw.wide(s.htt_rank, std=0.5),
-    }
-
-
 def _htt_embedding(draw: Draw, s: GateShape) -> GateInputs:
     # Half the positions hold tokens of few values: their gradients are sums over repeated rows
     tokens = draw.indices(s.batch, s.n_seq, below=s.vocab_size)
@@ -261,7 +260,7 @@ def _htt_embedding(draw: Draw, s: GateShape) -> GateInputs:
 
     return GateInputs(
         compute={},
-        wide={**_cores(draw, s, std=0.5), "positions": draw.wide(s.n_seq + 3, s.d_model)},
+        wide={**draw_cores(draw, s, std=0.5), "positions": draw.wide(s.n_seq + 3, s.d_model)},
         arguments=arguments,
     )
 
@@ -277,7 +276,7 @@ def _htt_cross_entropy(draw: Draw, s: GateShape) -> GateInputs:
 
     return GateInputs(
         compute={"h": draw.compute(s.batch * s.n_seq, s.d_model)},
-        wide=_cores(draw, s, std=0.3),
+        wide=draw_cores(draw, s, std=0.3),
         arguments=arguments,
     )
 
@@ -294,6 +293,7 @@ _BUILDERS: dict[str, tuple[Callable[[Draw, GateShape], GateInputs], ...]] = {
     "block": (_block, _block_without_residual, _block_selective),
     "bk_gate": (_bk_gate,),
     "rank_weight": (_rank_weight,),
+    "spectral_norm": (_spectral_norm,),
     "rank_scan": (_rank_scan,),
     "htt_cross_entropy": (_htt_cross_entropy,),
 }

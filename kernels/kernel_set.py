@@ -26,6 +26,7 @@ class KernelSet:
     block: Callable[..., Any]
     bk_gate: Callable[..., Any]
     rank_weight: Callable[..., Any]
+    spectral_norm: Callable[..., Any]
     rank_scan: Callable[..., Any]
     htt_cross_entropy: Callable[..., Any]
 

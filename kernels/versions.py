@@ -24,6 +24,7 @@ OPERATIONS: dict[str, str] = {
     "block": "block",
     "bk_gate": "bk_gate",
     "rank_weight": "rank_weight",
+    "spectral_norm": "spectral_norm",
     "rank_scan": "rank_scan",
     "htt_cross_entropy": "htt_cross_entropy",
 }
@@ -33,7 +34,9 @@ CAPTURED_VERSIONS = frozenset({"v1", "v2", "fast"})
 """Versions whose training step is captured in a CUDA graph: they differ by their kernels, and not by what the
 host takes to launch them. The reference, which they are compared with, stays eager."""
 
-_WITHOUT_SIMPLE_FORMS = ("layer_norm", "norm_potential", "mix_norm", "block_scalars", "rank_weight")
+_WITHOUT_SIMPLE_FORMS = (
+    *("layer_norm", "norm_potential", "mix_norm", "block_scalars", "rank_weight", "spectral_norm"),
+)
 """Operations that are worth a kernel only when it fuses: v1 and v2 have the reference's."""
 
 _NOTHING_TO_FUSE = ("bk_scan", "rank_scan", "htt_embedding")

@@ -179,26 +179,6 @@ class HyperbolicIntegration(nn.Module):
         return out
 
 
-def spectral_norm(matrix: Tensor, squarings: int = 10) -> Tensor:
-    """‖matrix‖₂ of a small square matrix, differentiable, with no factorisation or synchronisation.
-
-    (MᵀM)^(2^squarings), rescaled at each squaring, projects on the leading right singular vector; the norm is
-    then uᵀMv with u, v held fixed, whose gradient u·vᵀ is the norm's. matrix [R, R] float32 or float64.
-    """
-    with torch.no_grad():
-        power = matrix.T @ matrix
-        for _ in range(squarings):
-            power = power @ power
-            power = power / power.norm().clamp_min(torch.finfo(matrix.dtype).tiny)
-        # The column with the largest share of the leading vector; indexing with a tensor would synchronise
-        v = power.index_select(1, power.norm(dim=0).argmax().reshape(1))[:, 0]
-        v = v / v.norm().clamp_min(torch.finfo(matrix.dtype).tiny)
-        u = matrix @ v
-        u = u / u.norm().clamp_min(torch.finfo(matrix.dtype).tiny)
-    norm: Tensor = u @ matrix @ v
-    return norm
-
-
 class ARSSMFusion(nn.Module):
     """Head side, part 2: a low-rank state space whose input weight follows the token's hyperbolic radius."""
 
@@ -233,7 +213,7 @@ class ARSSMFusion(nn.Module):
         omega = self.kernels.rank_weight(h, g_re, g_im, *self.rank_weight_parameters())
         u = omega.to(h.dtype) * product
         transition = self.a_high @ self.a_low
-        kappa = 1 / spectral_norm(transition).clamp_min(1.0)
+        kappa = 1 / self.kernels.spectral_norm(transition).clamp_min(1.0)
         p = self.kernels.rank_scan(linear(u, self.a_high).to(wide), kappa * transition)
         previous = F.pad(p, (0, 0, 1, 0))[:, :-1].to(h.dtype)
         state = u + linear(previous, kappa * self.a_low)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ...kernels.bk_gate.reference import ENERGY
 from ...kernels.block_scalars.reference import block_scalars
-from ..mixers import ARSSMFusion, Block, HyperbolicIntegration, LowRankFFN, spectral_norm
+from ...kernels.spectral_norm.reference import spectral_norm
+from ..mixers import ARSSMFusion, Block, HyperbolicIntegration, LowRankFFN
 from ..model import Phase8Model
 
 

@@ -34,7 +34,7 @@ DEVICE = torch.device("cuda")
 SHAPE = GateShape(batch=2, n_seq=300, d_model=512, n_heads=8, htt_rank=16, vocab_size=50257)
 BATCH = 4
 CONFIGS = {name: preset(name, n_seq=256) for name in ("nano", "small", "medium")}
-FLOAT32_SCANS = ("bk_scan", "rank_scan", "block_scalars")  # whatever the compute dtype
+FLOAT32 = ("bk_scan", "rank_scan", "block_scalars", "spectral_norm")  # whatever the compute dtype
 # The gradients of a part are one error: of a scalar alone it would be luck
 PARTS = ("embedding", "blocks", "norm", "integration", "fusion")
 
@@ -61,7 +61,7 @@ def operation_cases() -> Iterator[tuple[str, str, torch.dtype]]:
             dtypes = [torch.bfloat16]
             if version == "fast":
                 dtypes += [torch.float16, torch.float32]
-            for dtype in [torch.float32] if operation in FLOAT32_SCANS else dtypes:
+            for dtype in [torch.float32] if operation in FLOAT32 else dtypes:
                 if (function, dtype) not in seen:
                     seen.add((function, dtype))
                     yield operation, version, dtype

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from phase8_tune.phase8.config import Phase8Config
-from phase8_tune.phase8.mixers import spectral_norm
 from phase8_tune.phase8.model import Phase8Model
 from phase8_tune.phase8.training import Trainer, TrainingOptions
 from phase8_tune.tuner.training.tokens import unigram_entropy
@@ -130,29 +129,6 @@ def test_mixed_precision_is_the_float32_model_up_to_rounding(precision, toleranc
 def test_too_long_a_sequence_is_refused():
     with pytest.raises(ValueError, match="at most n_seq=48 positions, got 49"):
         make()(tokens(1, 49), tokens(1, 49))
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_spectral_norm_and_its_gradient_against_the_singular_values(seed):
-    generator = torch.Generator().manual_seed(seed)
-    matrix = torch.randn(12, 12, generator=generator, dtype=torch.float64).requires_grad_()
-    torch.testing.assert_close(
-        spectral_norm(matrix), torch.linalg.matrix_norm(matrix, ord=2), rtol=1e-9, atol=0
-    )
-    ours, exact = (
-        torch.autograd.grad(f(matrix), matrix)[0]
-        for f in (spectral_norm, lambda m: torch.linalg.matrix_norm(m, ord=2))
-    )
-    torch.testing.assert_close(ours, exact, rtol=1e-6, atol=1e-8)
-
-
-def test_spectral_norm_of_zero_is_zero_with_a_finite_gradient():
-    matrix = torch.zeros(4, 4, requires_grad=True)
-    norm = spectral_norm(matrix)
-    norm.backward()
-    assert norm == 0
-    assert matrix.grad is not None
-    assert torch.isfinite(matrix.grad).all()
 
 
 def test_initial_loss_is_near_the_uniform_one():

@@ -148,7 +148,7 @@ def test_the_check_is_at_the_candidates_precision(
     monkeypatch.setattr(phase8, "DEVICE_SHAPES", ODD_SHAPES[:1])
     found = phase8.WORKLOAD.check(candidate(kernel_version="reference", mixed_precision=precision), CPU)
     assert {r.operation for r in found} == set(OPERATIONS)
-    assert {r.dtype for r in found if r.operation not in ("bk_scan", "rank_scan", "block_scalars")} == {dtype}
+    assert {r.dtype for r in found if r.operation not in gate._FLOAT32_ONLY} == {dtype}
 
 
 def test_what_is_checked_on_a_gpu_is_small_and_odd() -> None:

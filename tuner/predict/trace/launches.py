@@ -161,6 +161,7 @@ _TRAFFIC_ALONE = frozenset(
         "rank_scan.recurrence.scan_blocks",
         "rank_weight.tiles.backward_kernel",
         "rank_weight.tiles.forward_kernel",
+        "spectral_norm.fast.vectors_kernel",
         "window_attention.prologue.row_kernel",
     }
 )

@@ -1,0 +1,1 @@
+"""Spectral norm of a small square matrix, by squarings of its Gram matrix."""
