@@ -181,7 +181,7 @@ def recommend(
         goal=goal,
         point=answer.point,
         next_best=answer.next_best,
-        why=(*why(answer, filters, horizon), *caveats(answer, horizon)),
+        why=(*why(answer, filters, horizon), *caveats(answer, filters, horizon)),
         settings=settings_of(answer.point),
         text=render_answer(answer, filters, horizon).rstrip("\n"),
     )

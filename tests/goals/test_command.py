@@ -70,6 +70,17 @@ def test_one_goal_is_told_in_words(runs: Path, capsys: pytest.CaptureFixture[str
     }
 
 
+def test_of_a_smaller_budget_it_is_said_what_the_run_holds(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = "Chosen among what this run recorded, whose batches are those for 4GB: a run with --vram 3GB has"
+    for options in (("--goal", "context"), ("--goal", "balanced"), ()):
+        assert recommend("planned", "--vram", "3GB", *options) == 0
+        assert told in capsys.readouterr().out
+        assert recommend("planned", "--vram", "4GB", *options) == 0
+        assert told not in capsys.readouterr().out
+
+
 def test_json_is_all_that_is_printed(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert recommend("finished", "--json") == 0
     found = json.loads(capsys.readouterr().out)

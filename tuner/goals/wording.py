@@ -66,12 +66,20 @@ def reasons(answer: Answer, filters: Filters, horizon: Horizon) -> list[tuple[st
     return found
 
 
-def caveats(answer: Answer, horizon: Horizon) -> list[str]:
-    """What has to be known of expected losses; nothing where the goal does not ask for them."""
+def caveats(answer: Answer, filters: Filters, horizon: Horizon) -> list[str]:
+    """What has to be known of less memory than the run's, and of expected losses where a goal has them."""
+    said = []
+    own_bytes = answer.point.record.budget_bytes
+    if filters.budget_bytes is not None and filters.budget_bytes < own_bytes:
+        asked = format_budget(filters.budget_bytes)
+        said.append(
+            f"Chosen among what this run recorded, whose batches are those for {format_budget(own_bytes)}: a "
+            f"run with --vram {asked} has those for {asked}."
+        )
     if not answer.losses:
-        return []
+        return said
     best = answer.losses[0]
-    said = [
+    said.append(
         f"Expected losses are by the law of {horizon.law.title}, fitted to transformers of "
         f"{SMALLEST_FITTED_PARAMETERS / 1e6:.0f} M parameters and more: for this architecture it is an "
         "extrapolation"
@@ -81,7 +89,7 @@ def caveats(answer: Answer, horizon: Horizon) -> list[str]:
             else ""
         )
         + f". Sizes within {BAND:.0%} are not told apart."
-    ]
+    )
     repeated = [item.model for item in answer.losses if item.repeats_too_often]
     if repeated:
         said.append(

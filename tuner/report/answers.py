@@ -30,7 +30,7 @@ def render_answer(answer: Answer, filters: Filters, horizon: Horizon, *, width: 
     origin = "" if device is None else f", {describe_device(device)}"
     lines = [f"{answer.goal}: {describe_point(answer.point)}{origin}"]
     lines += [_INDENT + line for line in why(answer, filters, horizon)[1:]]
-    lines += [_INDENT + line for line in caveats(answer, horizon)]
+    lines += [_INDENT + line for line in caveats(answer, filters, horizon)]
     return fill("\n".join(lines), width) + "\n"
 
 
@@ -55,7 +55,8 @@ def render_table(
     budget = format_budget(answers[0].point.record.budget_bytes)
     asked = f", with {filters.describe()}" if filters.describe() else ""
     head = f"{title}, budget {budget}{asked}. 1 MB = 2^20 bytes."
-    notes = next((caveats(answer, horizon) for answer in answers if answer.losses), [])
+    said = next((answer for answer in answers if answer.losses), answers[0])
+    notes = caveats(said, filters, horizon)
     tail = "\n".join(
         [*notes, f"Why, for one of them: phase8-tune recommend {shell_path(run_root)} --goal GOAL"]
     )
@@ -86,7 +87,7 @@ def answer_to_dict(answer: Answer, filters: Filters, horizon: Horizon) -> dict[s
         "definition": answer.goal.sentence,
         "asked": filters.describe() or None,
         "point": point_to_dict(answer.point),
-        "why": [*why(answer, filters, horizon), *caveats(answer, horizon)],
+        "why": [*why(answer, filters, horizon), *caveats(answer, filters, horizon)],
         "next_best": None if answer.next_best is None else point_to_dict(answer.next_best),
         "beaten_by": [point_to_dict(point) for point in answer.beaten_by],
         "losses": [

@@ -63,7 +63,7 @@ def _words(
             *reasons(answer, filters, horizon),
             *changes.said(),
         ),
-        notes=tuple(caveats(answer, horizon)),
+        notes=tuple(caveats(answer, filters, horizon)),
         run=run,
     )
 
