@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -59,6 +60,15 @@ def test_a_run_of_an_earlier_version_has_all_files_of_now(
     assert report(root) == 0
     assert (root / "report.html").read_text(encoding="utf-8") == page
     assert (root / "records.jsonl").read_bytes() == journal
+
+
+def test_every_rate_of_a_plan_is_marked_predicted(root: Path) -> None:
+    assert report(root) == 0
+    for name in ("report.md", "report.html"):
+        text = (root / name).read_text(encoding="utf-8").partition("<script")[0]
+        rates = re.findall(r"(~?\d[\d,.]*)(?: \([^()]*\))? tokens/s", text)
+        assert rates
+        assert [rate for rate in rates if not rate.startswith("~")] == []
 
 
 def test_what_only_the_search_knew_is_there_again(root: Path) -> None:

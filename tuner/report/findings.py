@@ -15,7 +15,7 @@ from ..values.candidate import Candidate
 from ..values.outcome import Outcome
 from ..values.record import Record
 from ..values.sizes import format_mb
-from .facts import describe_rate, format_rate
+from .facts import describe_rate
 
 
 def throughput_findings(points: Sequence[Point]) -> list[str]:
@@ -31,7 +31,7 @@ def throughput_findings(points: Sequence[Point]) -> list[str]:
         if longest.candidate.length > best.candidate.length:
             lines.append(
                 f"**{model}, {mode}**: at the longest {length_word([longest.candidate])} that fits, "
-                f"{longest.candidate.length}: {format_rate(longest.tokens_per_s)} {rate_of(longest)} "
+                f"{longest.candidate.length}: {describe_rate(longest.record)} {rate_of(longest)} "
                 f"({settings_of(longest.candidate)})"
             )
         scaling = _batch_scaling(group)
