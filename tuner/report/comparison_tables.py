@@ -169,7 +169,7 @@ def _why_not(record: Record) -> str:
 
 
 def _percent(share: float) -> str:
-    text = f"{share:+.1%}".replace("%", " %")
+    text = f"{share:+.1%}".replace("%", " %").replace("-", "−")
     return text[1:] if text[1:] == "0.0 %" else text
 
 
