@@ -38,11 +38,6 @@ class Segmentation:
     num_warps: int
     chunks: int = 1
 
-    def maps_shape(self, batch: int, numbers: int, chains: int) -> tuple[int, int, int, int]:
-        """Scratch between two launches: of every segment the map of those of its chunk up to it, none where
-        one launch is enough. numbers: of a map."""
-        return batch, self.chunks * self.segments if self.chunks > 1 else 0, numbers, chains
-
 
 def segmentation(
     n_seq: int, *, segments: int, block: int, tokens: int, chains_per_thread: int = 1
@@ -86,6 +81,12 @@ def chunked(
         num_warps=_warps(segments * block, chains_per_thread),
         chunks=-(-n_seq // (segments * length)),
     )
+
+
+def maps_shape(cut: Segmentation | None, batch: int, numbers: int, chains: int) -> tuple[int, int, int, int]:
+    """Scratch between two launches: of every segment the map of those of its chunk up to it; none where one
+    launch is enough. cut: of `chunked`; numbers: of a map."""
+    return batch, 0 if cut is None else cut.chunks * cut.segments, numbers, chains
 
 
 def _warps(lanes: int, chains_per_thread: int) -> int:

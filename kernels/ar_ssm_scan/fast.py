@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..segments import Segmentation, with_unit_stride
+from ..segments import Segmentation, maps_shape, with_unit_stride
 from . import operator
 from .decayed import gated_backward, gated_forward
 from .maps import gated_backward_maps, gated_maps
@@ -58,7 +58,7 @@ def _cut(u: Tensor) -> tuple[Segmentation, tuple[int, int, int], tuple[int, int,
 
 def _new_maps(u: Tensor, numbers: int) -> Tensor:
     batch, n_seq, rank = u.shape
-    shape = operator.configuration(n_seq, rank).maps_shape(batch, numbers, rank)
+    shape = maps_shape(operator.long_rows(n_seq, rank), batch, numbers, rank)
     return u.new_empty(shape, dtype=torch.float32)
 
 

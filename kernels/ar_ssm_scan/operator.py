@@ -10,7 +10,7 @@ import triton
 from torch import Tensor
 
 from ..device_limits import require_triton_device
-from ..segments import Segmentation, chunked, require_float32, segmentation
+from ..segments import Segmentation, chunked, maps_shape, require_float32, segmentation
 from ..versions import UnsupportedVersionError
 from .decayed import decayed_sum
 from .maps import sum_maps
@@ -58,9 +58,14 @@ def channel_block(rank: int) -> int:
 
 def configuration(n_seq: int, rank: int) -> Segmentation:
     """How rows are cut; long ones into chunks."""
+    short = {"segments": SEGMENTS, "block": channel_block(rank), "tokens": TOKENS}
+    return long_rows(n_seq, rank) or segmentation(n_seq, **short)
+
+
+def long_rows(n_seq: int, rank: int) -> Segmentation | None:
+    """The chunks of a row that is long enough for them."""
     block = channel_block(rank)
-    long = chunked(n_seq, segments=SEGMENTS, length=_LENGTH, most=_CHUNKS, block=block, tokens=TOKENS)
-    return long or segmentation(n_seq, segments=SEGMENTS, block=block, tokens=TOKENS)
+    return chunked(n_seq, segments=SEGMENTS, length=_LENGTH, most=_CHUNKS, block=block, tokens=TOKENS)
 
 
 def scan_grid(cut: Segmentation, batch: int, rank: int) -> tuple[int, int, int]:
@@ -79,8 +84,7 @@ def define_ar_ssm_scan(version: str) -> Scan:
 
     def new_maps(x: Tensor) -> Tensor:
         batch, n_seq, rank = x.shape
-        cut = configuration(n_seq, rank)
-        return x.new_empty(cut.maps_shape(batch, 2, rank))
+        return x.new_empty(maps_shape(long_rows(n_seq, rank), batch, 2, rank))
 
     @torch.library.custom_op(
         f"phase8::decayed_sum_{version}",

@@ -13,7 +13,15 @@ from torch import Tensor
 
 from ..bk_scan.responses import ADJOINT, RESPONSE
 from ..device_limits import require_triton_device
-from ..segments import WARP, Segmentation, chunked, require_float32, segmentation, with_unit_stride
+from ..segments import (
+    WARP,
+    Segmentation,
+    chunked,
+    maps_shape,
+    require_float32,
+    segmentation,
+    with_unit_stride,
+)
 from ..versions import UnsupportedVersionError
 from .gated import gate_backward, gate_forward
 from .maps import gate_adjoint_maps, gate_maps
@@ -56,8 +64,14 @@ def backward_configuration(batch: int, n_seq: int, d_model: int) -> Segmentation
 def _cut(n_seq: int, wanted: int, segments: int, *, chains_per_thread: int) -> Segmentation:
     """A long row in chunks of `segments` segments, a short one in as many segments as are wanted, at most."""
     sizes = {"block": chains_per_thread * WARP, "tokens": TOKENS, "chains_per_thread": chains_per_thread}
-    long = chunked(n_seq, segments=segments, length=_CHUNK // segments, most=_CHUNKS, **sizes)
+    long = _long_rows(n_seq, segments, **sizes)
     return long or segmentation(n_seq, segments=min(wanted, segments), **sizes)
+
+
+def _long_rows(n_seq: int, segments: int, **sizes: int) -> Segmentation | None:
+    """The chunks of a row that is long enough for them."""
+    sizes = {"block": WARP, "tokens": TOKENS} | sizes
+    return chunked(n_seq, segments=segments, length=_CHUNK // segments, most=_CHUNKS, **sizes)
 
 
 def bk_gate(h: Tensor, abc: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -101,15 +115,18 @@ def _constants(cut: Segmentation) -> dict[str, Any]:
 
 
 def _new_outputs(h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    maps = forward_configuration(*h.shape).maps_shape(h.shape[0], RESPONSE, h.shape[2])
-    shapes = (_entering_shape(h), maps)
+    batch, n_seq, d_model = h.shape
+    cut = _long_rows(n_seq, _SEGMENTS_FORWARD)
+    shapes = (_entering_shape(h), maps_shape(cut, batch, RESPONSE, d_model))
     entering, scratch = (h.new_empty(shape, dtype=torch.float32) for shape in shapes)
     return h.new_empty(h.shape), entering, scratch
 
 
 def _new_gradients(h: Tensor, abc: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    (batch, _, d_model), cut = h.shape, backward_configuration(*h.shape)
-    shapes = (3, cut.chunks, batch, d_model), cut.maps_shape(batch, ADJOINT, d_model)
+    batch, n_seq, d_model = h.shape
+    cut = _long_rows(n_seq, _SEGMENTS_BACKWARD)
+    chunks = 1 if cut is None else cut.chunks
+    shapes = (3, chunks, batch, d_model), maps_shape(cut, batch, ADJOINT, d_model)
     grad_gate, scratch = (h.new_empty(shape, dtype=torch.float32) for shape in shapes)
     return h.new_empty(h.shape), abc.new_empty(abc.shape), grad_gate, scratch
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..device_limits import require_triton_device
-from ..segments import Segmentation, require_float32
+from ..segments import Segmentation, maps_shape, require_float32
 from .maps import adjoint_maps, resolvent_maps
 from .resolvent import resolvent_backward, resolvent_forward
 from .responses import ADJOINT, RESPONSE
@@ -19,10 +19,12 @@ TOKENS = 8
 
 Rule = Callable[[int, int, int], Segmentation]
 """(batch, n_seq, chains a row) → how a program cuts its chains."""
+LongRule = Callable[[int, int], Segmentation | None]
+"""(n_seq, chains a row) → how long rows are cut into chunks, as the rule has it; None for the others."""
 Scan = Callable[[Tensor, Tensor | None, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def define_bk_scan(version: str, rule: Rule) -> Scan:
+def define_bk_scan(version: str, rule: Rule, long_rule: LongRule) -> Scan:
     """Register phase8::bk_scan_<version> and its backward, and return the public function over them.
 
     Saved for backward: g (8 bytes an element) and hopping.
@@ -33,11 +35,12 @@ def define_bk_scan(version: str, rule: Rule) -> Scan:
 
     def new_maps(x: Tensor, numbers: int) -> Tensor:
         batch, n_seq, chains = sizes(x)
-        return x.new_empty(rule(batch, n_seq, chains).maps_shape(batch, numbers, chains))
+        return x.new_empty(maps_shape(long_rule(n_seq, chains), batch, numbers, chains))
 
     def new_grad_energy(x: Tensor) -> Tensor:
         batch, n_seq, chains = sizes(x)
-        return x.new_empty(2, rule(batch, n_seq, chains).chunks, batch, chains)
+        cut = long_rule(n_seq, chains)
+        return x.new_empty(2, 1 if cut is None else cut.chunks, batch, chains)
 
     def launch(
         scan: Any,

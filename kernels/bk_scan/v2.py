@@ -18,17 +18,25 @@ _WANTED_LANES = 1 << 16  # about 500 threads on each of 132 multiprocessors hide
 def configuration(batch: int, n_seq: int, chains: int) -> Segmentation:
     """One chain a row: short segments. Many chains: as many segments as it takes to fill a GPU, no more,
     because more than one makes the kernel read its input twice. Long rows in chunks."""
+    long = long_rows(n_seq, chains)
+    if long is not None:
+        return long
     if chains == 1:
-        row = chunked(
+        return segmentation(n_seq, segments=_ROW_SEGMENTS, block=1, tokens=TOKENS)
+    wanted = triton.next_power_of_2(-(-_WANTED_LANES // (batch * chains)))
+    return segmentation(n_seq, segments=min(wanted, _SEGMENTS), block=WARP, tokens=TOKENS)
+
+
+def long_rows(n_seq: int, chains: int) -> Segmentation | None:
+    """The chunks of a row that is long enough for them."""
+    if chains == 1:
+        return chunked(
             n_seq, segments=_ROW_SEGMENTS, length=_ROW_LENGTH, most=_ROW_CHUNKS, block=1, tokens=TOKENS
         )
-        return row or segmentation(n_seq, segments=_ROW_SEGMENTS, block=1, tokens=TOKENS)
-    long = chunked(n_seq, segments=_SEGMENTS, length=_LENGTH, most=_CHUNKS, block=WARP, tokens=TOKENS)
-    wanted = triton.next_power_of_2(-(-_WANTED_LANES // (batch * chains)))
-    return long or segmentation(n_seq, segments=min(wanted, _SEGMENTS), block=WARP, tokens=TOKENS)
+    return chunked(n_seq, segments=_SEGMENTS, length=_LENGTH, most=_CHUNKS, block=WARP, tokens=TOKENS)
 
 
-_scan = define_bk_scan("v2", configuration)
+_scan = define_bk_scan("v2", configuration, long_rows)
 
 
 def bk_scan(

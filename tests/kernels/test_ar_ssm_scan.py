@@ -113,6 +113,7 @@ def test_fast_saves_only_its_inputs(device: torch.device) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_opcheck(version: str, device: torch.device) -> None:
     *leaves, decay = (x.to(device) for x in arguments(1, 10, 6, torch.float32))
+    implementation("ar_ssm_scan", version)
     if version == "fast":
         inputs = (*(x.requires_grad_() for x in leaves), decay)
         torch.library.opcheck(torch.ops.phase8.ar_ssm_scan_fast.default, inputs)
@@ -121,7 +122,6 @@ def test_opcheck(version: str, device: torch.device) -> None:
             torch.ops.phase8.ar_ssm_scan_fast_backward.default, (leaves[1].detach(), *inputs)
         )
     else:
-        implementation("ar_ssm_scan", version)
         op = getattr(torch.ops.phase8, f"decayed_sum_{version}").default
         for reverse in (False, True):
             torch.library.opcheck(op, (leaves[1].requires_grad_(), decay, reverse))
