@@ -18,7 +18,7 @@ from phase8_tune.phase8.training import TrainingOptions
 from phase8_tune.tuner.builtin.phase8.launches import training_launches
 from phase8_tune.tuner.builtin.phase8.tracing import trace_training
 from phase8_tune.tuner.compiling.dynamo import leave_dynamo_out
-from phase8_tune.tuner.compiling.launches import _stand_in
+from phase8_tune.tuner.compiling.launches import _optimizer_launches, _stand_in
 from phase8_tune.tuner.compiling.target import compile_specialization
 from phase8_tune.tuner.predict.trace.limits import Limits
 
@@ -103,6 +103,7 @@ def main() -> None:
     found = {
         "recorded": sorted({form.name for form in forms}),
         "traced": traced("fast"),
+        "optimizer": [form.name for form in _optimizer_launches(LIMITS, ARCHITECTURE)],
         "ahead": ahead,
         "after": entries(),
         "alignment": alignment(),

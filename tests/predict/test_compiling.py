@@ -272,6 +272,11 @@ def test_the_kernels_found_are_those_that_are_traced(compiled):
     assert compiled["recorded"] == compiled["traced"]
 
 
+def test_the_check_of_an_optimizer_launches_each_form_of_its_kernel(compiled):
+    """Weights and moments of two kinds each, of one number and of several."""
+    assert compiled["optimizer"] == ["adamw.tiles.update_kernel"] * 8
+
+
 def test_a_launch_finds_what_was_compiled_ahead(compiled):
     assert len(compiled["ahead"]) >= 2
     assert compiled["after"] == compiled["ahead"]
