@@ -1,7 +1,7 @@
 """Predicted against measured, on the GPU that is here: memory, what fits under a cap, throughput.
 
-    python -m phase8_tune.benchmarks.prediction [--count 72] [--seed 0] [--only memory|throughput]
-        [--calibrate] [--gpu NAME] [--output DIR]
+    python -m phase8_tune.benchmarks.prediction [--count 72] [--seed 0] [--saves]
+        [--only memory|throughput] [--calibrate] [--gpu NAME] [--output DIR]
     python -m phase8_tune.benchmarks.prediction --record FILE
 
 Random configurations (seeded) are predicted in other processes, without the GPU. Memory: each is trained some
@@ -59,7 +59,7 @@ def main() -> None:
     profile = _profile(arguments)
     largest = min(LARGEST_BYTES, _room_bytes() - _OUTSIDE_BYTES)
     with PredictionStore() as store:
-        drawn = draw(2 * arguments.count, arguments.seed)
+        drawn = draw(2 * arguments.count, arguments.seed, saves=arguments.saves)
         start = time.monotonic()
         answers = _ask(store, profile, drawn, None)
         predicting_s = time.monotonic() - start
@@ -112,6 +112,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--count", type=int, default=72)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--saves", action="store_true", help="with small state and other checkpointing")
     parser.add_argument("--only", choices=("memory", "throughput"))
     parser.add_argument("--gpu", help="profile to predict with; default: the card's own")
     parser.add_argument("--calibrate", action="store_true", help="measure the card's figures first")

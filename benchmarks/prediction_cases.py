@@ -11,7 +11,8 @@ import torch
 
 from ..kernels.versions import KERNEL_VERSIONS
 from ..phase8.config import preset
-from ..phase8.training import Trainer, TrainingOptions
+from ..phase8.training import Trainer
+from ..tuner.builtin.phase8.options import options_of
 from ..tuner.values.candidate import Candidate
 from .drawn_models import MODELS
 from .quiet_core import timed_blocks
@@ -38,8 +39,11 @@ class MeasuredPeaks(NamedTuple):
     card_bytes: int
 
 
-def draw(count: int, seed: int) -> list[Candidate]:
-    """`count` different random configurations, all presets and versions equally often."""
+def draw(count: int, seed: int, *, saves: bool = False) -> list[Candidate]:
+    """`count` different random configurations, all presets and versions equally often.
+
+    saves: the same with random settings that save memory, of which one at least does.
+    """
     chance = random.Random(seed)
     drawn: dict[str, Candidate] = {}
     while len(drawn) < count:
@@ -55,7 +59,13 @@ def draw(count: int, seed: int) -> list[Candidate]:
         drawn[candidate.digest()] = candidate
     cases = list(drawn.values())
     chance.shuffle(cases)
-    return cases
+    return [_saving(case, random.Random(f"{seed} {case.digest()}")) for case in cases] if saves else cases
+
+
+def _saving(case: Candidate, chance: random.Random) -> Candidate:
+    state, weights = chance.choice((("8bit", "fp32"), ("fp32", "bf16_sr"), ("8bit", "bf16_sr")))
+    checkpointing = chance.choice(("none", "selective", "full"))
+    return case.changed(optimizer_state=state, master_weights=weights, gradient_checkpointing=checkpointing)
 
 
 def peaks_of(task: Task) -> MeasuredPeaks | None:
@@ -118,12 +128,7 @@ def clean() -> None:
 def prepare(candidate: Candidate) -> tuple[Trainer, torch.Tensor]:
     """The trainer on the device and a batch of random tokens."""
     config = preset(candidate.model, n_seq=candidate.n_seq)
-    options = TrainingOptions(
-        kernel_version=candidate.kernel_version,
-        gradient_checkpointing=candidate.gradient_checkpointing,
-        mixed_precision=candidate.mixed_precision,
-    )
-    trainer = Trainer(config, options, device=torch.device("cuda"))
+    trainer = Trainer(config, options_of(candidate), device=torch.device("cuda"))
     tokens = torch.randint(0, config.vocab_size, (candidate.batch_size, candidate.n_seq + 1))
     return trainer, tokens.to("cuda")
 

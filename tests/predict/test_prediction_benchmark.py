@@ -13,7 +13,7 @@ import torch
 
 from phase8_tune.benchmarks import prediction, prediction_report, quiet_core
 from phase8_tune.benchmarks.fresh_processes import in_fresh_processes
-from phase8_tune.benchmarks.prediction_cases import MeasuredPeaks
+from phase8_tune.benchmarks.prediction_cases import MeasuredPeaks, draw
 from phase8_tune.tuner.predict.prediction import Predictor
 from phase8_tune.tuner.predict.rate.profiles import gpu_profile
 from phase8_tune.tuner.predict.rate.throughput import StepEstimate
@@ -158,3 +158,14 @@ def test_steps_are_timed_on_one_core_and_all_are_given_back():
 
 def test_the_least_disturbed_block_counts():
     assert quiet_core.undisturbed_s([[0.5, 0.6], [0.2, 0.9, 0.3], [0.4]]) == 0.3
+
+
+def test_configurations_that_save_memory_are_the_same_but_for_that():
+    plain, saving = draw(12, 3), draw(12, 3, saves=True)
+    assert all(case.has_own_optimizer for case in saving)
+    assert not any(case.has_own_optimizer for case in plain)
+    states = {(case.optimizer_state, case.master_weights) for case in saving}
+    assert len(states) == 3
+    for one, other in zip(plain, saving, strict=True):
+        changes = {name: one.axes[name] for name in ("optimizer_state", "master_weights")}
+        assert other.changed(gradient_checkpointing=one.gradient_checkpointing, **changes) == one
