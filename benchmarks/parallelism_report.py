@@ -45,8 +45,17 @@ def _cell(row: Mapping[str, int] | None, multiprocessors: int) -> str:
 
 
 def shown(results: Mapping[str, Any]) -> str:
-    """What kernels/README.md shows: the first model."""
-    return table(next(iter(results["models"].values())), results["multiprocessors"]) + "\n"
+    """What kernels/README.md shows: of the first model those whose chain depends on how the tokens lie."""
+    cases = next(iter(results["models"].values()))
+    changing = {
+        name: {kernels[name]["chain"] if name in kernels else None for kernels in cases.values()}
+        for name in dict.fromkeys(name for kernels in cases.values() for name in kernels)
+    }
+    kept = {
+        case: {name: row for name, row in kernels.items() if len(changing[name]) > 1}
+        for case, kernels in cases.items()
+    }
+    return table(kept, results["multiprocessors"]) + "\n"
 
 
 def report(results: Mapping[str, Any]) -> str:
