@@ -81,8 +81,8 @@ def test_a_candidate_is_the_same_however_it_is_written(
     spelled: dict[str, Any] = dict(axes)
     if as_truth and axes["gradient_checkpointing"] != "selective":
         spelled["gradient_checkpointing"] = axes["gradient_checkpointing"] == "full"
-    own = {"model": "nano", "n_seq": 64, "batch_size": batch_size}
-    candidate = Candidate(**own, **axes)
+    own: dict[str, Any] = {"model": "nano", "n_seq": 64, "batch_size": batch_size}
+    candidate = Candidate(**own, axes=axes)
     for other in (
         Candidate(**own, **spelled),
         Candidate.from_dict(json.loads(json.dumps(candidate.identity()))),

@@ -227,14 +227,14 @@ name: saving
 axes:
   - model: [small, xl]
     n_seq: [64]
-    batch_size: [1, 4]
+    batch_size: [1, 4, 4096]
     kernel_version: [fast]
     gradient_checkpointing: [none]
     mixed_precision: [bf16]
   - tried_where: memory_limits
     model: [small, xl]
     n_seq: [64]
-    batch_size: [1, 4]
+    batch_size: [1, 4, 4096]
     kernel_version: [fast]
     gradient_checkpointing: [full]
     mixed_precision: [bf16]
@@ -251,4 +251,4 @@ def test_a_plan_records_what_saves_memory_beside_the_fastest_without(tmp_path: P
     plan = decide(SAVING, predictor, BUDGET_BYTES)
     found = {(p.candidate.model, p.candidate.has_own_optimizer) for p in plan.predictions}
     assert {("small", False), ("small", True), ("xl", True)} <= found
-    assert plan.summary.configurations == 8
+    assert plan.summary.configurations == 12

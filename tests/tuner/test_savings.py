@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -35,10 +36,19 @@ def rising(rate: float, half: int = 4) -> Callable[[int], float]:
     return lambda batch: rate * batch / (batch + half)
 
 
-PLAIN = outlook_of(line("none"), ANY, 4, rising(1000.0))
-SLOWER = outlook_of(line("full"), ANY, 40, rising(750.0))
-SMALL = outlook_of(line("none", optimizer_state="8bit"), ANY, 40, rising(990.0))
-USELESS = outlook_of(line("full", optimizer_state="8bit"), ANY, 42, rising(740.0))
+def half_fixed(outlook: Outlook) -> Outlook:
+    """The same, of which half of the budget does not grow with the batch."""
+    rungs = {
+        batch: replace(rung, peak_bytes=(rung.peak_bytes + BUDGET_BYTES) // 2)
+        for batch, rung in outlook.rungs.items()
+    }
+    return replace(outlook, rungs=rungs)
+
+
+PLAIN = half_fixed(outlook_of(line("none"), ANY, 4, rising(1000.0, half=2)))
+SLOWER = half_fixed(outlook_of(line("full"), ANY, 40, rising(750.0, half=2)))
+SMALL = outlook_of(line("none", optimizer_state="8bit"), ANY, 8, rising(990.0, half=2))
+USELESS = outlook_of(line("full", optimizer_state="8bit"), ANY, 42, rising(740.0, half=2))
 
 
 class Served(Foresight):
@@ -113,7 +123,7 @@ def test_a_saving_is_tried_once_the_best_of_a_limited_cell_is_known(off: float) 
 
 
 def test_where_memory_does_not_limit_nothing_is_asked_for() -> None:
-    saturated = outlook_of(line("none"), ANY, 400, rising(1000.0, half=1))
+    saturated = half_fixed(outlook_of(line("none"), ANY, 400, rising(1000.0, half=1)))
     foresight = Served([saturated, SLOWER], [SMALL, USELESS])
     found, _ = follow(foresight)
     assert foresight.served == []

@@ -3,7 +3,8 @@ it.
 
 A study names them in products with `tried_where: memory_limits`. None is predicted before it is asked for, so
 that a search begins as soon without. Memory limits a cell where nothing of it fits, or where a line of it
-would be faster with plenty of memory than the best that fits.
+would be faster than the best that fits, if the batch had all memory: also what does not grow with it, as
+weights and optimizer state.
 """
 
 from __future__ import annotations
@@ -20,10 +21,8 @@ from .cells import FINEST_SHARE, Cell, top_batch
 from .foresight import Foresight
 from .strategy import Strategy
 
-_PLENTY = 4
-"""So many times the batch that fits: what a step costs whatever its batch is then a quarter."""
 _WORTHWHILE = 1.03
-"""What plenty of memory has to promise, in tokens/s, before savings are looked at: they give a part of it."""
+"""What that has to promise, in tokens/s, before savings are looked at: they give a part of it."""
 
 
 class Savings:
@@ -63,7 +62,7 @@ class Savings:
 
 
 def memory_limits(outlooks: Sequence[Outlook], best: Candidate, batch: int) -> bool:
-    """Whether a cell would be faster by prediction if its memory were plenty.
+    """Whether a cell would be faster by prediction if batches had all memory.
 
     outlooks: of its lines. best, batch: the line that is the fastest, and at which batch. Where that is not
     its largest, more memory is nothing to this line.
@@ -73,8 +72,20 @@ def memory_limits(outlooks: Sequence[Outlook], best: Candidate, batch: int) -> b
         return False
     is_at_end = batch >= top_batch(own) * (1 - FINEST_SHARE)
     wanted = [outlook for outlook in outlooks if is_at_end or outlook is not own]
-    plenty = (_rate(o, min(_PLENTY * max(o.largest, batch), o.batches[-1])) for o in wanted)
-    return max(plenty, default=0.0) >= _WORTHWHILE * _rate(own, batch)
+    most = max((_rate(outlook, _largest_of_all(outlook)) for outlook in wanted), default=0.0)
+    return most >= _WORTHWHILE * _rate(own, batch)
+
+
+def _largest_of_all(outlook: Outlook) -> int:
+    """The largest allowed batch if it had all memory that the line takes: bytes are straight in the batch."""
+    start, *others = outlook.rungs
+    largest = max(outlook.largest, start)
+    if others:
+        least, more = outlook.rungs[start].peak_bytes, outlook.rungs[others[-1]].peak_bytes
+        slope = (more - least) / (others[-1] - start)
+        if slope > 0:
+            largest += max(int(least / slope - start), 0)
+    return min(largest, outlook.batches[-1])
 
 
 def due_by_prediction(space: SearchSpace, outlooks: Iterable[Outlook]) -> list[Candidate]:
