@@ -101,8 +101,9 @@ def test_opcheck(device: torch.device) -> None:
 def test_other_types_are_refused(device: torch.device) -> None:
     with pytest.raises(UnsupportedVersionError, match="rank_weight: expected one of"):
         fast.rank_weight(*(x.to(device) for x in arguments(1, 2, 4)))
-    h, *others = (x.to(device) for x in arguments(1, 2, 4, dtype=torch.float32))
+    given = [x.to(device) for x in arguments(1, 2, 4, dtype=torch.float32)]
+    given[3] = given[3].half()
     with pytest.raises(
         UnsupportedVersionError, match=r"expected radius_weight1 in float32, got torch\.float16"
     ):
-        fast.rank_weight(h, *others[:2], others[2].half(), *others[3:])
+        fast.rank_weight(*given)
