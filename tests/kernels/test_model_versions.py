@@ -13,7 +13,7 @@ from torch import Tensor
 from phase8_tune.kernels.gate import poisoned_memory
 from phase8_tune.kernels.versions import KERNEL_VERSIONS
 from phase8_tune.phase8.config import Phase8Config
-from phase8_tune.phase8.model import Phase8Model, Precision
+from phase8_tune.phase8.model import Checkpointing, Phase8Model, Precision
 
 CONFIG = Phase8Config(
     d_model=32, n_layers=2, n_heads=2, n_seq=21, htt_rank=4, window=16, vocab_size=300, ar_ssm_rank=16
@@ -33,10 +33,16 @@ def loss_and_gradients(
     draw: int,
     device: torch.device,
     dtype: torch.dtype,
+    checkpointing: Checkpointing = "none",
 ) -> dict[str, Tensor]:
     """The loss, and one vector a part with its parameters' gradients, of a model with weights in `dtype`."""
     torch.manual_seed(draw)
-    model = Phase8Model(CONFIG, kernel_version=version, mixed_precision=precision)  # type: ignore[arg-type]
+    model = Phase8Model(
+        CONFIG,
+        kernel_version=version,  # type: ignore[arg-type]
+        mixed_precision=precision,
+        gradient_checkpointing=checkpointing,
+    )
     with torch.no_grad():
         for parameter in model.parameters():  # away from the starting values: no weight is 0 or 1 any more
             parameter.add_(torch.randn(parameter.shape), alpha=0.05)
@@ -93,3 +99,12 @@ def test_loss_and_gradients_are_within_the_budget(
         if not error <= max(2 * budget[name], floor)
     }
     assert not over
+
+
+def test_what_is_computed_again_changes_no_bit(device: torch.device) -> None:
+    ways: list[Checkpointing] = ["none", "selective", "full"]
+    plain, *others = (
+        loss_and_gradients("fast", "fp16", 0, device, torch.float32, checkpointing) for checkpointing in ways
+    )
+    for found in others:
+        assert all(torch.equal(found[name], tensor) for name, tensor in plain.items())
