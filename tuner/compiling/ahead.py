@@ -41,8 +41,10 @@ from .specialization import Compiled, Specialization
 _DEFINITION = "reference"  # it launches nothing of ours
 _SLOW_S = {
     "bk_gate.gated.gate_backward": 18.8,
+    "bk_gate.maps.gate_adjoint_maps": 6.2,
     "bk_gate.gated.gate_forward": 6.1,
     "ar_ssm_scan.decayed.gated_backward": 6.0,
+    "bk_gate.maps.gate_maps": 5.3,
     "bk_scan.resolvent.resolvent_backward": 4.1,
     "rank_scan.recurrence.scan_blocks": 3.8,
     "bk_scan.resolvent.resolvent_forward": 3.2,
