@@ -103,6 +103,16 @@ def test_a_prediction_tells_how_long_it_takes_now_and_then() -> None:
     ]
 
 
+def test_what_is_predicted_besides_has_a_time_of_its_own() -> None:
+    err, now_s = io.StringIO(), 0.0
+    with LineDisplay(io.StringIO(), err, clock=lambda: now_s) as display:
+        for seconds_each, total in ((100.0, 4), (1.0, 20)):
+            for done in range(0, total + 1):
+                display.show_predicted(done, total)
+                now_s += seconds_each
+    assert err.getvalue().splitlines()[-1] == "predicted 60%, about 8 s left"
+
+
 def test_a_terminal_has_a_bar_while_it_is_predicted_and_what_is_told_stands_above_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

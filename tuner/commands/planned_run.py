@@ -174,7 +174,17 @@ def plan_in(
             def count(line: Candidate, problem: str) -> None:
                 problems[problem] = problems.get(problem, 0) + 1
 
-            found = decide(definition, predictor, budget_bytes, early, display.show_predicted, count)
+            found = decide(
+                definition,
+                predictor,
+                budget_bytes,
+                early,
+                display.show_predicted,
+                count,
+                lambda lines: display.tell(
+                    f"predicted too, where memory limits: what saves it, {lines} lines"
+                ),
+            )
             display.close()
             for problem, lines in problems.items():
                 display.tell(f"not predicted, so left out of the plan, {lines} lines: {problem}")

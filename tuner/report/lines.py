@@ -74,10 +74,14 @@ class TimeLeft:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._first: tuple[int, float] | None = None  # done, and when
+        self._last = 0
 
     def __call__(self, done: int, total: int) -> str:
-        """Empty where it is not known."""
-        if done and (self._first is None or done < self._first[0]):
+        """Empty where it is not known. done: where it falls, others have begun."""
+        if done < self._last:
+            self._first = None
+        self._last = done
+        if done and self._first is None:
             self._first = done, self._clock()
             return ""
         if self._first is None or done >= total or done == self._first[0]:

@@ -45,11 +45,13 @@ def decide(
     on_outlook: Callable[[Outlook], None] = lambda outlook: None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     on_problem: Callable[[Candidate, str], None] = lambda line, problem: None,
+    on_savings: Callable[[int], None] = lambda lines: None,
 ) -> Plan:
     """Decide every candidate of a study. What fits, fits with a margin to spare (`fits.RECOMMEND`).
 
     on_outlook: has what is found of each line as soon as it is. on_problem: has a line that cannot be
-    followed and why; it is left out.
+    followed and why; it is left out. on_savings: has the number of lines that are to be predicted besides, as
+    memory limits their cells; progress begins anew with them.
     Raises: UserInputError where a version does not take a model; NothingFitsError for less than the context.
     """
     space = SearchSpace(definition)
@@ -64,6 +66,7 @@ def decide(
 
         outlooks = look_ahead([line for line in space.lines if line not in space.savings])
         if due := due_by_prediction(space, outlooks):
+            on_savings(len(due))
             outlooks += look_ahead(due)
         fit = sum(len(outlook.fitting) for outlook in outlooks)
         predictions = _worth_recording(space, outlooks, predictor, budget_bytes)
