@@ -46,13 +46,11 @@ def hidden_layer(projected: Tensor, bias: Tensor) -> Tensor:
     return out
 
 
-def hidden_gradient(
-    by_hidden: Tensor, hidden: Tensor, by_logits: Tensor, by_projected: Tensor
-) -> tuple[Tensor, Tensor]:
+def hidden_gradient(by_hidden: Tensor, hidden: Tensor, by_logits: Tensor, by_projected: Tensor) -> Tensor:
     """The gradient before the relu, written to by_projected [T, hidden], rows of a wider tensor.
 
     by_hidden, hidden [T, hidden], by_logits [T, R] contiguous. Returns the sums over tokens of what was
-    written and of by_logits, float32: the gradients of both biases.
+    written and of by_logits, [hidden + R] float32: the gradients of both biases.
     """
     (count, width), rank = hidden.shape, by_logits.shape[1]
     tiles = gate_tiles(count, width, rank)
@@ -61,8 +59,7 @@ def hidden_gradient(
         by_hidden, hidden, by_logits, by_projected, sums, count, by_projected.stride(0),
         HIDDEN=width, RANK=rank, ROWS=tiles.rows, WIDTH=tiles.width, RANKS=tiles.ranks, num_warps=4,
     )  # fmt: skip
-    total = sums.sum(0)
-    return total[:width], total[width:]
+    return sums.sum(0)
 
 
 @triton.jit

@@ -110,7 +110,7 @@ def run_backward(
     hidden = hidden_layer(gate, p.gate_bias)
     by_gate_weight = _by_weight(by_logits, hidden, p.gate_weight)
     by_hidden = torch.mm(by_logits, cast.gate_weight)
-    by_gate_bias, by_gate_logit_bias = hidden_gradient(by_hidden, hidden, by_logits, by_gate)
+    by_gate_biases = hidden_gradient(by_hidden, hidden, by_logits, by_gate)
     del hidden, by_hidden
 
     by_in_weight = _by_weight(by_product, n, p.in_weight)
@@ -124,7 +124,6 @@ def run_backward(
         by_n, by_potential, grad if with_residual else None, x, p.norm_weight, p.norm_bias,
         p.potential_weight, potential, mean, rstd,
     )  # fmt: skip
-    by_gate_biases = torch.cat([by_gate_bias, by_gate_logit_bias])
     return (
         by_x, by_in_weight, by_out_weight, by_gate_weight, by_global_weight, by_norm.sum(0), by_mix,
         by_gate_biases, shares.sum(1), by_energy.flatten(1).sum(1),

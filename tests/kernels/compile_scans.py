@@ -103,6 +103,8 @@ if __name__ == "__main__":
         taken = {
             name: shared_bytes(kernel, capability, constants, warps)
             for name, (kernel, constants, warps) in cases().items()
+            # What the first launch of two needs, the one launch needs too: the smallest limit will do
+            if capability == (8, 6) or "maps" not in name
         }
         limit = SHARED_MEMORY_BYTES[capability]
         print(json.dumps({"capability": capability, "limit_bytes": limit, "shared_bytes": taken}))
