@@ -163,6 +163,21 @@ def test_what_the_device_did_in_own_code_is_not_its_fault(factory: str, outcome:
     assert re.search(r"own_model\.py:\d+", message)
 
 
+def test_parts_of_a_step_are_one_update() -> None:
+    """Two parts of the same batch are the step on it."""
+    axes: dict[str, Any] = {"n_seq": 16, "vocab_size": 100, "mixed_precision": "none"}
+    losses = []
+    for parts in (1, 2):
+        named = axes | {"gradient_accumulation": parts}
+        candidate = Candidate(workload="transformer", model="64x1", batch_size=2, axes=named)
+        assert candidate.items_per_step == parts * 32
+        run = load_workload("transformer").prepare(candidate, CPU, 0)
+        losses.append([float(run.run_once()) for _ in range(3)])
+        run.close()
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert losses[0][2] < losses[0][0]
+
+
 def test_a_step_has_no_forward_pass() -> None:
     module: Any = sys.modules[load_factory(f"{OWN}:build").__module__]
     training = module.build(
