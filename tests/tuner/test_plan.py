@@ -15,7 +15,8 @@ from phase8_tune.tuner.predict.prediction import Predictor
 from phase8_tune.tuner.predict.rate.profiles import gpu_profile
 from phase8_tune.tuner.predict.rate.throughput import StepEstimate
 from phase8_tune.tuner.predict.store import PredictionStore
-from phase8_tune.tuner.records.frontier import find_frontier, to_points
+from phase8_tune.tuner.records.cells import Cell, cell_of
+from phase8_tune.tuner.records.frontier import Point, find_frontier, to_points
 from phase8_tune.tuner.records.recommend import recommend
 from phase8_tune.tuner.search.decisions import Plan, decide, to_records
 from phase8_tune.tuner.search.plan_summary import PlanSummary, read_summary, write_summary
@@ -164,6 +165,18 @@ def test_the_fastest_is_recorded_with_what_one_setting_changes(tmp_path: Path) -
     for field, values in changes.items():
         near = {Candidate.from_dict({**fastest.to_dict(), field: value}) for value in values}
         assert near <= recorded
+
+
+def test_of_every_cell_what_takes_least_is_recorded(tmp_path: Path) -> None:
+    """Who asks for a smaller budget than the plan's finds its sequence there."""
+    predictor = FormulaPredictor(tmp_path)
+    recorded = {p.candidate for p in decide(STUDY, predictor, BUDGET_BYTES).predictions}
+    least: dict[Cell, Point] = {}
+    for point in to_points(whole(predictor)):
+        cell = cell_of(point.candidate)
+        if cell not in least or point.peak_bytes < least[cell].peak_bytes:
+            least[cell] = point
+    assert {point.candidate for point in least.values()} <= recorded
 
 
 def test_where_nothing_fits_what_takes_least_is_recorded_as_not_fitting(tmp_path: Path) -> None:

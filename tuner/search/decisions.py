@@ -2,8 +2,8 @@
 
 A prediction costs milliseconds, so nothing is sampled: of every line is known which batches fit, and the
 predicted frontier is that of the whole space. What a user asks for is recorded, marked predicted: the
-frontier, the fastest configuration of every model and sequence with what one setting changes in it, and where
-nothing fits, what takes least.
+frontier, the fastest configuration of every model and sequence with what one setting changes in it, and what
+takes least there.
 """
 
 from __future__ import annotations
@@ -156,13 +156,13 @@ def _undominated(items: Sequence[_Decided]) -> list[_Decided]:
 
 def _of_cells(decided: Sequence[_Decided], fitting: Sequence[_Decided]) -> set[Candidate]:
     """The fastest of every cell, and of the lines that differ from its line in one setting each the fastest;
-    of a cell or a line where nothing fits, what takes least."""
+    of every cell what takes least, which is for those who ask what a smaller budget would give."""
     best = _best_of_cells(fitting)
     least: dict[Cell, _Decided] = {}
     of_lines: dict[Candidate, _Decided] = {}
     for item in decided:
         cell, line = cell_of(item.candidate), item.candidate.line()
-        if cell not in best and (cell not in least or item.least_bytes < least[cell].least_bytes):
+        if cell not in least or item.least_bytes < least[cell].least_bytes:
             least[cell] = item
         if line not in of_lines or item.rate > of_lines[line].rate:
             of_lines[line] = item
