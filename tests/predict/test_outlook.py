@@ -186,8 +186,8 @@ def test_what_fits_under_the_lower_cap_alone_is_not_recommended(folder: Path) ->
             budget_bytes = tenths * GIB // 10
             [outlook] = laptop.look_ahead([(line, batches)], budget_bytes, RECOMMEND)
             first = next(iter(rounder(batches, outlook.largest)))
+            assert outlook.recommended is not None
             recommended = outlook.recommended
-            assert recommended is not None
             if recommended.candidate.batch_size != first:
                 break
         above, below = laptop.predict_all([line.at(first), recommended.candidate], budget_bytes)
