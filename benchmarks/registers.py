@@ -2,6 +2,7 @@
 memory.
 
     nice python -m phase8_tune.benchmarks.registers --output DIR [--architectures 86 …] [--models small …]
+        [--batch 16 --n-seq 1024] [--kernels FOLDER …]
 
 Every form of every kernel that a training launches, of each version at each preset, is compiled for each
 architecture by Triton's own ptxas; no GPU is asked. What was compiled is kept in DIR, line by line: the same
@@ -55,7 +56,9 @@ CARDS = {
 """A card of each architecture: kernels choose their blocks by its shared memory and its multiprocessors."""
 
 _DEFINITION = "reference"  # it launches nothing of ours
-_BATCH, _N_SEQ = 16, 1024
+SHAPE = (16, 1024)
+"""Batch and tokens of a sequence, where none are said."""
+
 _COSTLIEST = 5
 _KEPT = "compiled.jsonl"
 
@@ -78,12 +81,18 @@ def compiled(form: Specialization, architecture: int) -> dict[str, Any]:
     }
 
 
-def launched(version: str, model: str, architecture: int) -> list[Specialization]:
-    """The forms that a training of a preset launches on the card of an architecture, in bfloat16."""
+def launched(
+    version: str, model: str, architecture: int, shape: tuple[int, int] = SHAPE
+) -> list[Specialization]:
+    """The forms that a training of a preset launches on the card of an architecture, in bfloat16.
+
+    shape: batch and tokens of a sequence.
+    """
+    batch, n_seq = shape
     return training_launches(
-        preset(model, n_seq=_N_SEQ),
+        preset(model, n_seq=n_seq),
         TrainingOptions(kernel_version=version),
-        batch_size=_BATCH,
+        batch_size=batch,
         mode="train",
         limits=limits_of(gpu_profile(CARDS[architecture])),
         architecture=architecture,
@@ -120,29 +129,39 @@ class Kept:
 
 
 def forms(
-    versions: list[str], models: list[str], architectures: list[int], kept: Kept
+    versions: list[str],
+    models: list[str],
+    architectures: list[int],
+    kept: Kept,
+    shape: tuple[int, int],
+    folders: list[str],
 ) -> Iterator[dict[str, Any]]:
-    """What each form of each version and preset takes: those that matter most come first."""
+    """What each form of each version and preset takes: those that matter most come first.
+
+    folders: whose kernels alone, if there are any.
+    """
     for architecture in architectures:
         for version in versions:
             for model in models:
-                for form in launched(version, model, architecture):
+                for form in launched(version, model, architecture, shape):
+                    if folders and form.name.partition(".")[0] not in folders:
+                        continue
                     yield {"version": version, "model": model, **kept(form, architecture)}
 
 
-def costliest(model: str) -> dict[str, float]:
+def costliest(model: str, shape: tuple[int, int] = SHAPE) -> dict[str, float]:
     """The kernels of `fast` that a step on the small card is predicted to spend most on, with its share."""
-    card = gpu_profile(CARDS[SMALL_CARD])
+    card, (batch, n_seq) = gpu_profile(CARDS[SMALL_CARD]), shape
     options = TrainingOptions(kernel_version=VERSION, mixed_precision="bf16")
     trace = trace_training(
-        preset(model, n_seq=_N_SEQ), options, batch_size=_BATCH, limits=limits_of(card), mode="train"
+        preset(model, n_seq=n_seq), options, batch_size=batch, limits=limits_of(card), mode="train"
     )
     costs: dict[str, Cost] = {}
     for (name, _), cost in trace.costs.items():
         costs.setdefault(name, Cost()).add(cost.flops, cost.moved_bytes, cost.launches)
 
     def seconds(of: dict[str, Cost]) -> float:
-        return estimate_step(of, card, precision="bf16", n_seq=_N_SEQ, is_captured=True).gpu_s
+        return estimate_step(of, card, precision="bf16", n_seq=n_seq, is_captured=True).gpu_s
 
     kernels: dict[str, float] = {}
     for name, cost in costs.items():
@@ -158,17 +177,25 @@ def main() -> None:
     parser.add_argument("--versions", nargs="*", default=versions)
     parser.add_argument("--models", nargs="*", default=list(PRESETS))
     parser.add_argument("--architectures", nargs="*", type=int, default=[86, 90, 80, 89, 120, 100])
+    parser.add_argument("--batch", type=int, default=SHAPE[0])
+    parser.add_argument("--n-seq", type=int, default=SHAPE[1])
+    parser.add_argument("--kernels", nargs="*", default=[], help="folders of kernels: of these alone")
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     leave_dynamo_out()
     kept = Kept(arguments.output / _KEPT)
-    found = forms(arguments.versions, arguments.models, arguments.architectures, kept)
+    shape = arguments.batch, arguments.n_seq
+    found = forms(
+        arguments.versions, arguments.models, arguments.architectures, kept, shape, arguments.kernels
+    )
     results: dict[str, Any] = {
-        "n_seq": _N_SEQ,
-        "batch": _BATCH,
+        "n_seq": arguments.n_seq,
+        "batch": arguments.batch,
         "cards": {str(architecture): CARDS[architecture] for architecture in arguments.architectures},
-        "costliest": {model: costliest(model) for model in arguments.models},
+        "costliest": {}
+        if arguments.kernels
+        else {model: costliest(model, shape) for model in arguments.models},
         "kernels": to_rows(found),
     }
     for name, content in (("results.json", results), ("environment.json", environment())):

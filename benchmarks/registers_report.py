@@ -157,20 +157,21 @@ def report(results: Mapping[str, Any]) -> str:
         if row["architecture"] == SMALL_CARD
     ]  # fmt: skip
     headers = ("preset", "kernel", "versions", "forms", "warps", "registers", "spilled bytes", "shared bytes")
-    return f"""# Registers, spills and shared memory of every kernel, on cards that were not there
-
-Compiled by Triton's ptxas without a GPU: every form of every kernel that a training step and an evaluation
-launch at {results["batch"]}×{results["n_seq"]}, in bfloat16, with the blocks that the named card's shared
-memory and multiprocessors choose. Nothing was run. A kernel counts with the worst of its forms.
-
-{summary(rows, cards, versions)}
-
+    costly = f"""
 The costliest kernels of `{VERSION}` on sm_{SMALL_CARD}; what a step spends on each is predicted for the card
 from its specification, not measured. A multiprocessor holds so many warps of them by registers, shared memory
 and threads.
 
 {costliest(results)}
+"""
+    return f"""# Registers, spills and shared memory of kernels, on cards that were not there
 
+Compiled by Triton's ptxas without a GPU: every form of the kernels below that a training step and an
+evaluation launch at {results["batch"]}×{results["n_seq"]}, in bfloat16, with the blocks that the named card's
+shared memory and multiprocessors choose. Nothing was run. A kernel counts with the worst of its forms.
+
+{summary(rows, cards, versions)}
+{costly if results["costliest"] else ""}
 All kernels on sm_{SMALL_CARD}:
 
 {tabulate(whole, headers=headers, tablefmt="github")}

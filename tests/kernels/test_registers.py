@@ -25,6 +25,7 @@ from phase8_tune.tuner.predict.trace import launches
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "studies" / "results" / "2026-11-29-cpu-kernel-resources"
+LONG_ROWS = FOLDER.with_name(f"{FOLDER.name}-long-rows")
 MODELS = ["small", "medium", "xl"]
 
 
@@ -43,8 +44,19 @@ def test_every_version_is_recorded_on_every_architecture(results: dict[str, Any]
             here = [r for r in rows if r["architecture"] == architecture and version in r["versions"]]
             assert {row["model"] for row in here} == set(MODELS)
     known = {*launches._MATRIX, *launches._VECTOR, *launches._TRAFFIC_ALONE}
-    assert {row["kernel"] for row in rows} <= known
-    assert len({row["kernel"] for row in rows}) > 0.9 * len(known)
+    more = json.loads((LONG_ROWS / "results.json").read_text(encoding="utf-8"))
+    assert set(more["cards"]) == set(results["cards"])
+    recorded = {row["kernel"] for row in (*rows, *more["kernels"])}
+    assert recorded <= known
+    assert len(recorded) > 0.9 * len(known)
+
+
+def test_the_scans_of_long_rows_keep_to_the_limits_of_a_small_card() -> None:
+    results = json.loads((LONG_ROWS / "results.json").read_text(encoding="utf-8"))
+    rows = [row for row in results["kernels"] if row["architecture"] == SMALL_CARD]
+    assert {"bk_gate.maps.gate_adjoint_maps", "ar_ssm_scan.maps.gated_maps"} <= {r["kernel"] for r in rows}
+    assert max(row["shared_bytes"] for row in rows) <= limit_bytes(SMALL_CARD)
+    assert max(row["stack_bytes"] for row in rows) <= SPILL_LIMIT_BYTES
 
 
 def test_fast_keeps_to_the_limits_of_a_small_card(results: dict[str, Any]) -> None:
