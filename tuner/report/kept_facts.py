@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Final, Literal
-
-from pydantic import ValidationError
 
 from ..records.results import Results
 from ..records.run_directory import RunInfo, RunPaths
@@ -46,7 +45,8 @@ _KEPT = frozenset(KeptFacts.model_fields) & {field.name for field in fields(RunF
 def keep_facts(facts: RunFacts) -> None:
     """Keep what a report knows in its run's folder. Raises: OSError where that cannot be written."""
     kept = KeptFacts(**{name: getattr(facts, name) for name in _KEPT})
-    write_atomically(facts.run_root / FILE, kept.model_dump_json(indent=2) + "\n")
+    # Not by pydantic: in a command there may be a file's name that is no text.
+    write_atomically(facts.run_root / FILE, json.dumps(kept.model_dump(mode="json"), indent=2) + "\n")
 
 
 def read_facts(root: Path, info: RunInfo, results: Results) -> RunFacts:
@@ -78,10 +78,10 @@ def _read(path: Path) -> KeptFacts | None:
     text = b""
     try:
         text = path.read_bytes()
-        return KeptFacts.model_validate_json(text)
+        return KeptFacts.model_validate(json.loads(text), strict=False)  # lists are tuples
     except FileNotFoundError:
         return None
-    except (OSError, ValidationError) as error:
+    except (OSError, ValueError) as error:  # also pydantic's and json's
         if later := later_json_format(text, FORMAT_VERSION):
             raise UserInputError(f"{path}: {later}") from None
         raise UserInputError(
