@@ -67,7 +67,7 @@ def test_numbers_are_decimal(tmp_path: Path, number: str) -> None:
 
 @pytest.mark.parametrize("word", ["yes", "no", "on", "off", "Yes", "NO", "y"])
 def test_only_true_and_false_are_true_and_false(tmp_path: Path, word: str) -> None:
-    what = f"expected 'none' or 'full', got '{word}'"
+    what = f"expected 'none', 'selective' or 'full', got '{word}'"
     assert of_study("[false]", f"[{word}]") == f"s.yaml: axes.gradient_checkpointing[0]: {what}"
     what = f"expected true or false, got '{word}'"
     assert of_settings(tmp_path, "false", word) == f"s.yaml: low_rank_ffn: {what}"
