@@ -118,7 +118,7 @@ def run_faults(
         driver = Driver(folder, arguments, environment)
         away = _Away(server, away_s)
         faults: list[tuple[int, str]] = [(count, "node") for count in kills]
-        # A driver that begins has to find the database: it is away last, until the study has ended if it is fast.
+        # A driver that begins has to find the database: it is away last, past the end of a fast study.
         faults += [(candidates * (1 + i) // 8, "server") for i in range(restarts)]
         faults += [(candidates * (3 + i) // 8 + 1, "driver") for i in range(driver_kills)]
         faults.append((candidates * 5 // 8, "away"))
