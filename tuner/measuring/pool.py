@@ -23,6 +23,8 @@ class _Ready:
 
 
 _Report = _Ready | Measurement | BaseException
+_POLL_S = 0.2
+"""How long a wait may keep a signal waiting: one that comes while it begins does not end it."""
 
 
 class LocalExecutor:
@@ -103,7 +105,8 @@ class LocalExecutor:
 
     def wait(self) -> None:
         """Wait until there is something to take. Takes nothing: an interrupt of the wait loses nothing."""
-        self._arrived.acquire()
+        while not self._arrived.acquire(timeout=_POLL_S):
+            pass
 
     def take(self) -> Finished | None:
         """What was waited for; None where it is only that a device got ready or was lost while idle.
@@ -130,7 +133,8 @@ class LocalExecutor:
             measurer.stop()
             self._orders[name].put(None)
         for thread in self._threads:
-            thread.join()
+            while thread.is_alive():
+                thread.join(_POLL_S)
         finished = []
         while not self._reports.empty():
             name, report = self._reports.get()
