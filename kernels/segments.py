@@ -132,6 +132,18 @@ def compose_affine(a1, b1, a2, b2):
 
 
 @triton.jit
+def store_affine(maps_ptr, segment, chains, mask, factor, b, NUMBERS: tl.constexpr):
+    """Write the maps x ↦ factor·x + b of the segments of a chunk, each after those before it.
+
+    maps_ptr: as `entering_affine` reads them, of this row and these chains; b becomes number 1.
+    """
+    factor, b = tl.associative_scan((factor, b), 0, compose_affine)
+    at = maps_ptr + segment * NUMBERS * chains
+    tl.store(at, factor, mask=mask)
+    tl.store(at + chains, b, mask=mask)
+
+
+@triton.jit
 def multiply(a_re, a_im, b_re, b_im):
     """Complex product."""
     return a_re * b_re - a_im * b_im, a_re * b_im + a_im * b_re

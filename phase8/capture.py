@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -77,11 +76,10 @@ class CapturedFunction:
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
         graph = torch.cuda.CUDAGraph()
-        options: dict[str, Any] = {"stream": self._stream}
-        if self._beside is not None and self._beside._graph is not None:
-            options["pool"] = self._beside._graph.pool()
+        beside = None if self._beside is None else self._beside._graph
+        pool = None if beside is None else beside.pool()
         try:
-            with torch.cuda.graph(graph, **options):
+            with torch.cuda.graph(graph, pool=pool, stream=self._stream):
                 self._output = self._function(self._input)
         except torch.OutOfMemoryError as error:
             # Not told by the exception where the capture itself ended well: its pool is left half filled.

@@ -91,8 +91,9 @@ class Block(nn.Module):
         self.ffn = LowRankFFN(d) if config.low_rank_ffn else None
 
     def product_weights(self) -> list[nn.Parameter]:
-        """Matrices that are only multiplied by; without the low-rank feed-forward's."""
-        return [self.in_weight, self.out_weight]
+        """Matrices that are only multiplied by."""
+        of_ffn = [] if self.ffn is None else self.ffn.product_weights()
+        return [self.in_weight, self.out_weight, *of_ffn]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x [B, N, d] → the block's output [B, N, d] and its resolvent (Re g, Im g) [B, N]."""

@@ -65,7 +65,7 @@ class Phase8Model(nn.Module):
 
     def product_weights(self) -> list[nn.Parameter]:
         """The large matrices, which are only multiplied by, in the compute dtype."""
-        parts = (self.integration, self.fusion, *self.blocks, *(block.ffn for block in self.blocks))
+        parts = (self.integration, self.fusion, *self.blocks)
         return [weight for part in parts if part is not None for weight in part.product_weights()]
 
     def hidden(self, tokens: Tensor) -> Tensor:
@@ -110,7 +110,5 @@ def _round(part: Block | HyperbolicIntegration | ARSSMFusion, dtype: torch.dtype
     """Give a part's large matrices a dtype. As soon as it is built: what float32 took is the next part's, and
     no small matrix comes to lie in half of it."""
     weights = part.product_weights()
-    if isinstance(part, Block) and part.ffn is not None:
-        weights += part.ffn.product_weights()
     for weight, rounded in zip(weights, [weight.data.to(dtype) for weight in weights], strict=True):
         weight.data = rounded

@@ -6,7 +6,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ..segments import compose_affine
+from ..segments import compose_affine, store_affine
 from .decayed import segment_both, segment_state, segment_sum
 
 
@@ -35,10 +35,8 @@ def sum_maps(
         x_ptr + row * n_seq * rank + channel, origin + STEP * segment * length, length, n_seq, rank, decay,
         mask, tl.zeros((SEGMENTS, BLOCK), tl.float32), STEP, TOKENS,
     )  # fmt: skip
-    factor, y = tl.associative_scan((factor, y), 0, compose_affine)
-    at = maps_ptr + (row * tl.num_programs(2) * SEGMENTS + segment) * 2 * rank + channel
-    tl.store(at, factor, mask=mask)
-    tl.store(at + rank, y, mask=mask)
+    maps_ptr += row * tl.num_programs(2) * SEGMENTS * 2 * rank + channel
+    store_affine(maps_ptr, segment, rank, mask, factor, y, 2)
 
 
 @triton.jit
@@ -69,10 +67,8 @@ def gated_maps(
         segment * length, length, n_seq, stride_gate, stride_u, decay, mask,
         tl.zeros((SEGMENTS, BLOCK), tl.float32), TOKENS,
     )  # fmt: skip
-    factor, state = tl.associative_scan((factor, state), 0, compose_affine)
-    at = maps_ptr + (row * tl.num_programs(2) * SEGMENTS + segment) * 2 * rank + channel
-    tl.store(at, factor, mask=mask)
-    tl.store(at + rank, state, mask=mask)
+    maps_ptr += row * tl.num_programs(2) * SEGMENTS * 2 * rank + channel
+    store_affine(maps_ptr, segment, rank, mask, factor, state, 2)
 
 
 @triton.jit
@@ -109,9 +105,7 @@ def gated_backward_maps(
         segment * length, end - segment * length, length, n_seq, rank, stride_gate, stride_u, stride_v,
         decay, mask, tl.zeros((SEGMENTS, BLOCK), tl.float32), TOKENS,
     )  # fmt: skip
-    at = maps_ptr + (row * tl.num_programs(2) * SEGMENTS + segment) * 3 * rank + channel
-    composed, state = tl.associative_scan((factor, state), 0, compose_affine)
+    maps_ptr += row * tl.num_programs(2) * SEGMENTS * 3 * rank + channel
+    store_affine(maps_ptr, segment, rank, mask, factor, state, 3)
     _, y = tl.associative_scan((factor, y), 0, compose_affine)
-    tl.store(at, composed, mask=mask)
-    tl.store(at + rank, state, mask=mask)
-    tl.store(at + 2 * rank, y, mask=mask)
+    tl.store(maps_ptr + (segment * 3 + 2) * rank, y, mask=mask)

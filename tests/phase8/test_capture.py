@@ -46,7 +46,7 @@ def test_an_allocation_refused_inside_a_capture(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
-    monkeypatch.setattr(torch.cuda, "graph", lambda graph, stream: Ends(said))
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, pool, stream: Ends(said))
     captured = capture.CapturedFunction(step)
     tokens = torch.ones(3)
     for _ in range(capture.EAGER_CALLS):

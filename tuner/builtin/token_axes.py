@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..values.axes import Axis
-from ..values.candidate import DEFAULT_VOCAB_SIZE, LARGEST_VOCAB_SIZE
+from ..values.candidate import CHECKPOINTING_FLAGS, DEFAULT_VOCAB_SIZE, LARGEST_VOCAB_SIZE
 
 VOCABULARY = Axis(
     name="vocab_size",
@@ -51,7 +51,7 @@ CHECKPOINTING = Axis(
     values=("none", "selective", "full"),
     searched=("none", "full"),
     default="none",
-    flags=("none", "full"),
+    flags=CHECKPOINTING_FLAGS,
     title="Checkpointing",
     word="{} checkpointing",
     phrase="{} checkpointing",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +37,7 @@ def report(run: str, runs_dir: Path, what_if: bool) -> None:
     from ..report.kept_facts import read_facts
     from ..report.outputs import write_outputs
     from ..report.terminal import render_files
+    from ..search.estimates import read_estimates
     from ..training.recommended import goal_path
 
     root = options.run_folder(run, runs_dir)
@@ -44,7 +46,7 @@ def report(run: str, runs_dir: Path, what_if: bool) -> None:
     facts = read_facts(root, info, results)
     if what_if:
         _predict(facts, info)
-        facts = read_facts(root, info, results)
+        facts = replace(facts, estimates=read_estimates(root))
     recommended = write_outputs(results, facts)
     balanced = goal_path(root / "recommended", "balanced")
     click.echo(render_files(root, recommended, balanced if balanced.exists() else None), nl=False)

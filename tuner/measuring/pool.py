@@ -11,6 +11,7 @@ from typing import Self
 
 from ..values.candidate import Candidate
 from ..values.errors import DeviceError
+from ..values.interrupt import POLL_S
 from ..values.measurement import DeviceInfo, Measurement, Versions
 from .executor import Finished
 from .measurer import Measurer, StoppedError
@@ -23,8 +24,6 @@ class _Ready:
 
 
 _Report = _Ready | Measurement | BaseException
-_POLL_S = 0.2
-"""How long a wait may keep a signal waiting: one that comes while it begins does not end it."""
 
 
 class LocalExecutor:
@@ -105,7 +104,7 @@ class LocalExecutor:
 
     def wait(self) -> None:
         """Wait until there is something to take. Takes nothing: an interrupt of the wait loses nothing."""
-        while not self._arrived.acquire(timeout=_POLL_S):
+        while not self._arrived.acquire(timeout=POLL_S):
             pass
 
     def take(self) -> Finished | None:
@@ -134,7 +133,7 @@ class LocalExecutor:
             self._orders[name].put(None)
         for thread in self._threads:
             while thread.is_alive():
-                thread.join(_POLL_S)
+                thread.join(POLL_S)
         finished = []
         while not self._reports.empty():
             name, report = self._reports.get()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 from ..values.axes import AxisValue
 from ..values.candidate import Candidate
@@ -30,9 +30,22 @@ def cell_of(candidate: Candidate) -> Cell:
     return Cell(candidate.workload, candidate.mode, candidate.model_words, keys)
 
 
-def best_of_cells(points: Iterable[Point]) -> dict[Cell, Point]:
+class Rated(Protocol):
+    """A candidate with a rate, measured or predicted."""
+
+    @property
+    def candidate(self) -> Candidate: ...
+
+    @property
+    def tokens_per_s(self) -> float: ...
+
+
+R = TypeVar("R", bound=Rated)
+
+
+def best_of_cells(points: Iterable[R]) -> dict[Cell, R]:
     """The point with the most tokens/s of each cell, the first of equals; cells in the order they come."""
-    best: dict[Cell, Point] = {}
+    best: dict[Cell, R] = {}
     for point in points:
         cell = cell_of(point.candidate)
         if cell not in best or point.tokens_per_s > best[cell].tokens_per_s:

@@ -16,7 +16,7 @@ from ..predict.fits import RECOMMEND
 from ..predict.outlook import Outlook, Prediction
 from ..predict.prediction import Predictor
 from ..predict.rate.profiles import GpuProfile
-from ..records.cells import Cell, cell_of
+from ..records.cells import Cell, best_of_cells, cell_of
 from ..records.knowledge import PREDICTED_PEAK_BYTES
 from ..study.definition import StudyDefinition
 from ..study.space import SearchSpace
@@ -92,7 +92,7 @@ def _worth_recording(
     ]
     fitting = [item for item in decided if not item.forecast.is_over]
     anyway = [item for item in fitting if item.candidate.line() not in space.savings]
-    without = {item.candidate for item in _best_of_cells(anyway).values()}
+    without = {item.candidate for item in best_of_cells(anyway).values()}
     wanted = _frontier(fitting, predictor, budget_bytes) | _of_cells(decided, fitting) | without
     chosen = [item.candidate for item in decided if item.candidate in wanted]
     return predictor.predict_all(chosen, budget_bytes)
@@ -109,20 +109,20 @@ def _worth_deciding(outlook: Outlook) -> list[int]:
 class _Decided:
     """A candidate with its forecast; `least_bytes` of the card it takes in any case."""
 
-    __slots__ = ("body_parameters", "candidate", "forecast", "least_bytes", "rate")
+    __slots__ = ("body_parameters", "candidate", "forecast", "least_bytes", "tokens_per_s")
 
     def __init__(self, outlook: Outlook, batch: int, predictor: Predictor) -> None:
         self.candidate, self.forecast = outlook.line.at(batch), outlook.forecast(batch)
-        self.rate = self.forecast.tokens_per_s.expected
+        self.tokens_per_s = self.forecast.tokens_per_s.expected
         self.least_bytes = self.forecast.peak_bytes
         _, self.body_parameters = predictor.parameters(self.candidate)
 
     def beats(self, other: _Decided) -> bool:
         """The same mode's work, at least as good in every objective and better in one."""
-        rate, least, size = self.rate, self.least_bytes, self.body_parameters
-        if rate < other.rate or least > other.least_bytes or size < other.body_parameters:
+        rate, least, size = self.tokens_per_s, self.least_bytes, self.body_parameters
+        if rate < other.tokens_per_s or least > other.least_bytes or size < other.body_parameters:
             return False
-        is_better = rate > other.rate or least < other.least_bytes or size > other.body_parameters
+        is_better = rate > other.tokens_per_s or least < other.least_bytes or size > other.body_parameters
         return is_better and self.candidate.mode == other.candidate.mode
 
 
@@ -148,7 +148,7 @@ def _undominated(items: Sequence[_Decided]) -> list[_Decided]:
     """Those that no other beats."""
     front: list[_Decided] = []
     # Whoever beats an item comes before it, so that those already in front are all that can.
-    for item in sorted(items, key=lambda i: (-i.rate, i.least_bytes, -i.body_parameters)):
+    for item in sorted(items, key=lambda i: (-i.tokens_per_s, i.least_bytes, -i.body_parameters)):
         if not any(other.beats(item) for other in front):
             front.append(item)
     return front
@@ -157,14 +157,14 @@ def _undominated(items: Sequence[_Decided]) -> list[_Decided]:
 def _of_cells(decided: Sequence[_Decided], fitting: Sequence[_Decided]) -> set[Candidate]:
     """The fastest of every cell, and of the lines that differ from its line in one setting each the fastest;
     of every cell what takes least, which is for those who ask what a smaller budget would give."""
-    best = _best_of_cells(fitting)
+    best = best_of_cells(fitting)
     least: dict[Cell, _Decided] = {}
     of_lines: dict[Candidate, _Decided] = {}
     for item in decided:
         cell, line = cell_of(item.candidate), item.candidate.line()
         if cell not in least or item.least_bytes < least[cell].least_bytes:
             least[cell] = item
-        if line not in of_lines or item.rate > of_lines[line].rate:
+        if line not in of_lines or item.tokens_per_s > of_lines[line].tokens_per_s:
             of_lines[line] = item
     around = [
         item.candidate
@@ -172,16 +172,6 @@ def _of_cells(decided: Sequence[_Decided], fitting: Sequence[_Decided]) -> set[C
         if (found := best.get(cell_of(line))) and _is_near(line, found.candidate.line())
     ]
     return {*around, *(item.candidate for item in (*best.values(), *least.values()))}
-
-
-def _best_of_cells(items: Sequence[_Decided]) -> dict[Cell, _Decided]:
-    """The fastest of every cell, the first of equals."""
-    best: dict[Cell, _Decided] = {}
-    for item in items:
-        cell = cell_of(item.candidate)
-        if cell not in best or item.rate > best[cell].rate:
-            best[cell] = item
-    return best
 
 
 def _is_near(one: Candidate, other: Candidate) -> bool:

@@ -21,9 +21,7 @@ from ..predict.tracers import Tracers
 from ..records.cells import Cell, cell_of
 from ..study.space import SearchSpace
 from ..values.candidate import Candidate
-
-_POLL_S = 0.2
-"""How long a wait may keep a signal waiting."""
+from ..values.interrupt import POLL_S
 
 
 class Foresight:
@@ -96,7 +94,7 @@ class Foresight:
             self._is_complete, self._is_whole = not self._asked, True
             self._changed.notify_all()
             while not self._asked and not is_left():
-                self._changed.wait(_POLL_S)
+                self._changed.wait(POLL_S)
             asked, self._asked = self._asked, []
             return asked
 
@@ -153,7 +151,7 @@ class Foresight:
     def _wait(self, is_enough: Callable[[], bool]) -> None:
         with self._changed:
             while not is_enough() and not self._is_complete:
-                self._changed.wait(_POLL_S)
+                self._changed.wait(POLL_S)
             self._check()
 
     def _check(self) -> None:
@@ -201,7 +199,7 @@ class LookingAhead:
         self._is_left = True  # nobody waits for an answer any more
         while self._thread.is_alive():  # it may just be starting processes
             self._store.abandon()
-            self._thread.join(_POLL_S)
+            self._thread.join(POLL_S)
 
     def _run(self) -> None:
         predictor = Predictor(profile=self._profile, store=self._store, reserve_bytes=self._reserve_bytes)

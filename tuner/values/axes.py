@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 AxisValue = str | int | float | bool
+
+
+def flag_as_word(value: Any, flags: Sequence[str]) -> Any:
+    """A truth as the word that stands in its place now; whatever else it is comes back. flags: the words of
+    false and true, none of what was no truth."""
+    return flags[value] if flags and isinstance(value, bool) else value
+
+
+def word_as_flag(value: AxisValue, flags: Sequence[str]) -> AxisValue:
+    """Inverse of `flag_as_word`; a word that no truth stood for comes back."""
+    return bool(flags.index(value)) if value in flags else value
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,11 +74,11 @@ class Axis:
 
     def read(self, value: Any) -> Any:
         """A value as candidates have it, of one in any spelling; what cannot be one comes back."""
-        return self.flags[value] if self.flags and isinstance(value, bool) else value
+        return flag_as_word(value, self.flags)
 
     def recorded(self, value: AxisValue) -> AxisValue:
         """A value as records have it, and digests count it."""
-        return bool(self.flags.index(value)) if value in self.flags else value
+        return word_as_flag(value, self.flags)
 
     def say(self, value: AxisValue) -> str:
         """A value as a word of a line; empty where it goes without saying."""

@@ -14,6 +14,8 @@ from .workload_spec import FIELDS_OF_ALL, WorkloadSpec, known_spec
 
 Precision = Literal["bf16", "fp16", "none"]
 Checkpointing = Literal["none", "selective", "full"]
+CHECKPOINTING_FLAGS: tuple[Checkpointing, Checkpointing] = ("none", "full")
+"""What false and true were before there were words, and still are where they are written."""
 OptimizerState = Literal["fp32", "8bit"]
 MasterWeights = Literal["fp32", "bf16_sr"]
 Mode = Literal["train", "forward"]

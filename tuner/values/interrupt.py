@@ -13,6 +13,10 @@ ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, `kill` and the end of a batch job's time, a terminal that was closed."""
 
 
+POLL_S = 0.2
+"""How long a wait may keep a signal waiting: one that comes while it begins does not end it."""
+
+
 @dataclass(slots=True)
 class EndRequest:
     """What of `ENDING_SIGNALS` came so far; number: of the first, None where none did.

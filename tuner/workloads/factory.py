@@ -13,6 +13,7 @@ from ..values.candidate import Candidate
 from ..values.workload_spec import known_spec
 from .global_state import GlobalState
 from .stepping import SETUP_CALLS, TrainingStepper
+from .trainer import take_step
 from .training import Build, Factory, Training
 
 T = TypeVar("T")
@@ -40,14 +41,14 @@ class FactoryRun:
         positions = None if spec is None else spec.position_parameters
         of_table = 0 if positions is None else positions(candidate.model, candidate.axes)
         self.body_parameters = self.parameters - of_table
-        self._stepper = TrainingStepper(training, device.type, candidate.parts)
+        self._stepper = TrainingStepper(training, device.type)
         for said, needs_loss in (
             ("mode forward", candidate.mode == "forward"),
             (f"{candidate.parts} batches a step", candidate.parts > 1),
         ):
             if needs_loss and training.loss is None:
                 raise WorkloadError(f"{said}: expected a Training that has a loss, got one that has a step")
-        self._is_training = candidate.mode == "train"
+        self._is_training, self._parts = candidate.mode == "train", candidate.parts
         self._batch = guarded(training.batch)
 
     def run_once(self) -> torch.Tensor:
@@ -55,8 +56,7 @@ class FactoryRun:
 
         Raises: WorkloadError where that is not one number; what the step raises.
         """
-        once = self._stepper.step if self._is_training else self._stepper.evaluate
-        loss = guarded(lambda: once(self._batch))
+        loss = guarded(self._train if self._is_training else self._evaluate)
         assert loss is not None  # there is a loss, or the mode is not forward
         return loss
 
@@ -66,7 +66,13 @@ class FactoryRun:
         Raises: as `run_once`.
         """
         if self._is_training:
-            guarded(lambda: self._stepper.evaluate(self._batch))
+            guarded(self._evaluate)
+
+    def _train(self) -> torch.Tensor:
+        return take_step(self._stepper, lambda: self._batch, self._parts)
+
+    def _evaluate(self) -> torch.Tensor | None:
+        return self._stepper.evaluate(self._batch)
 
     def close(self) -> None:
         """Let go of the model and its batch, and undo what its code has set for the whole process."""

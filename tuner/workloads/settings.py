@@ -20,7 +20,8 @@ from pydantic import (
     model_validator,
 )
 
-from ..values.candidate import Candidate, Checkpointing, Precision
+from ..values.axes import flag_as_word, word_as_flag
+from ..values.candidate import CHECKPOINTING_FLAGS, Candidate, Checkpointing, Precision
 from ..values.measurement import Border
 from ..values.workload_spec import SPECS, known_spec
 
@@ -32,18 +33,10 @@ if TYPE_CHECKING:
 
 LATER_FORMAT: Final = 4
 """Of settings files, and written where they say what earlier versions do not know."""
-_FLAGS: dict[object, object] = {False: "none", True: "full"}
-_WRITTEN = {word: flag for flag, word in _FLAGS.items()}
-
-
-def _written(word: Checkpointing) -> object:
-    return _WRITTEN.get(word, word)
-
-
 _Checkpointing = Annotated[
     Checkpointing,
-    BeforeValidator(lambda value: _FLAGS[value] if isinstance(value, bool) else value),
-    PlainSerializer(_written),
+    BeforeValidator(lambda value: flag_as_word(value, CHECKPOINTING_FLAGS)),
+    PlainSerializer(lambda word: word_as_flag(word, CHECKPOINTING_FLAGS)),
 ]
 """In files `none` and `full` are false and true, as earlier versions wrote and read them."""
 
@@ -139,7 +132,7 @@ class TrainingSettings(Border, ABC):
     def is_later(self) -> bool:
         """Whether they say what readers of format 3 do not know."""
         is_set = any(getattr(self, name) != default for name, default in self.later_keys.items())
-        return is_set or self.gradient_checkpointing not in _WRITTEN
+        return is_set or self.gradient_checkpointing not in CHECKPOINTING_FLAGS
 
     @model_validator(mode="after")
     def _say_format(self) -> Self:

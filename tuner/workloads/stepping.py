@@ -16,18 +16,14 @@ there."""
 
 
 class TrainingStepper:
-    """Takes the steps of a `Training`.
+    """Takes the steps of a `Training`. device: its type, "cuda" or "cpu", for autocast and the scaler.
 
-    device: its type, "cuda" or "cpu", for autocast and the scaler. parts: batches of which a step gathers the
-    gradients, of a `Training` with a loss.
-
-    A step is: the loss, under autocast where that is asked for, and its backward pass, for each of its parts;
-    the gradients clipped, where that is; the steps of the optimizers; gradients set to None. float16 has the
-    loss scaled.
+    A step is: the loss, under autocast where that is asked for; its backward pass; the gradients clipped,
+    where that is; the steps of the optimizers; gradients set to None. float16 has the loss scaled.
     """
 
-    def __init__(self, training: Training, device: str, parts: int = 1) -> None:
-        self._training, self._device, self._parts = training, device, parts
+    def __init__(self, training: Training, device: str) -> None:
+        self._training, self._device = training, device
         is_scaled = training.autocast is torch.float16 and training.loss is not None
         self.scaler = torch.amp.GradScaler(device, enabled=is_scaled)
 
@@ -35,11 +31,9 @@ class TrainingStepper:
         """One training step; its loss, without its graph."""
         if self._training.step is not None:
             return self._training.step(batch).detach()
-        loss = self.accumulate(batch, self._parts)
-        for _ in range(self._parts - 1):
-            loss = loss + self.accumulate(batch, self._parts)
+        loss = self.accumulate(batch)
         self.update()
-        return loss if self._parts == 1 else loss / self._parts
+        return loss
 
     def accumulate(self, batch: Any, parts: int = 1) -> Tensor:
         """The gradients of one of the equal parts of a step; the part's loss, without its graph."""

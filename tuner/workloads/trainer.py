@@ -6,15 +6,39 @@ Torch is named for types only.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
 
-class Trainer(Protocol):
-    """A model of tokens, its optimizer and the step that trains it. Losses are detached and on the device."""
+B = TypeVar("B")
+Batch = TypeVar("Batch", contravariant=True)
+
+
+class Stepper(Protocol[Batch]):
+    """Takes the steps of a training on batches. Losses are detached and on the device."""
+
+    def step(self, batch: Batch, /) -> Tensor:
+        """One step. Returns the loss, a scalar."""
+        ...
+
+    def accumulate(self, batch: Batch, parts: int, /) -> Tensor:
+        """Gradients of one of `parts` equal parts of a step; `update` then takes the step. Returns the
+        loss."""
+        ...
+
+    def update(self) -> None:
+        """Take the step that the gradients accumulated so far say."""
+        ...
+
+
+class Trainer(Stepper["Tensor"], Protocol):
+    """A model of tokens, its optimizer and the step that trains it.
+
+    Its batches are tokens [B, N + 1] int64: each next token is predicted.
+    """
 
     @property
     def device(self) -> torch.device: ...
@@ -26,19 +50,6 @@ class Trainer(Protocol):
         ...
 
     def set_learning_rate(self, learning_rate: float) -> None: ...
-
-    def step(self, tokens: Tensor) -> Tensor:
-        """One step on tokens [B, N + 1] int64: predict each next token. Returns the loss, a scalar."""
-        ...
-
-    def accumulate(self, tokens: Tensor, parts: int) -> Tensor:
-        """Gradients of one of `parts` equal parts of a step; `update` then takes the step. Returns the
-        loss."""
-        ...
-
-    def update(self) -> None:
-        """Take the step that the gradients accumulated so far say."""
-        ...
 
     def evaluate(self, tokens: Tensor) -> Tensor:
         """The loss on tokens [B, N + 1] int64 without training."""
@@ -57,7 +68,7 @@ class Trainer(Protocol):
         ...
 
 
-def take_step(trainer: Trainer, next_batch: Callable[[], Tensor], parts: int) -> Tensor:
+def take_step(trainer: Stepper[B], next_batch: Callable[[], B], parts: int) -> Tensor:
     """One step on as many batches as it has parts. Returns their mean loss, a scalar on the device.
 
     Of more than one the gradients stay from batch to batch, beside what a step on one takes.
